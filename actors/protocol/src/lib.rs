@@ -1,0 +1,1 @@
+//! The decisions of Phalanx: pure machines without I/O, clock or executor.

@@ -1,0 +1,69 @@
+//! Messages at the seams between actors. Each says who sends it and when.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::Message;
+use phalanx_messages::peer::PeerMessage;
+use phalanx_messages::register::NodeRegister;
+use phalanx_messages::{Instant, NodeId, NodeIncarnation};
+
+/// Sent to the interconnect: deliver to one peer, if it is connected; otherwise dropped, since senders repeat.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SendToPeer {
+    /// Receiver.
+    pub to: NodeId,
+    /// What to say.
+    pub message: PeerMessage,
+}
+
+/// Sent by the interconnect.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub enum PeerEvent {
+    /// An authenticated connection to this incarnation stands.
+    Up(NodeIncarnation),
+    /// The last connection to this incarnation has closed. The process may be dead: look at its register at once.
+    Down(NodeIncarnation),
+    /// A message of that incarnation. Heartbeats come through here too.
+    Received {
+        /// Sender, authenticated.
+        from: NodeIncarnation,
+        /// What it said.
+        message: PeerMessage,
+    },
+}
+
+/// One reading of all node registers. An unreadable one (both slots torn twice) is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistersReading {
+    /// When the read began; a write completed before this is seen by it (protocol D3).
+    pub begun: Instant,
+    /// When it ended; silence of a register counts from here.
+    pub ended: Instant,
+    /// Register of every configured node id.
+    pub registers: BTreeMap<NodeId, Option<NodeRegister>>,
+}
+
+/// Sent by the lease thread after each renewal cycle, and on demand, to whoever watches registers.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct RegistersRead(pub Arc<RegistersReading>);
+
+/// Sent by anyone to the supervisor: this node is no longer fit and must stop at once (spec: "a node panics by halting
+/// further processing in order to avoid corrupting shared cluster resources").
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct NodePanic {
+    /// Why, for the log and the administrator.
+    pub reason: String,
+}
+
+/// Sent by the lease thread when the lease is lost (`false`) or valid again (`true`).
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct LeaseChanged {
+    /// Whether the node may act.
+    pub valid: bool,
+}

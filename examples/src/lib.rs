@@ -1,0 +1,1 @@
+//! Examples of Phalanx: embedding the actors and writing services.

@@ -1,0 +1,19 @@
+//! Vocabulary of Phalanx: ids, states, notifications, records, the codec and the limits.
+//!
+//! Plain data that travels between actors, nodes and the shared disk. No I/O, no clock, no executor.
+//! Names follow the spec for spec things (`Joining`, `Forced-Leaving`, subsystem, barrier, client service).
+
+pub mod admin;
+pub mod codec;
+pub mod ids;
+pub mod launch;
+pub mod limits;
+pub mod membership;
+pub mod notification;
+pub mod peer;
+pub mod profile;
+pub mod register;
+pub mod registration;
+pub mod set;
+
+pub use ids::*;

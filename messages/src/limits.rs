@@ -1,0 +1,30 @@
+//! A limit with a name on everything that is fed from outside.
+
+/// Nodes a cluster can have; a disk is formatted for at most this many (protocol §2).
+pub const NODES_MAX: usize = 256;
+/// Nodes a disk is formatted for if nothing else is said.
+pub const NODES_DEFAULT: usize = 16;
+/// Client services a disk is formatted for if nothing else is said.
+pub const SERVICES_DEFAULT: usize = 1000;
+/// Client services a disk can be formatted for.
+pub const SERVICES_MAX: usize = 100_000;
+/// Subsystem levels of one node.
+pub const LEVELS_MAX: usize = 32;
+/// Barriers of one level and kind of transition.
+pub const BARRIERS_MAX: u8 = 16;
+/// Pills in one node register (protocol §2).
+pub const PILLS_MAX: usize = 64;
+/// Bytes of a node, service, subsystem or cluster name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of one frame on the interconnect before encryption.
+pub const PEER_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one frame before the peer has proved that it knows the cluster key.
+pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of one request or answer on the local socket.
+pub const LOCAL_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages waiting for one peer; beyond it the oldest heartbeat goes, then the connection.
+pub const PEER_QUEUE_MAX: usize = 1024;
+/// Bytes of one command line of a service or subsystem.
+pub const COMMAND_BYTES_MAX: usize = 4096;
+/// Transitions kept for `phalanx trace`.
+pub const TRACES_KEPT_MAX: usize = 256;

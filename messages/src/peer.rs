@@ -1,0 +1,115 @@
+//! What two nodes tell each other over the interconnect.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::{NodeIncarnation, NotificationId, Revision};
+use crate::membership::{LevelRegistration, MembershipRecord};
+use crate::notification::SubsystemAcknowledged;
+use crate::registration::RegistrationMessage;
+use crate::set::NodeSet;
+
+/// One message from a node to another. Authenticated: the receiver knows which node and incarnation sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// Sign of life (protocol §4.1).
+    Heartbeat(Heartbeat),
+    /// Between membership managers.
+    Membership(MembershipMessage),
+    /// Between registration-and-launch services.
+    Registration(RegistrationMessage),
+}
+
+/// Sign of life over the interconnect, every `T_net / 6` (protocol §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Grows with each heartbeat of this incarnation.
+    pub seq: u64,
+    /// Newest record the sender has processed.
+    pub seen: Revision,
+    /// Nodes the sender hears.
+    pub hears: NodeSet,
+}
+
+/// Why a node may not join (protocol T-14). The text of each names the key or command to use next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinRefusal {
+    /// The asked node is not the master; ask that one, if known.
+    NotMaster,
+    /// An older incarnation is still being recovered (protocol T-13); try again.
+    BusyLeaving,
+    /// The node is not in the configuration.
+    NotConfigured,
+    /// Some members cannot be reached by the joiner, or it by them.
+    NotFullyConnected {
+        /// Who is missing.
+        missing: NodeSet,
+    },
+    /// The level is registered with other barrier counts, or another name.
+    BarrierMismatch {
+        /// What the cluster has.
+        have: LevelRegistration,
+        /// What the joiner wants.
+        want: LevelRegistration,
+    },
+    /// Levels do not ascend, are too many, or have too many barriers.
+    LevelOrder,
+    /// An older start of this node asks, or another host runs this node id.
+    DuplicateId,
+    /// The joiner runs in another boot of the kernel than the members of an mmap disk.
+    OtherHost,
+}
+
+/// Between membership managers. Every message that a decision depends on carries its revision or term (protocol M-4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MembershipMessage {
+    /// To the master: let me in. Repeated until answered by a record that has me, or refused (protocol §5.6, 7).
+    JoinRequest {
+        /// The levels this node registers, ascending.
+        levels: Vec<LevelRegistration>,
+        /// Kernel boot it runs in.
+        boot: Uuid,
+        /// Nodes the joiner hears.
+        hears: NodeSet,
+    },
+    /// From the master: not (yet).
+    JoinRefused(JoinRefusal),
+    /// To the master: take this node out gracefully. Repeated until the record shows it.
+    LeaveRequest {
+        /// Who leaves.
+        node: NodeIncarnation,
+    },
+    /// To the master: force this node out.
+    ForceRequest {
+        /// Who.
+        victim: NodeIncarnation,
+        /// Why.
+        reason: String,
+    },
+    /// From the master: the committed record. Dispatch what is yours in it (protocol T-23).
+    Notify(Box<MembershipRecord>),
+    /// To the master: subsystems of this node have ended steps.
+    Acknowledged(Vec<SubsystemAcknowledged>),
+    /// To a deposed master: a newer revision was seen.
+    Stale {
+        /// The newest revision the sender has processed.
+        seen: Revision,
+    },
+    /// From a new master: tell me where you stand (protocol §3.6).
+    NewMaster {
+        /// Its first commit.
+        revision: Revision,
+    },
+    /// Answer to `NewMaster`: a promise not to listen to older terms, and the acknowledgements given so far.
+    Report {
+        /// Newest revision the sender has processed, of the new master's term.
+        seen: Revision,
+        /// Steps being processed or acknowledged, newest of each node.
+        steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
+    },
+    /// From the master to a victim: you are out; panic.
+    Expelled {
+        /// Who is meant.
+        victim: NodeIncarnation,
+    },
+}

@@ -1,0 +1,1 @@
+//! A Phalanx node: configuration, command line, boot order and warden.

@@ -1,0 +1,3 @@
+//! The `phalanx` binary: a thin shell over the library.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Test harness of Phalanx: model checks, scenarios, clusters in one process and in many.
