@@ -4,5 +4,7 @@
 //! is made here. Edges between actors are `Recipient`s ([`ports`]), so that a test can listen in and an embedder can replace one.
 
 pub mod clock;
+pub mod fence_actor;
 pub mod gate;
 pub mod ports;
+pub mod supervisor;

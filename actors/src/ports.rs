@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::Message;
+use phalanx_messages::membership::FenceMethod;
 use phalanx_messages::peer::PeerMessage;
-use phalanx_messages::register::NodeRegister;
+use phalanx_messages::register::{FenceHandle, NodeRegister};
 use phalanx_messages::{Instant, NodeId, NodeIncarnation};
 
 /// Sent to the interconnect: deliver to one peer, if it is connected; otherwise dropped, since senders repeat.
@@ -66,4 +67,25 @@ pub struct NodePanic {
 pub struct LeaseChanged {
     /// Whether the node may act.
     pub valid: bool,
+}
+
+/// Sent by the fence actor to whatever can kill a node of this host and see that it is dead (fence method F3, protocol §4.5).
+/// May block for a while on a thread of its own; the text of an error is what the administrator reads.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct ProveDead {
+    /// Who must be dead.
+    pub victim: NodeIncarnation,
+    /// How to reach its processes, from its register.
+    pub handle: FenceHandle,
+}
+
+/// Sent by the fence actor to the membership manager: this incarnation is dead.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct DeathProved {
+    /// Who.
+    pub victim: NodeIncarnation,
+    /// How it is known.
+    pub method: FenceMethod,
 }
