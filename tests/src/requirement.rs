@@ -1,0 +1,68 @@
+//! What a test needs of its machine, and how a test says that it could not run.
+//!
+//! A skipped test prints `skipped: <reason>`. `PHALANX_REQUIRE=root,cgroup` turns the skips for these reasons into failures,
+//! so that a machine which has them can never pass by skipping.
+
+use std::path::PathBuf;
+
+/// Something that not every machine offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// Runs as root.
+    Root,
+    /// cgroup v2 is mounted and this process may make directories in it.
+    Cgroup,
+}
+
+impl Requirement {
+    /// Its word in `PHALANX_REQUIRE`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// Why this machine does not offer it, if it does not.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
+            Self::Cgroup => match cgroup2_mount() {
+                None => Some("no cgroup v2 in the mount table".to_owned()),
+                Some(path) => {
+                    let writable = rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).is_ok();
+                    (!writable).then(|| format!("{} is not writable", path.display()))
+                }
+            },
+        }
+    }
+}
+
+/// True if every requirement is there; else says `skipped: <reason>` and the caller returns.
+///
+/// # Panics
+/// If `PHALANX_REQUIRE` names a requirement that is missing.
+#[must_use]
+pub fn available(needed: &[Requirement]) -> bool {
+    let required = std::env::var("PHALANX_REQUIRE").unwrap_or_default();
+    for requirement in needed {
+        if let Some(reason) = requirement.missing() {
+            let word = requirement.word();
+            assert!(!required.split(',').any(|w| w.trim() == word), "PHALANX_REQUIRE names {word}, but: {reason}");
+            eprintln!("skipped: {reason}");
+            return false;
+        }
+    }
+    true
+}
+
+/// Where cgroup v2 is mounted; on hybrid hosts it stands beside v1, not at the usual place.
+#[must_use]
+pub fn cgroup2_mount() -> Option<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mount =
+        table.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|words| words.get(2) == Some(&"cgroup2"))?;
+    mount.get(1).map(PathBuf::from)
+}
