@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::Message;
+use phalanx_messages::admin::ServiceStatus;
+use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::FenceMethod;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::{FenceHandle, NodeRegister};
@@ -89,3 +91,19 @@ pub struct DeathProved {
     /// How it is known.
     pub method: FenceMethod,
 }
+
+/// Sent by the membership manager at boot and whenever the configuration has changed: to the interconnect (addresses and keys
+/// of the peers) and to whoever shows names.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ConfigurationChanged(pub Arc<ConfigurationRecord>);
+
+/// Sent by whoever shows status to registration-and-launch.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<ServiceStatus>")]
+pub struct GetServices;
+
+/// Sent by tests: panic while handling this message. Every actor kind handles it inside its guard.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct InjectPanic;

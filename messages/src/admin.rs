@@ -1,1 +1,237 @@
 //! Requests of the command line to a daemon, and what it answers (architecture §5).
+//!
+//! On the local socket: length-delimited frames, each one JSON value. One [`AdminRequest`] gets one [`AdminAnswer`], but
+//! [`AdminRequest::Follow`] gets a stream of [`AdminAnswer::Happened`] until either side closes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::membership::{NodeState, TransitionKind};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdminRequest {
+    /// Everything that `status` shows.
+    Status,
+    /// Take a node out gracefully; answered when the request is accepted, not when the node has left.
+    Leave {
+        /// The node's name; this daemon's own if none.
+        node: Option<String>,
+    },
+    /// The kept traces, oldest first.
+    Traces,
+    /// Every happening from now on.
+    Follow,
+}
+
+/// What a daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdminAnswer {
+    /// To `Status`.
+    Status(Box<Status>),
+    /// To `Traces`.
+    Traces(Vec<Trace>),
+    /// Accepted.
+    Done,
+    /// Not done.
+    Refused {
+        /// Exit code of the contract (architecture §5).
+        code: u8,
+        /// What the administrator reads; names the key or command to use next.
+        text: String,
+    },
+    /// One line of a followed stream.
+    Happened(HappeningReport),
+}
+
+/// One thing that happened, as text and with what a program needs to tell it apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HappeningReport {
+    /// Wall clock, milliseconds since the Unix epoch; for people.
+    pub at_ms: u64,
+    /// Node that reports it.
+    pub reporter: String,
+    /// The reporter was master: only it sees every step and acknowledgement.
+    pub by_master: bool,
+    /// Term the reporter is in.
+    pub term: u64,
+    /// Kind: `master`, `node-state`, `proof`, `step`, `acknowledged`, `ended`, `service`.
+    pub kind: String,
+    /// Node it is about, if it is about one.
+    pub node: Option<String>,
+    /// Service it is about, if it is about one.
+    pub service: Option<String>,
+    /// One line for people, without the time.
+    pub text: String,
+}
+
+/// `status --output json`: stable keys, more may be added (architecture §5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Highest term known.
+    pub term: u64,
+    /// Name of the master, if there is one.
+    pub master: Option<String>,
+    /// Node that answered; empty when read from the disk alone.
+    pub node: String,
+    /// The shared disk as the answering node sees it.
+    pub disk: DiskStatus,
+    /// The nodes by id.
+    pub nodes: Vec<NodeStatus>,
+    /// The registered levels, ascending.
+    pub levels: Vec<LevelStatus>,
+    /// Transitions in progress.
+    pub transitions: Vec<TransitionStatus>,
+    /// The client services by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// The shared disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// `healthy`, `slow` or `lost`.
+    pub state: String,
+    /// Since the last renewal that counted.
+    pub heartbeat_age_ms: u64,
+}
+
+/// One node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u16,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Its state.
+    pub state: NodeState,
+    /// Highest level it has joined, if any.
+    pub level: Option<u16>,
+    /// Its state at each level it registered, by level order.
+    pub levels: BTreeMap<String, String>,
+    /// `hardware` or `none`.
+    pub watchdog: String,
+    /// `cgroup`, `subreaper` or `none`.
+    pub containment: String,
+    /// What is known of its death, if it is being forced out.
+    pub fence: FenceStatus,
+}
+
+/// Fencing of one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceStatus {
+    /// `none`, `marked`, `io-certain` or `certain`.
+    pub state: String,
+    /// How it was proved.
+    pub method: Option<String>,
+    /// What recovery waits for.
+    pub awaiting: Option<String>,
+}
+
+/// One registered level.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelStatus {
+    /// Its place in the ordering.
+    pub order: u16,
+    /// Its name.
+    pub name: String,
+    /// Barriers by kind: `joining`, `leaving`, `forced_leaving`.
+    pub barriers: BTreeMap<String, u8>,
+}
+
+/// One transition in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransitionStatus {
+    /// `term.counter`.
+    pub id: String,
+    /// The node in transition.
+    pub node: String,
+    /// What it does.
+    pub kind: TransitionKind,
+    /// Current or next level.
+    pub level: u16,
+    /// Current barrier.
+    pub barrier: u8,
+    /// Nodes that have not acknowledged.
+    pub awaiting: Vec<String>,
+    /// Since it began.
+    pub elapsed_ms: u64,
+}
+
+/// One client service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its summary state (architecture §5).
+    pub state: String,
+    /// Node it is placed on.
+    pub node: Option<String>,
+    /// Fencing token of the present registration: only grows.
+    pub generation: Option<String>,
+    /// It should run.
+    pub wanted: bool,
+    /// Its parent.
+    pub parent: Option<String>,
+    /// Flags by name: `transfer_intent`, `awaiting_maturity`, `has_notify`.
+    pub flags: BTreeMap<String, bool>,
+    /// Its state on each node.
+    pub nodes: BTreeMap<String, ServiceNodeStatus>,
+    /// Why it is not running, if it is not.
+    pub reason: Option<String>,
+}
+
+/// A service as seen from one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceNodeStatus {
+    /// `registered`, `starting`, `stopping`, `recovering`, `up`, `down` or `-`.
+    pub state: String,
+    /// The node is in an explicit allowable list.
+    pub available: bool,
+    /// The node has been notified of the present registration.
+    pub notified: bool,
+}
+
+/// One transition from its first sight to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// `term.counter`.
+    pub id: String,
+    /// The node in transition.
+    pub node: String,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// What it did.
+    pub kind: TransitionKind,
+    /// Why, where a reason was given.
+    pub reason: String,
+    /// How long it took; `null` while it runs.
+    pub elapsed_ms: Option<u64>,
+    /// Its steps, in order.
+    pub steps: Vec<TraceStep>,
+}
+
+/// One step of a trace. Times count from the trace's begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceStep {
+    /// The level.
+    pub level: u16,
+    /// Its name.
+    pub name: String,
+    /// The barrier, from 0.
+    pub barrier: u8,
+    /// Restarts so far.
+    pub restart: u32,
+    /// When it began.
+    pub begun_ms: u64,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+    /// Who had to acknowledge, and when they did; times are known on the master only.
+    pub acknowledged_ms: BTreeMap<String, Option<u64>>,
+}

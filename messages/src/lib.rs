@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod codec;
+pub mod configuration;
 pub mod ids;
 pub mod launch;
 pub mod limits;
@@ -14,6 +15,7 @@ pub mod peer;
 pub mod profile;
 pub mod register;
 pub mod registration;
+pub mod service;
 pub mod set;
 
 pub use ids::*;

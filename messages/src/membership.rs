@@ -196,6 +196,8 @@ pub struct MembershipRecord {
     pub revision: Revision,
     /// Term in which the cluster was formed by a cold start (protocol §6.2, formation id).
     pub formation: Term,
+    /// The configuration record this belongs to (protocol §2, "MA and CF together").
+    pub configuration: Revision,
     /// Last counter used by a [`TransitionId`].
     pub transition_counter: u64,
     /// Every node that was ever a member.

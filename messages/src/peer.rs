@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::configuration::PublicKey;
 use crate::ids::{NodeIncarnation, NotificationId, Revision};
 use crate::membership::{LevelRegistration, MembershipRecord};
 use crate::notification::SubsystemAcknowledged;
@@ -58,6 +59,8 @@ pub enum JoinRefusal {
     DuplicateId,
     /// The joiner runs in another boot of the kernel than the members of an mmap disk.
     OtherHost,
+    /// Another static key is configured for this node.
+    KeyMismatch,
 }
 
 /// Between membership managers. Every message that a decision depends on carries its revision or term (protocol M-4).
@@ -71,6 +74,8 @@ pub enum MembershipMessage {
         boot: Uuid,
         /// Nodes the joiner hears.
         hears: NodeSet,
+        /// Its static interconnect key; written to the configuration area at its first join, must match afterwards.
+        public_key: PublicKey,
     },
     /// From the master: not (yet).
     JoinRefused(JoinRefusal),

@@ -1,1 +1,10 @@
 //! A Phalanx node: configuration, command line, boot order and warden.
+
+pub mod builder;
+pub mod cli;
+pub mod config;
+pub mod containment;
+pub mod dev;
+pub mod licence_server;
+pub mod local_fence;
+pub mod warden;

@@ -3,6 +3,12 @@
 //! Each machine takes an input and returns what must happen next; actors carry that out, and the model checker and the
 //! simulator drive the same machines.
 
+pub mod agent;
 pub mod chronicle;
+pub mod coordinator;
 pub mod detector;
+pub mod expiry;
+pub mod frm;
+pub mod lease;
 pub mod mastership;
+pub mod registration;

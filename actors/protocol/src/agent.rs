@@ -1,0 +1,1 @@
+//! Membership manager's agent machine (protocol §5.5).

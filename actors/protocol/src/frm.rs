@@ -1,0 +1,1 @@
+//! The Fenced Register Machine (protocol §3.4).

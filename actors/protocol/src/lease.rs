@@ -1,0 +1,1 @@
+//! The node lease (protocol §3.3).

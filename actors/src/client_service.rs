@@ -1,0 +1,1 @@
+//! One client service on this node.

@@ -1,0 +1,1 @@
+//! A subsystem whose work is done by commands.

@@ -1,0 +1,1 @@
+//! The event manager, level 1000.

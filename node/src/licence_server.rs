@@ -1,0 +1,1 @@
+//! The demo service: a floating licence server.

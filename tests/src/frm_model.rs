@@ -1,0 +1,1 @@
+//! Model of the Fenced Register Machine for the model checker.

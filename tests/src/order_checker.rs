@@ -1,0 +1,1 @@
+//! Reads the logs of command subsystems and finds steps out of order.
