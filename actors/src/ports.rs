@@ -6,10 +6,12 @@ use std::sync::Arc;
 use actix::Message;
 use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::ConfigurationRecord;
-use phalanx_messages::membership::FenceMethod;
+use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::{FenceHandle, NodeRegister};
-use phalanx_messages::{Instant, NodeId, NodeIncarnation};
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Instant, NodeId, NodeIncarnation, Term, TransitionId};
+use phalanx_protocol::chronicle::{Happening, TransitionTrace};
 
 /// Sent to the interconnect: deliver to one peer, if it is connected; otherwise dropped, since senders repeat.
 #[derive(Debug, Clone, Message)]
@@ -102,6 +104,83 @@ pub struct ConfigurationChanged(pub Arc<ConfigurationRecord>);
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<ServiceStatus>")]
 pub struct GetServices;
+
+/// What the membership manager knows, for whoever shows status.
+#[derive(Debug, Clone)]
+pub struct MembershipStatus {
+    /// This node.
+    pub me: NodeIncarnation,
+    /// Newest committed record this node knows.
+    pub record: Arc<MembershipRecord>,
+    /// The configuration it belongs to.
+    pub configuration: Arc<ConfigurationRecord>,
+    /// Highest term known.
+    pub term: Term,
+    /// Owner of that term, if its lease may be valid.
+    pub master: Option<NodeId>,
+    /// Who has not acknowledged the running step of a transition; exact on the master, all participants elsewhere.
+    pub awaiting: BTreeMap<TransitionId, NodeSet>,
+    /// Milliseconds each running transition has taken.
+    pub running_ms: BTreeMap<TransitionId, u64>,
+    /// What the recovery of a node waits for.
+    pub proofs_awaited: BTreeMap<NodeId, String>,
+    /// Containment in use on each node: `cgroup`, `subreaper` or `none`.
+    pub containment: BTreeMap<NodeId, String>,
+    /// Since the last renewal of this node's lease.
+    pub heartbeat_age_ms: u64,
+    /// This node may act.
+    pub lease_valid: bool,
+}
+
+/// Sent by whoever shows status to the membership manager.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "MembershipStatus")]
+pub struct GetMembership;
+
+/// Sent by whoever shows traces to the membership manager; oldest first.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<TransitionTrace>")]
+pub struct GetTraces;
+
+/// Sent by the local API, or by the warden on SIGTERM, to the membership manager: take this node out gracefully. `Ok` = accepted.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct RequestLeave(pub NodeId);
+
+/// Sent by registration-and-launch to the membership manager: this node cannot let go of a service and must be forced out
+/// (protocol RL-8). Repeated while the need exists.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct RequestForce {
+    /// Who.
+    pub victim: NodeIncarnation,
+    /// Why.
+    pub reason: String,
+}
+
+/// Sent by the membership manager to whoever shows what happens.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Happened {
+    /// What.
+    pub happening: Happening,
+    /// This node is master: only the master sees every step.
+    pub by_master: bool,
+    /// Highest term known.
+    pub term: Term,
+}
+
+/// Sent by registration-and-launch to whoever shows what happens.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ServiceHappened {
+    /// The service.
+    pub service: String,
+    /// Node it concerns, if one.
+    pub node: Option<NodeId>,
+    /// One line for people.
+    pub text: String,
+}
 
 /// Sent by tests: panic while handling this message. Every actor kind handles it inside its guard.
 #[derive(Debug, Clone, Copy, Message)]
