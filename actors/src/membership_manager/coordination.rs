@@ -1,0 +1,133 @@
+//! What this node does while it is master: the coordinator's outputs (protocol §5.2, §5.4).
+
+use phalanx_messages::NodeId;
+use phalanx_messages::membership::{MembershipRecord, NodeState};
+use phalanx_messages::peer::MembershipMessage;
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::Revision;
+use phalanx_protocol::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
+use phalanx_protocol::frm::FrmInput;
+
+use super::*;
+use crate::lease_thread::Publication;
+
+impl MembershipManager {
+    /// This node owns a term and its base record is committed.
+    pub(super) fn lead(&mut self, base: MembershipRecord, ctx: &mut Context<Self>) {
+        self.learn(&base, ctx);
+        let (coordinator, outputs) = Coordinator::new(self.settings.me, self.settings.profile, base);
+        self.coordinator = Some(coordinator);
+        self.carry_out(outputs, ctx);
+        self.look_around(ctx);
+        self.tick_agent(ctx);
+    }
+
+    /// Gives the coordinator an input, if this node is master.
+    pub(super) fn coordinate(&mut self, input: CoordinatorInput, ctx: &mut Context<Self>) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let outputs = coordinator.step(input);
+        self.carry_out(outputs, ctx);
+    }
+
+    pub(super) fn tick_coordinator(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        self.coordinate(CoordinatorInput::Tick(now), ctx);
+        self.commit_when_allowed(ctx);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<CoordinatorOutput>, ctx: &mut Context<Self>) {
+        for output in outputs {
+            self.carry_out_one(output, ctx);
+        }
+    }
+
+    fn carry_out_one(&mut self, output: CoordinatorOutput, ctx: &mut Context<Self>) {
+        match output {
+            CoordinatorOutput::Commit(record) => {
+                self.committing = Some(record);
+                self.commit_due = true;
+                self.commit_when_allowed(ctx);
+            }
+            CoordinatorOutput::Notify { to, record } => self.notify(to, &record, ctx),
+            CoordinatorOutput::Refuse { to, refusal } if to.node == self.me() => self.refused(refusal),
+            CoordinatorOutput::Refuse { to, refusal } => self.send(to.node, MembershipMessage::JoinRefused(refusal)),
+            CoordinatorOutput::Expel { victim } => self.send(victim.node, MembershipMessage::Expelled { victim }),
+            CoordinatorOutput::NewMaster { to } => {
+                let revision = self.newest.revision;
+                for node in to.iter() {
+                    if node == self.me() {
+                        self.new_master(node, revision, ctx);
+                    } else {
+                        self.send(node, MembershipMessage::NewMaster { revision });
+                    }
+                }
+            }
+            CoordinatorOutput::HandOver => self.drive(FrmInput::Resign, ctx),
+            CoordinatorOutput::Warn { .. } => tracing::warn!(?output, "a subsystem does not answer"),
+        }
+    }
+
+    /// No commit without a lease that outlives it by the guard (protocol §3.4, `commit`).
+    fn commit_when_allowed(&mut self, ctx: &mut Context<Self>) {
+        let allowed = self.edges.gate.is_open_for(self.settings.profile.guard_ms);
+        if self.commit_due && allowed && !self.frm_busy && self.frm.is_owner() {
+            self.commit_due = false;
+            self.drive(FrmInput::Commit, ctx);
+        }
+    }
+
+    pub(super) fn committed(&mut self, revision: Revision, ctx: &mut Context<Self>) {
+        let Some(mut record) = self.committing.take() else { return };
+        record.revision = revision;
+        if record.configuration == revision {
+            self.configuration_changed = false;
+            self.tell_configuration();
+        }
+        self.publish_pills(&record);
+        self.learn(&record, ctx);
+        self.coordinate(CoordinatorInput::Committed, ctx);
+        self.look_around(ctx);
+    }
+
+    /// Death orders go into this node's register as soon as the marks are committed (protocol §4.6 step 3).
+    fn publish_pills(&self, record: &MembershipRecord) {
+        let pills = coordinator::pills(record, record.revision.term);
+        if pills != coordinator::pills(&self.newest, record.revision.term) {
+            let publication = Publication { pills: Some(pills), ..Publication::default() };
+            drop(self.edges.lease.publish(publication)); // nobody waits: the mark itself is committed already
+        }
+    }
+
+    fn notify(&mut self, to: NodeSet, record: &MembershipRecord, ctx: &mut Context<Self>) {
+        for node in to.iter().filter(|node| *node != self.me()) {
+            self.send(node, MembershipMessage::Notify(Box::new(record.clone())));
+        }
+        if to.contains(self.me()) {
+            let term = record.revision.term;
+            self.told(self.me(), term, record.clone(), ctx);
+        }
+    }
+
+    /// Takes a request to leave: this node's own, or an administrator's for another node.
+    pub(super) fn request_leave(&mut self, node: NodeId, ctx: &mut Context<Self>) -> Result<(), String> {
+        let name = self.configuration.name_of(node);
+        let entry = self.newest.nodes.get(&node).filter(|entry| entry.state != NodeState::Inactive);
+        if node == self.me() {
+            self.leave_wanted = true;
+            self.tick_agent(ctx);
+            return Ok(());
+        }
+        let Some(entry) = entry else { return Err(format!("node {name} is not a member")) };
+        let subject = NodeIncarnation { node, incarnation: entry.incarnation };
+        self.ask_to_leave(subject, ctx)
+    }
+
+    pub(super) fn ask_to_leave(&mut self, node: NodeIncarnation, ctx: &mut Context<Self>) -> Result<(), String> {
+        match self.master() {
+            Some(master) if master == self.me() => self.coordinate(CoordinatorInput::LeaveRequest { node }, ctx),
+            Some(master) => self.send(master, MembershipMessage::LeaveRequest { node }),
+            None => return Err("there is no master at the moment; try again".to_owned()),
+        }
+        Ok(())
+    }
+}

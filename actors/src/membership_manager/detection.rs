@@ -1,0 +1,161 @@
+//! What the shared disk says of the other nodes: readings, probes after a closed connection, verdicts and proofs of death
+//! (protocol §4.1, §4.6 step 0).
+
+use phalanx_messages::membership::{FenceMethod, NodeState};
+use phalanx_messages::register::{FenceHandle, OwnState};
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::NodeId;
+use phalanx_protocol::coordinator::CoordinatorInput;
+
+use super::*;
+use crate::disk::ReadRegisters;
+use crate::ports::{DeathProved, LeaseView, RegistersReading};
+
+impl MembershipManager {
+    /// A reading made by the lease thread or by a probe.
+    pub(super) fn registers_read(&mut self, reading: Arc<RegistersReading>, ctx: &mut Context<Self>) {
+        if self.ended {
+            return;
+        }
+        self.observe(reading, ctx);
+        self.look_around(ctx);
+        self.tick_election(ctx);
+    }
+
+    /// Takes a reading into account.
+    pub(super) fn observe(&mut self, reading: Arc<RegistersReading>, _: &mut Context<Self>) {
+        if self.reading.as_ref().is_some_and(|known| known.begun > reading.begun) {
+            return; // made by another thread, and older
+        }
+        self.watch.observe(reading.begun, reading.ended, &reading.registers);
+        self.reading = Some(reading);
+        self.view_changed();
+    }
+
+    /// Tells registration-and-launch whose lease has ended (protocol §6.1, "Without the semaphore").
+    pub(super) fn view_changed(&self) {
+        let candidates = self.watch.candidates(self.now());
+        let expired = candidates.iter().filter(|(_, candidate)| !candidate.live).map(|(node, _)| *node).collect();
+        let dead = self.certainly_dead();
+        for interested in &self.edges.leases {
+            interested.do_send(LeaseView { expired, dead: dead.clone() });
+        }
+    }
+
+    fn certainly_dead(&self) -> Vec<NodeIncarnation> {
+        let marked = self.newest.nodes.iter().filter(|(_, entry)| entry.fence.death_certain);
+        let marked = marked.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+        let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
+        let own_word = registers.filter_map(|(node, register)| {
+            let register = register.as_ref().filter(|register| register.own_state == OwnState::DeadDrained)?;
+            Some(NodeIncarnation { node: *node, incarnation: register.incarnation })
+        });
+        marked.chain(own_word).collect()
+    }
+
+    /// Verdicts, proofs and searches for proofs, while this node is master.
+    pub(super) fn look_around(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_master() {
+            return;
+        }
+        let now = self.now();
+        let signs = self.watch.disk_signs(now);
+        let victims = self.detector.verdicts(now, self.me(), &self.newest, &signs);
+        if !victims.is_empty() {
+            for verdict in &victims {
+                tracing::warn!(victim = %verdict.victim, reason = %verdict.reason, "forcing out");
+            }
+            self.coordinate(CoordinatorInput::Force { victims }, ctx);
+        }
+        for (victim, method) in self.proofs_on_disk() {
+            self.coordinate(CoordinatorInput::Certain { victim, method }, ctx);
+        }
+        self.seek_proofs();
+    }
+
+    /// Marked victims, ghosts included, whose death is not certain yet.
+    fn uncertain(&self) -> Vec<NodeIncarnation> {
+        let entries = self.newest.nodes.iter();
+        let entries = entries
+            .filter(|(_, entry)| entry.state == NodeState::ForcedLeaving && !entry.fence.death_certain)
+            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+        let ghosts = self.newest.ghosts.iter().filter(|(_, ghost)| !ghost.fence.death_certain);
+        let ghosts = ghosts.map(|(node, ghost)| NodeIncarnation { node: *node, incarnation: ghost.incarnation });
+        entries.chain(ghosts).collect()
+    }
+
+    /// The victim's own word, or its successor's start, which came after its processes were counted (protocol §3.7, T-13).
+    fn proofs_on_disk(&self) -> Vec<(NodeIncarnation, FenceMethod)> {
+        let signs = self.watch.disk_signs(self.now());
+        let proof = |victim: NodeIncarnation| {
+            let sign = signs.get(&victim.node)?;
+            if sign.incarnation > victim.incarnation {
+                return Some((victim, FenceMethod::NewIncarnation));
+            }
+            let own_word = sign.incarnation == victim.incarnation && sign.own_state == OwnState::DeadDrained;
+            own_word.then_some((victim, FenceMethod::OwnWord))
+        };
+        self.uncertain().into_iter().filter_map(proof).collect()
+    }
+
+    fn seek_proofs(&self) {
+        let Some(fence) = &self.edges.fence else { return };
+        let handle = |node: NodeId| -> Option<FenceHandle> {
+            let register = self.reading.as_ref()?.registers.get(&node)?.as_ref()?;
+            Some(register.fence.clone())
+        };
+        let wanted = self.uncertain().into_iter();
+        let wanted = wanted.filter_map(|victim| Some((victim, handle(victim.node)?))).collect();
+        fence.do_send(SeekProofs(wanted));
+    }
+
+    pub(super) fn death_proved(&mut self, DeathProved { victim, method }: DeathProved, ctx: &mut Context<Self>) {
+        self.coordinate(CoordinatorInput::Certain { victim, method }, ctx);
+    }
+
+    /// A connection has closed: the process may be dead, and its warden may say so any moment.
+    pub(super) fn probe(&mut self, peer: NodeId, ctx: &mut Context<Self>) {
+        let until = self.now().plus(2 * self.settings.profile.watchdog_ms);
+        self.probes.insert(peer, until);
+        if !self.probing {
+            self.probing = true;
+            self.probe_once(ctx);
+        }
+    }
+
+    fn probe_once(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        self.probes.retain(|_, until| now < *until);
+        if self.probes.is_empty() || self.ended {
+            self.probing = false;
+            return;
+        }
+        let request = self.edges.disk.send(ReadRegisters);
+        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
+            let guard = actor.edges.guard.clone();
+            guard.run(|| {
+                if let Ok(Ok(reading)) = result {
+                    actor.probed(Arc::new(reading), ctx);
+                }
+                ctx.run_later(PROBE, |actor, ctx| actor.edges.guard.clone().run(|| actor.probe_once(ctx)));
+            });
+        }));
+    }
+
+    fn probed(&mut self, reading: Arc<RegistersReading>, ctx: &mut Context<Self>) {
+        let word = |node: &NodeId| {
+            let register = reading.registers.get(node).and_then(Option::as_ref);
+            register.is_some_and(|register| {
+                matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown)
+            })
+        };
+        self.probes.retain(|node, _| !word(node));
+        self.registers_read(reading, ctx);
+    }
+
+    /// Nodes this one hears over the interconnect, itself included.
+    pub(super) fn heard(&self) -> NodeSet {
+        let peers = self.configuration.nodes.keys().copied().filter(|node| self.detector.hears(*node));
+        peers.chain([self.me()]).collect()
+    }
+}

@@ -1,0 +1,252 @@
+//! Drives the Fenced Register Machine of membership: carries its outputs out one at a time, in order (protocol §3.4).
+
+use phalanx_messages::membership::{MembershipRecord, NodeState};
+use phalanx_messages::peer::MembershipMessage;
+use phalanx_messages::register::{Claim, NodeRegister, OwnState};
+use phalanx_messages::{Incarnation, Instant, NodeId, Revision};
+use phalanx_protocol::chronicle::Happening;
+use phalanx_protocol::frm::{ClaimView, FrmInput, FrmOutput};
+use phalanx_protocol::mastership::{self, Course};
+use phalanx_storage::Durability;
+
+use super::*;
+use crate::disk::{DiskFailure, ReadMembership, ReadRegisters, WriteConfiguration, WriteMembership};
+use crate::lease_thread::Publication;
+use crate::ports::RegistersReading;
+
+impl MembershipManager {
+    /// Who should be master, by the newest reading.
+    pub(super) fn course(&self) -> Course {
+        mastership::course(self.settings.me, &self.watch.candidates(self.now()), Some(&self.newest))
+    }
+
+    /// The node to which requests and acknowledgements go: whoever told the newest term, or owns the highest live claim.
+    pub(super) fn master(&self) -> Option<NodeId> {
+        if self.coordinator.is_some() {
+            return Some(self.me());
+        }
+        match self.course() {
+            Course::Follow(node) => Some(node),
+            Course::Lead | Course::Elect { .. } | Course::Wait => None,
+        }
+    }
+
+    /// Stands for election when it is this node's turn.
+    pub(super) fn tick_election(&mut self, ctx: &mut Context<Self>) {
+        self.poll_frm(ctx);
+        if self.reading.is_none() || self.frm_busy || !self.frm_queue.is_empty() || self.frm_poll_since.is_some() {
+            return;
+        }
+        if !self.edges.gate.is_open_for(self.settings.profile.guard_ms) || self.frm.is_owner() {
+            return;
+        }
+        let Course::Elect { rank } = self.course() else {
+            self.standing = None;
+            return;
+        };
+        let now = self.now();
+        let since = match self.standing {
+            Some((known, since)) if known == rank => since,
+            Some(_) | None => {
+                self.standing = Some((rank, now));
+                now
+            }
+        };
+        // 3.4 step 3: liveness only; a proof of death moves this node up at once.
+        if now.since(since) >= u64::from(rank) * 2 * self.settings.profile.io_timeout_ms {
+            self.standing = None;
+            self.drive(FrmInput::Elect, ctx);
+        }
+    }
+
+    fn poll_frm(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        if self.frm_poll_since.is_some_and(|since| now.since(since) >= self.settings.profile.io_timeout_ms) {
+            self.frm_poll_since = None;
+            self.drive(FrmInput::Poll, ctx);
+        }
+    }
+
+    /// Gives the register machine an input and goes on with what it wants.
+    pub(super) fn drive(&mut self, input: FrmInput, ctx: &mut Context<Self>) {
+        self.frm_queue.extend(self.frm.step(input));
+        self.go_on(ctx);
+    }
+
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        while !self.frm_busy {
+            let Some(output) = self.frm_queue.pop_front() else { return };
+            self.perform(output, ctx);
+        }
+    }
+
+    fn perform(&mut self, output: FrmOutput, ctx: &mut Context<Self>) {
+        match output {
+            FrmOutput::ReadRegisters => self.read_registers(ctx),
+            FrmOutput::Publish(claim) => self.publish_claim(claim, ctx),
+            FrmOutput::Load => self.load(ctx),
+            FrmOutput::Write(revision) => self.write(revision, ctx),
+            FrmOutput::Owned(revision) => self.owned(revision, ctx),
+            FrmOutput::Committed(revision) => self.committed(revision, ctx),
+            FrmOutput::Suspended | FrmOutput::Waiting => self.frm_poll_since = Some(self.now()),
+            FrmOutput::Withdrawn => {}
+            FrmOutput::Deposed { by } => {
+                tracing::warn!(%by, "deposed: another node owns a newer term");
+                self.step_down();
+            }
+            FrmOutput::Resigned => {
+                self.step_down();
+                self.resigned(ctx);
+            }
+        }
+    }
+
+    fn step_down(&mut self) {
+        self.coordinator = None;
+        self.committing = None;
+        self.configuration_changed = false;
+    }
+
+    /// Waits for `work`, then gives its result to `then` as the answer to the output being carried out.
+    fn await_frm<F, T>(
+        &mut self,
+        work: F,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) -> FrmInput + 'static,
+    ) where
+        F: Future<Output = Result<T, DiskFailure>> + 'static,
+        T: 'static,
+    {
+        self.frm_busy = true;
+        ctx.spawn(work.into_actor(self).map(move |result, actor, ctx| {
+            let guard = actor.edges.guard.clone();
+            guard.run(|| match result {
+                Ok(value) => {
+                    actor.frm_busy = false;
+                    let input = then(actor, value, ctx);
+                    actor.drive(input, ctx);
+                }
+                // it may have happened. Without its answer this node never owns or commits anything again.
+                Err(failure) => actor.edges.guard.node_panic(&format!("shared disk: {failure}")),
+            });
+        }));
+    }
+
+    fn read_registers(&mut self, ctx: &mut Context<Self>) {
+        let request = self.edges.disk.send(ReadRegisters);
+        let work = async move { request.await.map_err(DiskFailure::gone)? };
+        self.await_frm(work, ctx, |actor, reading: RegistersReading, ctx| {
+            actor.observe(Arc::new(reading), ctx);
+            FrmInput::Registers(actor.claims())
+        });
+    }
+
+    /// What every register says to the machine, with `expired` judged now.
+    fn claims(&self) -> BTreeMap<NodeId, Option<ClaimView>> {
+        let now = self.now();
+        let candidates = self.watch.candidates(now);
+        let view = |node: &NodeId, register: &NodeRegister| ClaimView {
+            claim: register.claim,
+            expired: candidates.get(node).is_none_or(|candidate| !candidate.live),
+            incarnation: register.incarnation,
+            heartbeat: register.heartbeat,
+        };
+        let Some(reading) = &self.reading else { return BTreeMap::new() };
+        reading
+            .registers
+            .iter()
+            .map(|(node, register)| (*node, register.as_ref().map(|register| view(node, register))))
+            .collect()
+    }
+
+    fn publish_claim(&mut self, claim: Claim, ctx: &mut Context<Self>) {
+        let written = self.edges.lease.publish(Publication { claim: Some(claim), ..Publication::default() });
+        let work = async move { written.await.map_err(|_| DiskFailure::gone("the lease thread has ended")) };
+        self.await_frm(work, ctx, |_, _, _| FrmInput::Published);
+    }
+
+    fn load(&mut self, ctx: &mut Context<Self>) {
+        let request = self.edges.disk.send(ReadMembership);
+        let work = async move { request.await.map_err(DiskFailure::gone)? };
+        self.await_frm(work, ctx, |actor, record: Option<MembershipRecord>, _| {
+            let revision = record.as_ref().map(|record| record.revision);
+            actor.loaded = record.unwrap_or_default();
+            FrmInput::Loaded(revision)
+        });
+    }
+
+    /// Writes the record being committed, or the loaded one as the base of a new term. A changed configuration goes first: the
+    /// membership record that names it is the only linearisation point (protocol §2, "MA and CF together").
+    fn write(&mut self, revision: Revision, ctx: &mut Context<Self>) {
+        let base = &mut self.loaded;
+        let record = self.committing.as_deref_mut().unwrap_or(base);
+        record.revision = revision;
+        let configuration = self.configuration_changed.then(|| {
+            record.configuration = revision;
+            Arc::new(ConfigurationRecord { revision, ..(*self.configuration).clone() })
+        });
+        let record = Arc::new(record.clone());
+        let durability = self.durability_of(&record);
+        let disk = self.edges.disk.clone();
+        let written = configuration.clone();
+        let work = async move {
+            if let Some(record) = configuration {
+                let write = WriteConfiguration { record, durability: Durability::Durable };
+                disk.send(write).await.map_err(DiskFailure::gone)??;
+            }
+            disk.send(WriteMembership { record, durability }).await.map_err(DiskFailure::gone)?
+        };
+        self.await_frm(work, ctx, move |actor, (), _| {
+            if let Some(configuration) = written {
+                actor.configuration = configuration;
+            }
+            FrmInput::Written
+        });
+    }
+
+    /// Protocol §1.3, "What is durable, and when": a claim's first record, and a node's entry Inactive to Joining.
+    fn durability_of(&self, record: &MembershipRecord) -> Durability {
+        let incarnation = |record: &MembershipRecord, node| {
+            record.nodes.get(&node).map_or(Incarnation(0), |entry| entry.incarnation)
+        };
+        let started = |node: &NodeId| incarnation(record, *node) > incarnation(&self.newest, *node);
+        if record.revision.seq == 0 || record.nodes.keys().any(started) {
+            Durability::Durable
+        } else {
+            Durability::Volatile
+        }
+    }
+
+    fn owned(&mut self, revision: Revision, ctx: &mut Context<Self>) {
+        tracing::info!(term = %revision.term, "this node is master");
+        self.told_by = Some((revision.term, self.me()));
+        let node = self.me();
+        self.happened([Happening::MasterElected { term: revision.term, node }]);
+        let base = self.loaded.clone();
+        self.lead(base, ctx);
+    }
+
+    /// The claim is given up after this node's own leave: say so on the disk and end.
+    fn resigned(&mut self, ctx: &mut Context<Self>) {
+        if self.leave_wanted || self.newest.nodes.get(&self.me()).is_some_and(|entry| entry.state == NodeState::Inactive) {
+            self.leave_disk(ctx);
+        }
+    }
+
+    pub(super) fn leave_disk(&mut self, ctx: &mut Context<Self>) {
+        if self.ended {
+            return;
+        }
+        let stopped = self.edges.lease.stop(Some(OwnState::CleanDown));
+        ctx.spawn(async move { stopped.await.ok() }.into_actor(self).map(|_, actor, _| actor.end(MembershipEnded::Left)));
+    }
+
+    /// A record or answer of an older term than this node has promised to follow is refused (protocol M-4).
+    pub(super) fn refuse_stale(&self, to: NodeId) {
+        self.send(to, MembershipMessage::Stale { seen: self.newest.revision });
+    }
+
+    pub(super) fn last_renewal(&self) -> Instant {
+        self.edges.lease.last_renewal()
+    }
+}

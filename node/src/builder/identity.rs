@@ -1,0 +1,76 @@
+//! Which incarnation of which node starts here (protocol §3.7).
+
+use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::register::{FenceHandle, NodeRegister, OwnState};
+use phalanx_messages::{Incarnation, NodeIncarnation};
+use phalanx_protocol::frm::Frm;
+use phalanx_storage::ClusterDisk;
+use uuid::Uuid;
+
+use super::BootError;
+
+/// The host and this boot of its kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// Stable over reboots where the host has a machine id, else equal to `boot`.
+    pub host: Uuid,
+    /// This boot.
+    pub boot: Uuid,
+}
+
+impl HostIdentity {
+    /// Reads what this host says of itself.
+    ///
+    /// # Errors
+    /// If the kernel's boot id cannot be read.
+    pub fn read() -> Result<Self, BootError> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(BootError::BootId)?;
+        let boot = Uuid::parse_str(text.trim()).map_err(|source| BootError::BootId(std::io::Error::other(source)))?;
+        let machine = std::fs::read_to_string("/etc/machine-id").ok();
+        let host = machine.and_then(|text| Uuid::parse_str(text.trim()).ok()).unwrap_or(boot);
+        Ok(Self { host, boot })
+    }
+}
+
+/// A start of a node: who it is, its first register, and its claims as the earlier starts left them.
+pub(super) struct Start {
+    pub me: NodeIncarnation,
+    pub register: NodeRegister,
+}
+
+/// Finds out which incarnation starts now. The caller holds the lock of this node id, so no earlier start can still write.
+pub(super) fn start(
+    disk: &ClusterDisk,
+    name: &str,
+    configuration: &ConfigurationRecord,
+    host: HostIdentity,
+    fence: FenceHandle,
+    nonce: u64,
+) -> Result<Start, BootError> {
+    let node = configuration.id_of(name).ok_or_else(|| BootError::NotConfigured {
+        node: name.to_owned(),
+        known: configuration.nodes.values().map(|node| node.name.clone()).collect::<Vec<_>>().join(", "),
+    })?;
+    let before = disk.registers().read(node).map_err(BootError::Disk)?.ok_or(BootError::UnreadableRegister { node })?;
+    let used = before.host != Uuid::nil() && before.host != host.host;
+    // 3.7 (3c): a second host with this id. An mmap disk serves one host only.
+    if used && before.own_state != OwnState::CleanDown {
+        return Err(BootError::OtherHost { node, host: before.host });
+    }
+    let entry = disk.memberships().newest().map_err(BootError::Storage)?.and_then(|record| record.nodes.get(&node).cloned());
+    let known = entry.map_or(Incarnation(0), |entry| entry.incarnation).max(before.incarnation);
+    let me = NodeIncarnation { node, incarnation: known.next() };
+    // 3.4 `restart`: what the earlier start left undecided counts as owned.
+    let claim = Frm::new(node, me.incarnation, before.claim).claim();
+    let register = NodeRegister {
+        incarnation: me.incarnation,
+        host: host.host,
+        boot: host.boot,
+        nonce,
+        own_state: OwnState::Booting,
+        claim,
+        fence,
+        ..NodeRegister::default()
+    };
+    Ok(Start { me, register })
+}
