@@ -248,10 +248,12 @@ impl Handler<ReadMembership> for DiskActor {
 impl Handler<WriteMembership> for DiskActor {
     type Result = ResponseFuture<Result<(), DiskFailure>>;
 
-    fn handle(&mut self, WriteMembership { record, durability }: WriteMembership, _: &mut Self::Context) -> Self::Result {
-        self.ask(move |worker| {
-            write(&mut worker.membership, worker.disk.memberships(), worker.me, &record, durability)
-        })
+    fn handle(
+        &mut self,
+        WriteMembership { record, durability }: WriteMembership,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        self.ask(move |worker| write(&mut worker.membership, worker.disk.memberships(), worker.me, &record, durability))
     }
 }
 
