@@ -76,8 +76,8 @@ impl Decision<'_> {
             Event::Matured { service } => self.with(service, |rows| {
                 rows.run.matured |= rows.run.state == RunState::AwaitMaturity;
             }),
-            Event::BackoffOver { service } => self.with(service, Rows::try_again),
-            Event::CleanAgain { service } => self.with(service, Rows::clean_again),
+            Event::BackoffOver { service } => self.with(service, |rows| rows.try_again()),
+            Event::CleanAgain { service } => self.with(service, |rows| rows.clean_again()),
             Event::Requested(request) => self.requested(request),
         }
     }
