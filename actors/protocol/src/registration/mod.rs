@@ -16,6 +16,7 @@ mod executor;
 mod rows;
 mod sights;
 mod status;
+mod telling;
 mod timers;
 
 pub use admission::Admission;
@@ -27,4 +28,5 @@ pub use events::Event;
 pub use executor::{Executor, ExecutorInput, ExecutorOutput, refused};
 pub use sights::{LevelView, SightChange, Standing};
 pub use status::{service_statuses, state_word};
+pub use telling::tell;
 pub use timers::{TimerLimits, Timers};
