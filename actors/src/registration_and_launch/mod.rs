@@ -12,6 +12,8 @@ mod decisions;
 mod disk_port;
 mod level;
 mod services;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
