@@ -17,4 +17,5 @@ pub mod local_api;
 pub mod membership_watcher;
 pub mod ports;
 pub mod registration_and_launch;
+pub mod restart;
 pub mod supervisor;

@@ -25,6 +25,11 @@ impl NodeSet {
         new
     }
 
+    /// Empties the set.
+    pub fn clear(&mut self) {
+        *self = Self::EMPTY;
+    }
+
     /// Removes `node`; true if it was there.
     pub fn remove(&mut self, node: NodeId) -> bool {
         let Some((word, bit)) = place(node) else { return false };

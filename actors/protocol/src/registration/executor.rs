@@ -1,0 +1,119 @@
+//! The side that runs the commands of one service on one node (protocol RL-4, RL-5).
+//!
+//! Never runs an operation older than one it has seen (protocol I-R8). Taking a newer one voids the result of the older. The
+//! warden keeps the same memory for the life of the incarnation, so this machine may begin anew after a panic of its actor.
+
+use std::collections::BTreeSet;
+
+use phalanx_messages::launch::LaunchResult;
+use phalanx_messages::registration::{CommandKind, OperationResult, Order};
+use phalanx_messages::{OperationId, Revision};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorInput {
+    /// A command came that this node takes ([`super::Admission`]).
+    Ordered(Box<Order>),
+    /// What [`ExecutorOutput::Run`] asked for has ended.
+    Finished(OperationResult),
+    /// The database of that revision waits for the results of just these operations of this service.
+    Database {
+        /// The revision.
+        revision: Revision,
+        /// What it waits for.
+        awaited: BTreeSet<(CommandKind, OperationId)>,
+    },
+    /// Some time has passed: say again what nobody has consumed.
+    Repeat,
+}
+
+/// What the caller must do next, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorOutput {
+    /// Run it; whatever still runs for this service is this operation's business now.
+    Run(Box<Order>),
+    /// Tell the owner of the decisions.
+    Report(OperationResult),
+}
+
+/// One lane: the service itself, or its notifications.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Lane {
+    last: OperationId,
+    result: Option<OperationResult>,
+    consumed: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Executor {
+    service: Lane,
+    notify: Lane,
+}
+
+impl Executor {
+    /// Takes one input.
+    pub fn step(&mut self, input: ExecutorInput) -> Vec<ExecutorOutput> {
+        match input {
+            ExecutorInput::Ordered(order) => self.lane(order.command.kind).ordered(order),
+            ExecutorInput::Finished(result) => self.lane(result.kind).finished(result),
+            ExecutorInput::Database { revision, awaited } => {
+                self.service.compare(revision, &awaited);
+                self.notify.compare(revision, &awaited);
+                Vec::new()
+            }
+            ExecutorInput::Repeat => self.service.repeat().into_iter().chain(self.notify.repeat()).collect(),
+        }
+    }
+
+    fn lane(&mut self, kind: CommandKind) -> &mut Lane {
+        match kind {
+            CommandKind::Notify => &mut self.notify,
+            CommandKind::Start | CommandKind::Stop | CommandKind::Kill | CommandKind::Recovery => &mut self.service,
+        }
+    }
+}
+
+impl Lane {
+    fn ordered(&mut self, order: Box<Order>) -> Vec<ExecutorOutput> {
+        if order.command.operation < self.last {
+            return Vec::new();
+        }
+        if order.command.operation == self.last {
+            // Repeated: so is the result, if there is one; else it runs and will be told.
+            self.consumed = false;
+            return self.repeat();
+        }
+        *self = Self { last: order.command.operation, result: None, consumed: false };
+        vec![ExecutorOutput::Run(order)]
+    }
+
+    fn finished(&mut self, result: OperationResult) -> Vec<ExecutorOutput> {
+        if result.operation != self.last || self.result.is_some() {
+            return Vec::new();
+        }
+        self.result = Some(result);
+        self.repeat()
+    }
+
+    fn compare(&mut self, revision: Revision, awaited: &BTreeSet<(CommandKind, OperationId)>) {
+        let waits = self.result.as_ref().is_some_and(|result| awaited.contains(&(result.kind, result.operation)));
+        self.consumed |= revision >= self.last.revision && !waits;
+    }
+
+    fn repeat(&self) -> Vec<ExecutorOutput> {
+        let result = self.result.iter().filter(|_| !self.consumed);
+        result.cloned().map(ExecutorOutput::Report).collect()
+    }
+}
+
+/// The result of an operation that could not be run at all.
+#[must_use]
+pub fn refused(order: &Order, text: String) -> OperationResult {
+    OperationResult {
+        service: order.command.service.clone(),
+        operation: order.command.operation,
+        kind: order.command.kind,
+        outcome: LaunchResult::Failed { text },
+    }
+}

@@ -1,0 +1,32 @@
+//! Registration and launch: which client service runs on which node (spec, "C. Registration and launch"; protocol §6).
+//!
+//! [`settle`] is the whole of the rules: it looks only at the database and the view, never at "an event happened", so whatever
+//! changed while nobody could decide is found by the next decision (protocol RL-1). [`Decision`] absorbs events before it.
+//! [`Decider`] says who decides and drives the Fenced Register Machine; [`Executor`] is the side that runs commands.
+//!
+//! At most one node has a possibly running instance of a service (protocol I-R1). Nothing here waits, writes or launches.
+
+mod admission;
+mod choose;
+mod commands;
+mod decider;
+mod decision;
+mod events;
+mod executor;
+mod rows;
+mod sights;
+mod status;
+mod telling;
+mod timers;
+
+pub use admission::Admission;
+pub use choose::{candidates, is_only_member};
+pub use commands::{outstanding, victims_of_failure};
+pub use decider::{Decider, DeciderInput, DeciderOutput, LeaseSigns};
+pub use decision::{Change, Decided, Decision, settle};
+pub use events::Event;
+pub use executor::{Executor, ExecutorInput, ExecutorOutput, refused};
+pub use sights::{LevelView, SightChange, Standing};
+pub use status::{service_statuses, state_word};
+pub use telling::tell;
+pub use timers::{TimerLimits, Timers};

@@ -1,1 +1,0 @@
-//! One client service on this node.
