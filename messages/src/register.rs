@@ -69,7 +69,7 @@ pub enum Containment {
 }
 
 /// A process that may be signalled only if it is still the one that was meant.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// Process id; 0 = none.
     pub pid: u32,

@@ -1,6 +1,5 @@
 //! A Phalanx node: configuration, command line, boot order and warden.
 
-pub mod builder;
 pub mod cli;
 pub mod config;
 pub mod containment;

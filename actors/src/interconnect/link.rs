@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
+use phalanx_messages::NodeIncarnation;
 use phalanx_messages::configuration::PublicKey;
 use phalanx_messages::limits::{PEER_QUEUE_BYTES_MAX, PEER_QUEUE_MAX};
-use phalanx_messages::NodeIncarnation;
 use tokio::io::{AsyncWrite, WriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until};
 

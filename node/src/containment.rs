@@ -1,1 +1,0 @@
-//! Keeping the processes of a node together.

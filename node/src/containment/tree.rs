@@ -1,0 +1,208 @@
+//! Containment without root: everything below one process, found in `/proc` (architecture §4, containment 2).
+//!
+//! The root must be a subreaper, so that whatever is orphaned comes back below it. Everything is stopped until the set no
+//! longer grows, only then killed, and looked for again until nothing alive is left. A process that ended counts as dead
+//! only once all its threads have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use phalanx_messages::Instant;
+use phalanx_messages::register::ProcessIdentity;
+use rustix::process::Signal;
+
+use super::process::{self, Process, Stat};
+
+/// A process in uninterruptible sleep cannot be stopped; after this long the others are killed without it.
+const STOP_PATIENCE_MS: u64 = 200;
+/// Looks in a row that find nothing new before the set counts as complete.
+const QUIET_LOOKS: u32 = 2;
+
+/// Which processes are meant.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Its descendants are meant, itself not.
+    pub root: u32,
+    /// Children of the root that are not meant, nor what is below them.
+    pub spared: BTreeSet<u32>,
+    /// Children of the root that are not meant, but what is below them is.
+    pub passed: BTreeSet<u32>,
+}
+
+impl Scope {
+    /// Everything below `root`.
+    #[must_use]
+    pub const fn below(root: u32) -> Self {
+        Self { root, spared: BTreeSet::new(), passed: BTreeSet::new() }
+    }
+
+    /// The meant ones of `all`, zombies included, and whether somebody's parent was missing, so that more may be meant.
+    fn select(&self, all: &[Stat]) -> (Vec<Stat>, bool) {
+        let by_pid: BTreeMap<u32, &Stat> = all.iter().map(|stat| (stat.pid, stat)).collect();
+        let mut torn = false;
+        let meant = |stat: &&Stat| {
+            let mut below = stat.pid;
+            let mut parent = stat.parent;
+            for _ in 0..all.len() {
+                if parent == self.root {
+                    return !self.spared.contains(&below) && !(stat.pid == below && self.passed.contains(&below));
+                }
+                let Some(next) = by_pid.get(&parent) else {
+                    torn |= parent != 0;
+                    return false;
+                };
+                below = next.pid;
+                parent = next.parent;
+            }
+            torn = true; // a circle: parents changed while they were read
+            false
+        };
+        let selected = all.iter().filter(meant).copied().collect();
+        (selected, torn)
+    }
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Step again after a moment.
+    Working,
+    /// Nothing alive is left in the scope.
+    Done,
+}
+
+/// Stops every process of a scope, and remembers who is in it.
+#[derive(Debug, Default)]
+pub struct Roundup {
+    known: BTreeMap<ProcessIdentity, Process>,
+    quiet: u32,
+}
+
+impl Roundup {
+    /// Looks once. True if nobody new was found twice in a row while everybody known was stopped.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read or a process may not be signalled.
+    pub fn look(&mut self, scope: &Scope) -> io::Result<bool> {
+        self.known.retain(|_, process| !process.has_ended());
+        // Before the look: whoever is stopped now can make nobody during it.
+        let stopped = self.known.keys().all(|identity| process::is_stopped(identity.pid));
+        let (found, torn) = scope.select(&process::all()?);
+        let mut grown = torn;
+        for stat in found {
+            if self.known.contains_key(&stat.identity()) {
+                continue;
+            }
+            let Some(process) = Process::open(stat.identity())?.filter(|process| !process.has_ended()) else {
+                continue;
+            };
+            process.signal(Signal::STOP)?;
+            self.known.insert(stat.identity(), process);
+            grown = true;
+        }
+        self.quiet = if stopped && !grown { self.quiet + 1 } else { 0 };
+        Ok(self.quiet >= QUIET_LOOKS)
+    }
+
+    /// Sends `signal` to everybody known.
+    ///
+    /// # Errors
+    /// If a process may not be signalled; the others get the signal all the same.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let results: Vec<io::Result<()>> = self.known.values().map(|process| process.signal(signal)).collect();
+        results.into_iter().collect()
+    }
+
+    /// Everybody known who has not ended, for messages.
+    #[must_use]
+    pub fn alive(&self) -> Vec<u32> {
+        self.known.iter().filter(|(_, process)| !process.has_ended()).map(|(identity, _)| identity.pid).collect()
+    }
+}
+
+/// Kills every process of a scope, a step at a time.
+#[derive(Debug)]
+pub struct TreeKill {
+    roundup: Roundup,
+    stop_until: Instant,
+    killing: bool,
+}
+
+impl TreeKill {
+    /// Begins at `now`.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { roundup: Roundup::default(), stop_until: now.plus(STOP_PATIENCE_MS), killing: false }
+    }
+
+    /// One look and what follows from it. `Done` = complete, and all have ended.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read or a process may not be signalled: nothing is proved then.
+    pub fn step(&mut self, scope: &Scope, now: Instant) -> io::Result<Progress> {
+        let complete = self.roundup.look(scope)?;
+        if complete && self.roundup.known.is_empty() {
+            return Ok(Progress::Done);
+        }
+        if complete || self.killing || now >= self.stop_until {
+            self.killing = true;
+            self.roundup.signal(Signal::KILL)?;
+        }
+        Ok(Progress::Working)
+    }
+
+    /// Steps until nothing is left or `until` has come; `between` runs between two looks (reap there).
+    ///
+    /// # Errors
+    /// Who is still alive, or why nothing could be proved.
+    pub fn run(mut self, scope: &Scope, until: Instant, mut between: impl FnMut()) -> Result<(), String> {
+        loop {
+            match self.step(scope, super::now()) {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::Working) if super::now() < until => {}
+                Ok(Progress::Working) => return Err(format!("processes {:?} do not end", self.alive())),
+                Err(error) => return Err(format!("failed to kill what is below process {}: {error}", scope.root)),
+            }
+            between();
+            super::pause(1);
+        }
+    }
+
+    /// Everybody known who has not ended, for messages.
+    #[must_use]
+    pub fn alive(&self) -> Vec<u32> {
+        self.roundup.alive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, parent: u32) -> Stat {
+        Stat { pid, parent, state: b'S', start_ticks: u64::from(pid) }
+    }
+
+    fn pids(scope: &Scope, all: &[Stat]) -> (Vec<u32>, bool) {
+        let (found, torn) = scope.select(all);
+        (found.iter().map(|stat| stat.pid).collect(), torn)
+    }
+
+    #[test]
+    fn a_scope_is_what_is_below_its_root_without_those_that_are_spared() {
+        let all = [(1, 0), (10, 1), (11, 10), (12, 11), (13, 10), (14, 13), (20, 1)].map(|(a, b)| process(a, b));
+        let mut scope = Scope::below(10);
+        assert_eq!(pids(&scope, &all), (vec![11, 12, 13, 14], false));
+        scope.spared = [13].into();
+        assert_eq!(pids(&scope, &all), (vec![11, 12], false));
+        scope.passed = [11].into();
+        assert_eq!(pids(&scope, &all), (vec![12], false));
+    }
+
+    #[test]
+    fn a_missing_parent_or_a_circle_means_look_again() {
+        let scope = Scope::below(10);
+        assert_eq!(pids(&scope, &[process(10, 1), process(1, 0), process(12, 11)]), (vec![], true));
+        assert_eq!(pids(&scope, &[process(12, 11), process(11, 12)]), (vec![], true));
+    }
+}

@@ -1,1 +1,0 @@
-//! Fence method F3.

@@ -1,0 +1,109 @@
+//! Fence method F3: a node of this host is killed and seen dead (protocol §4.5).
+//!
+//! With a cgroup the directory of the victim's start is killed as a whole, warden included, and must be empty afterwards. With
+//! a subreaper the stopped warden keeps its descendants together while they are killed; if the warden is dead already, they
+//! are scattered and there is no local proof. In both cases the node-id lock must be free at the end: it is held by warden
+//! and daemon for as long as either lives.
+//!
+//! Signals go only to processes whose start time is the recorded one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use phalanx_actors::ports::ProveDead;
+use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
+use rustix::process::Signal;
+use tokio::sync::oneshot;
+
+use crate::containment::cgroup;
+use crate::containment::process::Process;
+use crate::containment::tree::{Scope, TreeKill};
+use crate::containment::{now, pause};
+use crate::warden::id_lock;
+
+/// One attempt takes at most this long, in milliseconds.
+const ATTEMPT_MS: u64 = 5_000;
+
+/// Kills and verifies, on a thread of its own for each attempt.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct LocalFence;
+
+impl Actor for LocalFence {
+    type Context = Context<Self>;
+}
+
+impl Handler<ProveDead> for LocalFence {
+    type Result = ResponseFuture<Result<(), String>>;
+
+    fn handle(&mut self, ProveDead { victim, handle }: ProveDead, _: &mut Self::Context) -> Self::Result {
+        let (proof, proved) = oneshot::channel();
+        let handle = Arc::new(handle);
+        let spawned = std::thread::Builder::new().name(format!("fence-{victim}")).spawn(move || {
+            proof.send(kill_and_prove(&handle)).ok();
+        });
+        Box::pin(async move {
+            spawned.map_err(|error| format!("failed to start a thread: {error}"))?;
+            proved.await.unwrap_or_else(|_| Err("the fence thread has ended".to_owned()))
+        })
+    }
+}
+
+/// Kills whatever is left of a start of a node on this host, and verifies it.
+///
+/// # Errors
+/// What could not be proved, and what the administrator can do.
+pub fn kill_and_prove(handle: &FenceHandle) -> Result<(), String> {
+    let until = now().plus(ATTEMPT_MS);
+    match &handle.containment {
+        Containment::Cgroup { path } => {
+            let path = Path::new(path);
+            if !cgroup::is_start_directory(path) {
+                return Err(format!("{} is not the directory of a node", path.display()));
+            }
+            cgroup::kill_and_verify(path, until)?;
+        }
+        Containment::Subreaper => kill_tree(handle)?,
+        Containment::None => kill_processes(&[handle.warden, handle.daemon])?,
+    }
+    loop {
+        match id_lock::is_free(Path::new(&handle.id_lock)) {
+            Ok(true) => return Ok(()),
+            Ok(false) if now() < until => pause(1),
+            Ok(false) => return Err(format!("the node-id lock {} is still held", handle.id_lock)),
+            Err(error) => return Err(format!("the node-id lock {} proves nothing: {error}", handle.id_lock)),
+        }
+    }
+}
+
+/// Stops the warden, so that it neither starts nor loses anybody, kills everything below it, then the warden.
+fn kill_tree(handle: &FenceHandle) -> Result<(), String> {
+    let text = |error: std::io::Error| format!("failed to signal its warden: {error}");
+    let Some(warden) = Process::open(handle.warden).map_err(text)?.filter(|warden| !warden.has_ended()) else {
+        return Err(
+            "its warden is dead, so its processes are scattered and cannot be counted; look for them, then confirm by \
+                    hand"
+                .to_owned(),
+        );
+    };
+    warden.signal(Signal::STOP).map_err(text)?;
+    let scope = Scope::below(handle.warden.pid);
+    TreeKill::new(now()).run(&scope, now().plus(ATTEMPT_MS), || {})?;
+    if warden.has_ended() {
+        return Err("its warden died meanwhile; its processes may be scattered".to_owned());
+    }
+    warden.signal(Signal::KILL).map_err(text)?;
+    if warden.ends_within(ATTEMPT_MS) { Ok(()) } else { Err("its warden does not end".to_owned()) }
+}
+
+fn kill_processes(identities: &[ProcessIdentity]) -> Result<(), String> {
+    for identity in identities {
+        let text = |error: std::io::Error| format!("failed to kill process {}: {error}", identity.pid);
+        let Some(process) = Process::open(*identity).map_err(text)? else { continue };
+        process.signal(Signal::KILL).map_err(text)?;
+        if !process.ends_within(ATTEMPT_MS) {
+            return Err(format!("process {} does not end", identity.pid));
+        }
+    }
+    Ok(())
+}
