@@ -1,0 +1,315 @@
+//! From a raw file to settings that cannot be wrong. Every mistake is collected; a clash names both keys and both values.
+
+use std::path::{Path, PathBuf};
+
+use phalanx_messages::NodeId;
+use phalanx_messages::configuration::PanicPolicy;
+use phalanx_messages::limits::NODES_MAX;
+use phalanx_messages::profile::TimingProfile;
+
+use super::document::{Documents, Key};
+use super::error::{ConfigError, ConfigErrors};
+use super::raw::RawClusterNode;
+use super::{ClusterNode, ClusterTemplate, NodeConfig, names, service, subsystem};
+
+/// Longest path of a Unix socket, with its closing zero.
+const SOCKET_PATH_BYTES_MAX: usize = 108;
+/// Where nodes keep their own files if nothing else is said.
+const STATE_DIR: &str = "/var/lib/phalanx";
+/// Where local sockets are if nothing else is said.
+const SOCKET_DIR: &str = "/run/phalanx";
+
+/// Collects mistakes with their places.
+pub(super) struct Mistakes<'a> {
+    documents: &'a Documents,
+    found: Vec<ConfigError>,
+}
+
+impl<'a> Mistakes<'a> {
+    pub fn new(documents: &'a Documents) -> Self {
+        Self { documents, found: Vec::new() }
+    }
+
+    /// A mistake at one key.
+    pub fn add(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: impl Into<String>) {
+        let error = ConfigError::new(message).at(self.documents.place(path), "here").hint(hint);
+        self.found.push(error);
+    }
+
+    /// Two keys that clash; the message names both with their values.
+    pub fn clash(&mut self, path: &[Key<'_>], other: &[Key<'_>], message: impl Into<String>, hint: impl Into<String>) {
+        let other = self.documents.place(other);
+        let message = format!("{} (the other is at {other})", message.into());
+        let error = ConfigError::new(message).at(self.documents.place(path), "this").at(other, "clashes with this");
+        self.found.push(error.hint(hint));
+    }
+
+    /// A key of the contract that is not built.
+    pub fn not_built(&mut self, path: &[Key<'_>], key: &str) {
+        self.add(path, format!("`{key}` is not built yet"), "remove it; CHANGELOG.md lists what this version has");
+    }
+
+    /// A key that must be there.
+    pub fn missing(&mut self, table: &str, key: &str, example: &str) {
+        let message = format!("`{key}` is missing in [{table}]");
+        self.add(&[table.into()], message, format!("add `{key} = {example}` under [{table}]"));
+    }
+
+    pub fn ended<T>(self, value: T) -> Result<T, ConfigErrors> {
+        if self.found.is_empty() { Ok(value) } else { Err(ConfigErrors(self.found)) }
+    }
+}
+
+/// The nodes that names in a file may mean.
+pub(super) struct KnownNodes<'a> {
+    nodes: &'a [ClusterNode],
+}
+
+impl KnownNodes<'_> {
+    pub fn id_of(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().find(|node| node.name == name).map(|node| node.id)
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.iter().map(|node| node.id)
+    }
+
+    pub fn names(&self) -> String {
+        self.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Checks a file for `dev` against the nodes that `dev` will make.
+pub(super) fn template(documents: &Documents, nodes: &[String]) -> Result<ClusterTemplate, ConfigErrors> {
+    let nodes: Vec<ClusterNode> = nodes.iter().zip(0..).map(|(name, id)| numbered(name, id)).collect();
+    let mut mistakes = Mistakes::new(documents);
+    if !documents.raw.is_template() {
+        for table in ["node", "cluster", "disk", "interconnect"] {
+            if has_table(documents, table) {
+                let message = format!("[{table}] has no place in a file for `dev`, which makes it itself");
+                mistakes.add(&[table.into()], message, "leave only [[subsystem]] and [[service]]");
+            }
+        }
+    }
+    let template = common(documents, &nodes, true, &mut mistakes);
+    mistakes.ended(template)
+}
+
+/// Checks a file for `dev` without knowing the nodes: every name of the form that `dev` gives is taken as one.
+pub(super) fn template_of_any_nodes(documents: &Documents) -> Result<ClusterTemplate, ConfigErrors> {
+    let names: Vec<String> = (0..NODES_MAX).map(|id| format!("n{id}")).collect();
+    template(documents, &names)
+}
+
+fn numbered(name: &str, id: u16) -> ClusterNode {
+    ClusterNode { name: name.to_owned(), id: NodeId(id), address: String::new() }
+}
+
+fn has_table(documents: &Documents, table: &str) -> bool {
+    let raw = &documents.raw;
+    match table {
+        "node" => raw.node.is_some(),
+        "cluster" => raw.cluster.is_some(),
+        "disk" => raw.disk.is_some(),
+        _ => raw.interconnect.is_some(),
+    }
+}
+
+/// What node files and files for `dev` have in common.
+fn common(
+    documents: &Documents,
+    nodes: &[ClusterNode],
+    panic_may_exit: bool,
+    mistakes: &mut Mistakes<'_>,
+) -> ClusterTemplate {
+    let raw = &documents.raw;
+    let unbuilt = [("fencing", &raw.fencing), ("event_group", &raw.event_group), ("event", &raw.event)];
+    for (key, present) in unbuilt {
+        if present.is_some() {
+            mistakes.not_built(&[key.into()], key);
+        }
+    }
+    let nodes = KnownNodes { nodes };
+    ClusterTemplate {
+        subsystems: subsystem::check_all(&raw.subsystem, panic_may_exit, mistakes),
+        services: service::check_all(&raw.service, &nodes, panic_may_exit, mistakes),
+    }
+}
+
+/// Checks the file of one node.
+pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
+    let mut mistakes = Mistakes::new(documents);
+    let raw = &documents.raw;
+    let (cluster, key_file, cluster_nodes) = check_cluster(documents, &mut mistakes);
+    let name = required(raw.node.as_ref().and_then(|node| node.name.clone()), "node", "name", "\"n0\"", &mut mistakes);
+    check_name(&["node".into(), "name".into()], &name, &mut mistakes);
+    let me = cluster_nodes.iter().find(|node| node.name == name);
+    if me.is_none() && !name.is_empty() && !cluster_nodes.is_empty() {
+        let nodes = KnownNodes { nodes: &cluster_nodes };
+        let message = format!("node.name is `{name}`, and [[cluster.node]] lists {}", nodes.names());
+        let hint = "use a listed name, or add this node under [[cluster.node]]";
+        mistakes.clash(&["node".into(), "name".into()], &["cluster".into(), "node".into()], message, hint);
+    }
+    let (disk, timing) = check_disk(documents, &mut mistakes);
+    let panic = check_panic(documents, &timing, &mut mistakes);
+    let bind = check_bind(documents, me, &mut mistakes);
+    let state_dir = path_or(documents, raw.node.as_ref().and_then(|node| node.state_dir.as_deref()), STATE_DIR);
+    let socket = check_socket(documents, &name, &mut mistakes);
+    let panic_may_exit = timing == "dev" || panic != PanicPolicy::Exit;
+    let template = common(documents, &cluster_nodes, panic_may_exit, &mut mistakes);
+    let config = NodeConfig {
+        file: documents.file.clone(),
+        cluster,
+        id: me.map_or(NodeId(0), |node| node.id),
+        cluster_nodes,
+        key_file,
+        node: name,
+        state_dir,
+        socket,
+        panic,
+        disk,
+        timing,
+        bind,
+        subsystems: template.subsystems,
+        services: template.services,
+    };
+    mistakes.ended(config)
+}
+
+fn required(value: Option<String>, table: &str, key: &str, example: &str, mistakes: &mut Mistakes<'_>) -> String {
+    value.unwrap_or_else(|| {
+        mistakes.missing(table, key, example);
+        String::new()
+    })
+}
+
+fn check_name(path: &[Key<'_>], name: &str, mistakes: &mut Mistakes<'_>) {
+    if let Some(message) = names::mistake_in_name(name).filter(|_| !name.is_empty()) {
+        mistakes.add(path, message, "choose another name");
+    }
+}
+
+fn check_cluster(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (String, PathBuf, Vec<ClusterNode>) {
+    let Some(raw) = &documents.raw.cluster else {
+        mistakes.add(&[], "table [cluster] is missing", "see configs/node.toml for a whole file");
+        return (String::new(), PathBuf::new(), Vec::new());
+    };
+    let name = required(raw.name.clone(), "cluster", "name", "\"alpha\"", mistakes);
+    check_name(&["cluster".into(), "name".into()], &name, mistakes);
+    let key_file = required(raw.key_file.clone(), "cluster", "key_file", "\"cluster.key\"", mistakes);
+    if raw.node.is_empty() {
+        let hint = "add one [[cluster.node]] with name, id and address for each node";
+        mistakes.add(&["cluster".into()], "no [[cluster.node]] is listed", hint);
+    }
+    let nodes = check_cluster_nodes(&raw.node, mistakes);
+    (name, documents.directory().join(key_file), nodes)
+}
+
+fn check_cluster_nodes(raw: &[RawClusterNode], mistakes: &mut Mistakes<'_>) -> Vec<ClusterNode> {
+    let at = |index: usize, key: &'static str| [Key::Name("cluster"), Key::Name("node"), index.into(), Key::Name(key)];
+    let mut nodes = Vec::new();
+    for (index, node) in raw.iter().enumerate() {
+        check_name(&at(index, "name"), &node.name, mistakes);
+        if let Some(message) = names::mistake_in_address("address", &node.address) {
+            mistakes.add(&at(index, "address"), message, "as in `127.0.0.1:7600`");
+        }
+        for (before, other) in raw[..index].iter().enumerate() {
+            let clashes = [
+                ("name", node.name == other.name, node.name.clone()),
+                ("id", node.id == other.id, node.id.to_string()),
+                ("address", node.address == other.address, node.address.clone()),
+            ];
+            for (key, _, value) in clashes.into_iter().filter(|(_, same, _)| *same) {
+                let message = format!("nodes `{}` and `{}` both have {key} {value}", other.name, node.name);
+                mistakes.clash(&at(index, key), &at(before, key), message, format!("give each node its own {key}"));
+            }
+        }
+        match u16::try_from(node.id).ok().filter(|id| usize::from(*id) < NODES_MAX) {
+            Some(id) => {
+                nodes.push(ClusterNode { name: node.name.clone(), id: NodeId(id), address: node.address.clone() })
+            }
+            None => {
+                let message = format!("id of node `{}` is {}; it must lie in 0..{}", node.name, node.id, NODES_MAX - 1);
+                mistakes.add(&at(index, "id"), message, "number the nodes from 0");
+            }
+        }
+    }
+    nodes
+}
+
+fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, String) {
+    let Some(raw) = &documents.raw.disk else {
+        mistakes.add(&[], "table [disk] is missing", "see configs/node.toml for a whole file");
+        return (PathBuf::new(), String::new());
+    };
+    let at = |key: &'static str| [Key::Name("disk"), Key::Name(key)];
+    match raw.backend.as_deref() {
+        Some("mmap") => {}
+        Some("direct" | "etcd") => {
+            let backend = raw.backend.as_deref().unwrap_or_default();
+            mistakes.not_built(&at("backend"), &format!("disk.backend = \"{backend}\""));
+        }
+        Some(other) => {
+            mistakes.add(&at("backend"), format!("disk.backend `{other}` is unknown"), "use `backend = \"mmap\"`");
+        }
+        None => mistakes.missing("disk", "backend", "\"mmap\""),
+    }
+    let path = required(raw.path.clone(), "disk", "path", "\"/srv/phalanx/disk\"", mistakes);
+    let timing = raw.timing.clone().unwrap_or_else(|| "local-mmap".to_owned());
+    if TimingProfile::named(&timing).is_none() {
+        let message = format!("disk.timing `{timing}` is no profile");
+        mistakes.add(&at("timing"), message, "use \"local-mmap\", or \"dev\" for nodes that are played with");
+    }
+    (documents.directory().join(path), timing)
+}
+
+fn check_panic(documents: &Documents, timing: &str, mistakes: &mut Mistakes<'_>) -> PanicPolicy {
+    let path = [Key::Name("node"), Key::Name("panic")];
+    match documents.raw.node.as_ref().and_then(|node| node.panic.as_deref()) {
+        Some("exit") => PanicPolicy::Exit,
+        Some("reboot") => PanicPolicy::Reboot,
+        Some("crash") => PanicPolicy::Crash,
+        Some("watchdog") => PanicPolicy::Watchdog,
+        Some(other) => {
+            let message = format!("node.panic `{other}` is unknown");
+            mistakes.add(&path, message, "use one of exit, reboot, crash, watchdog");
+            PanicPolicy::Exit
+        }
+        None => {
+            if timing != "dev" {
+                let message = format!("`panic` is missing in [node], and disk.timing is `{timing}`");
+                let hint =
+                    "a node outside `dev` must choose: add `panic = \"reboot\"`, or \"exit\", \"crash\", \"watchdog\"";
+                mistakes.add(&["node".into()], message, hint);
+            }
+            PanicPolicy::Exit
+        }
+    }
+}
+
+fn check_bind(documents: &Documents, me: Option<&ClusterNode>, mistakes: &mut Mistakes<'_>) -> String {
+    let given = documents.raw.interconnect.as_ref().and_then(|raw| raw.bind.clone());
+    if let Some(message) = given.as_deref().and_then(|bind| names::mistake_in_address("interconnect.bind", bind)) {
+        mistakes.add(&["interconnect".into(), "bind".into()], message, "as in `0.0.0.0:7600`");
+    }
+    given.or_else(|| me.map(|node| node.address.clone())).unwrap_or_default()
+}
+
+fn path_or(documents: &Documents, given: Option<&str>, default: &str) -> PathBuf {
+    documents.directory().join(given.unwrap_or(default))
+}
+
+fn check_socket(documents: &Documents, node: &str, mistakes: &mut Mistakes<'_>) -> PathBuf {
+    let given = documents.raw.node.as_ref().and_then(|node| node.socket.clone());
+    let socket = given.map_or_else(
+        || Path::new(SOCKET_DIR).join(format!("{node}.sock")),
+        |socket| documents.directory().join(socket),
+    );
+    let bytes = socket.as_os_str().len();
+    if bytes >= SOCKET_PATH_BYTES_MAX {
+        let message =
+            format!("the path of the local socket has {bytes} bytes; the system allows {}", SOCKET_PATH_BYTES_MAX - 1);
+        mistakes.add(&["node".into(), "socket".into()], message, "set node.socket to a shorter path");
+    }
+    socket
+}

@@ -1,0 +1,180 @@
+//! The layers of a configuration, and the way back from a key to the line that gave it.
+//!
+//! Every file is parsed on its own, so that each mistake in it has a span; then the layers are merged with the `config` crate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, ConfigErrors, Place};
+use super::raw::RawConfig;
+
+const ENVIRONMENT_PREFIX: &str = "PHALANX_CONF";
+const SEPARATOR: &str = "__";
+
+/// One element of the way to a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    Name(&'a str),
+    Index(usize),
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(name: &'a str) -> Self {
+        Key::Name(name)
+    }
+}
+
+impl From<usize> for Key<'_> {
+    fn from(index: usize) -> Self {
+        Key::Index(index)
+    }
+}
+
+/// One file.
+#[derive(Debug)]
+struct Document {
+    name: Arc<str>,
+    text: Arc<str>,
+}
+
+/// A file with everything layered over it.
+#[derive(Debug)]
+pub(super) struct Documents {
+    /// Absolute path of the main file; empty for a text that is no file.
+    pub file: PathBuf,
+    /// The merged values.
+    pub raw: RawConfig,
+    /// Lowest precedence first.
+    layers: Vec<Document>,
+}
+
+impl Documents {
+    /// Reads a file, `conf.d/*.toml` beside it, and the environment.
+    pub fn open(file: &Path) -> Result<Self, ConfigErrors> {
+        let mut layers = vec![Document::read(file)?];
+        for path in drop_ins(file) {
+            layers.push(Document::read(&path)?);
+        }
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Self::of_layers(file, layers)
+    }
+
+    /// A text that is compiled in. The environment is layered over it too.
+    pub fn of_text(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        Self::of_layers(PathBuf::new(), vec![Document { name: name.into(), text: text.into() }])
+    }
+
+    fn of_layers(file: PathBuf, layers: Vec<Document>) -> Result<Self, ConfigErrors> {
+        let mistakes: Vec<ConfigError> = layers.iter().filter_map(|layer| layer.parse().err()).collect();
+        if !mistakes.is_empty() {
+            return Err(ConfigErrors(mistakes));
+        }
+        let raw = merge(&layers).map_err(environment_mistake)?;
+        Ok(Self { file, raw, layers })
+    }
+
+    /// Where the value at `path` was given: the environment first, then the last file that has it; else the nearest table
+    /// around it.
+    pub fn place(&self, path: &[Key<'_>]) -> Place {
+        if let Some(variable) = variable(path).filter(|variable| std::env::var_os(variable).is_some()) {
+            return Place::Environment { variable };
+        }
+        for length in (1..=path.len()).rev() {
+            let found = self.layers.iter().rev().find_map(|layer| layer.place(&path[..length]));
+            if let Some(place) = found {
+                return place;
+            }
+        }
+        self.layers[0].begin()
+    }
+
+    /// Directory that relative paths are relative to.
+    pub fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or_else(|| Path::new("/"))
+    }
+}
+
+impl Document {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let name: Arc<str> = path.to_string_lossy().into();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::new(format!("failed to read {name}: {error}")).hint("name an existing file with --config")
+        })?;
+        Ok(Self { name, text: text.into() })
+    }
+
+    /// Parses this file alone: syntax, types, unknown and missing keys, each with its span.
+    fn parse(&self) -> Result<RawConfig, ConfigError> {
+        toml::from_str(&self.text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let place = Place::File { name: Arc::clone(&self.name), text: Arc::clone(&self.text), span };
+            let unknown = error.message().starts_with("unknown field");
+            let hint = if unknown {
+                "remove the key, or correct its name; keys are listed in configs/node.toml"
+            } else {
+                "see configs/node.toml"
+            };
+            ConfigError::new(error.message()).at(place, "here").hint(hint)
+        })
+    }
+
+    fn begin(&self) -> Place {
+        Place::File { name: Arc::clone(&self.name), text: Arc::clone(&self.text), span: 0..0 }
+    }
+
+    fn place(&self, path: &[Key<'_>]) -> Option<Place> {
+        let table = DeTable::parse(&self.text).ok()?;
+        let mut span = table.span();
+        let mut value = &DeValue::Table(table.into_inner());
+        for key in path {
+            let next = match key {
+                Key::Name(name) => value.as_table()?.iter().find(|(key, _)| key.get_ref() == name)?.1,
+                Key::Index(index) => value.as_array()?.get(*index)?,
+            };
+            (span, value) = (next.span(), next.get_ref());
+        }
+        Some(Place::File { name: Arc::clone(&self.name), text: Arc::clone(&self.text), span })
+    }
+}
+
+fn drop_ins(file: &Path) -> Vec<PathBuf> {
+    let directory = file.parent().unwrap_or_else(|| Path::new(".")).join("conf.d");
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    paths.sort();
+    paths
+}
+
+/// Name of the variable that overrides a key; elements of arrays have none.
+fn variable(path: &[Key<'_>]) -> Option<String> {
+    let names = path.iter().map(|key| match key {
+        Key::Name(name) => Some(name.to_uppercase()),
+        Key::Index(_) => None,
+    });
+    let names = names.collect::<Option<Vec<_>>>()?;
+    Some(format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", names.join(SEPARATOR)))
+}
+
+fn merge(layers: &[Document]) -> Result<RawConfig, config::ConfigError> {
+    let mut builder = config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(config::File::from_str(&layer.text, config::FileFormat::Toml));
+    }
+    let environment =
+        config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
+    builder.add_source(environment).build()?.try_deserialize()
+}
+
+/// Every file was right on its own, so what is wrong came from the environment.
+fn environment_mistake(error: config::ConfigError) -> ConfigError {
+    let prefix = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}");
+    let set: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with(&prefix))
+        .collect();
+    ConfigError::new(format!("the environment overrides the configuration wrongly: {error} (set: {})", set.join(", ")))
+        .hint(format!("a variable is named {prefix}<TABLE>{SEPARATOR}<KEY>, as in {prefix}DISK{SEPARATOR}PATH"))
+}

@@ -1,0 +1,147 @@
+//! The file as it is written, before anything is checked. Every key of the contract has its place here; unknown ones are errors.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// A whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub node: Option<RawNode>,
+    pub cluster: Option<RawCluster>,
+    pub disk: Option<RawDisk>,
+    pub interconnect: Option<RawInterconnect>,
+    #[serde(default)]
+    pub subsystem: Vec<RawSubsystem>,
+    #[serde(default)]
+    pub service: Vec<RawService>,
+    pub fencing: Option<Present>,
+    pub event_group: Option<Present>,
+    pub event: Option<Present>,
+}
+
+impl RawConfig {
+    /// Nothing in it belongs to one node: it is a file for `dev`.
+    pub fn is_template(&self) -> bool {
+        self.node.is_none() && self.cluster.is_none() && self.disk.is_none() && self.interconnect.is_none()
+    }
+}
+
+/// A key that is known and not built: only its presence counts.
+#[derive(Debug)]
+pub(super) struct Present;
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNode {
+    pub name: Option<String>,
+    pub state_dir: Option<String>,
+    pub socket: Option<String>,
+    pub panic: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCluster {
+    pub name: Option<String>,
+    pub key_file: Option<String>,
+    #[serde(default)]
+    pub node: Vec<RawClusterNode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClusterNode {
+    pub name: String,
+    pub id: i64,
+    pub address: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDisk {
+    pub backend: Option<String>,
+    pub path: Option<String>,
+    pub timing: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInterconnect {
+    pub bind: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSubsystem {
+    pub name: String,
+    pub level: i64,
+    #[serde(default)]
+    pub barriers: RawBarriers,
+    pub on_joining: Option<String>,
+    pub on_leaving: Option<String>,
+    pub on_forced_leaving: Option<String>,
+    pub on_panic: Option<String>,
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBarriers {
+    pub joining: Option<i64>,
+    pub leaving: Option<i64>,
+    pub forced_leaving: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawNodes {
+    Any(String),
+    Listed(Vec<String>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPreferences {
+    pub ordered: Option<Vec<String>>,
+    pub unordered: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawService {
+    pub name: String,
+    pub allowable_nodes: Option<RawNodes>,
+    #[serde(default)]
+    pub disallowable_nodes: Vec<String>,
+    pub node_preferences: Option<RawPreferences>,
+    pub auto_register: Option<String>,
+    pub maturity_count: Option<i64>,
+    pub maturity_time: Option<String>,
+    pub start_command: Option<String>,
+    pub start_timeout: Option<String>,
+    pub stop_command: Option<String>,
+    pub stop_timeout: Option<String>,
+    pub notify_command: Option<String>,
+    pub notify_timeout: Option<String>,
+    pub recovery_command: Option<String>,
+    pub recovery_timeout: Option<String>,
+    pub leaves: Option<String>,
+    pub start_retries: Option<i64>,
+    pub stop_failure: Option<String>,
+    pub recover_lost_start: Option<bool>,
+    // Keys of the contract that are not built.
+    pub transfer_cost: Option<String>,
+    pub parent: Option<Present>,
+    pub register_on_all: Option<bool>,
+    pub placement_policy: Option<Present>,
+    pub monitor: Option<Present>,
+    pub event_group: Option<Present>,
+    pub agent: Option<Present>,
+}

@@ -1,0 +1,221 @@
+//! Every mistake names its line, the keys and values involved, and what to do.
+
+use std::fs;
+
+use phalanx_messages::launch::Leaves;
+use phalanx_messages::service::{AllowableNodes, NodePreferences};
+use tempfile::TempDir;
+
+use super::*;
+
+const WHOLE: &str = r#"[node]
+name = "n1"
+state_dir = "state/n1"
+socket = "n1.sock"
+panic = "exit"
+[cluster]
+name = "alpha"
+key_file = "cluster.key"
+node = [
+  { name = "n0", id = 0, address = "127.0.0.1:7600" },
+  { name = "n1", id = 1, address = "127.0.0.1:7601" },
+]
+[disk]
+backend = "mmap"
+path = "disk"
+timing = "dev"
+"#;
+
+fn load(text: &str) -> (TempDir, Result<NodeConfig, ConfigErrors>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    fs::write(&file, text).unwrap();
+    let loaded = NodeConfig::load(&file);
+    (dir, loaded)
+}
+
+/// The mistakes in `WHOLE` followed by `more`, without the directory.
+fn mistakes(text: &str) -> Vec<String> {
+    let (dir, loaded) = load(text);
+    let prefix = format!("{}/", dir.path().display());
+    loaded.unwrap_err().0.iter().map(|error| error.to_string().replace(&prefix, "")).collect()
+}
+
+fn mistake_after_whole(more: &str) -> String {
+    let found = mistakes(&format!("{WHOLE}{more}"));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found[0].clone()
+}
+
+#[test]
+fn a_whole_file_is_read_with_paths_relative_to_it() {
+    let more = r#"
+[[subsystem]]
+name = "network"
+level = 200
+[[subsystem]]
+name = "storage"
+level = 100
+barriers = { joining = 3, forced_leaving = 2 }
+on_joining = "true"
+timeout = "5s"
+[[service]]
+name = "clock"
+allowable_nodes = ["n0", "n1"]
+node_preferences = { ordered = ["n1"] }
+start_command = "run-clock"
+stop_command = "stop-clock"
+"#;
+    let (dir, loaded) = load(&format!("{WHOLE}{more}"));
+    let config = loaded.unwrap();
+    assert_eq!((config.node.as_str(), config.id, config.bind.as_str()), ("n1", NodeId(1), "127.0.0.1:7601"));
+    assert_eq!((&config.disk, &config.socket), (&dir.path().join("disk"), &dir.path().join("n1.sock")));
+    assert_eq!(config.profile(), TimingProfile::DEV);
+    let levels: Vec<_> = config.subsystems.iter().map(|subsystem| (subsystem.level.0, subsystem.barriers)).collect();
+    let one = BarrierCounts { joining: 1, leaving: 1, forced_leaving: 1 };
+    assert_eq!(levels, [(100, BarrierCounts { joining: 3, forced_leaving: 2, ..one }), (200, one)]);
+    let service = &config.services[0];
+    assert_eq!(service.allowable_nodes, AllowableNodes::Listed(vec![NodeId(0), NodeId(1)]));
+    assert_eq!(service.node_preferences, NodePreferences::Ordered(vec![NodeId(1)]));
+    assert_eq!(service.leaves, Leaves::State, "a service with a stop_command leaves state if nothing else is said");
+    assert_eq!(config.configuration().id_of("n1"), Some(NodeId(1)));
+}
+
+#[test]
+fn syntax_types_and_unknown_keys_are_refused_with_their_line() {
+    let found = mistake_after_whole("[interconnect]\nbnd = \"x:1\"\n");
+    assert_eq!(found, "node.toml:18:1: unknown field `bnd`, expected `bind`");
+    let found = mistake_after_whole("[[subsystem]]\nname = \"a\"\nlevel = \"high\"\n");
+    assert!(found.starts_with("node.toml:19:9: invalid type: string \"high\""), "{found}");
+    let found = mistake_after_whole("[[subsystem]]\nname = \"a\"\n");
+    assert!(found.starts_with("node.toml:17:1: missing field `level`"), "{found}");
+    let found = mistake_after_whole("[[subsystem]\n");
+    assert!(found.starts_with("node.toml:17:"), "{found}");
+}
+
+#[test]
+fn a_clash_names_both_keys_values_and_lines() {
+    let found =
+        mistake_after_whole("[[subsystem]]\nname = \"a\"\nlevel = 100\n[[subsystem]]\nname = \"b\"\nlevel = 100\n");
+    let text = "node.toml:22:9: subsystems `a` and `b` both have level 100 (the other is at ";
+    assert!(found.starts_with(text) && found.ends_with("node.toml:19:9)"), "{found}");
+
+    let twice = WHOLE.replace("n1\", id = 1, address = \"127.0.0.1:7601", "n1\", id = 0, address = \"127.0.0.1:7600");
+    let found = mistakes(&twice);
+    assert!(
+        found[0].starts_with("node.toml:11:23: nodes `n0` and `n1` both have id 0 (the other is at "),
+        "{found:#?}"
+    );
+    assert_eq!(found.len(), 2, "id and address are told at once: {found:#?}");
+}
+
+#[test]
+fn numbers_outside_their_range_name_the_range() {
+    let found = mistake_after_whole("[[subsystem]]\nname = \"a\"\nlevel = 1000\n");
+    assert_eq!(found, "node.toml:19:9: level 1000 of subsystem `a` belongs to the event manager");
+    let found = mistake_after_whole("[[subsystem]]\nname = \"a\"\nlevel = 1\nbarriers = { joining = 0 }\n");
+    assert_eq!(found, "node.toml:20:24: barriers.joining of subsystem `a` is 0; it must lie in 1..16");
+    let found = mistake_after_whole("[[service]]\nname = \"s\"\nstart_command = \"x\"\nstart_timeout = \"0s\"\n");
+    assert_eq!(found, "node.toml:20:17: a timeout must be above 0");
+}
+
+#[test]
+fn keys_of_the_contract_that_are_not_built_are_refused_by_name() {
+    for (key, name) in [
+        ("parent = \"p\"", "parent"),
+        ("register_on_all = true", "register_on_all = true"),
+        ("transfer_cost = \"free\"", "transfer_cost = \"free\""),
+        ("monitor = \"x\"", "monitor"),
+        ("event_group = \"x\"", "event_group"),
+        ("agent = \"ocf:heartbeat:IPaddr2\"", "agent"),
+    ] {
+        let found = mistake_after_whole(&format!("[[service]]\nname = \"s\"\n{key}\n"));
+        assert!(
+            found.starts_with("node.toml:19:") && found.ends_with(&format!(": `{name}` is not built yet")),
+            "{found}"
+        );
+    }
+    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"direct\""));
+    assert_eq!(found, ["node.toml:14:11: `disk.backend = \"direct\"` is not built yet"]);
+    assert!(mistake_after_whole("[[event]]\nname = \"e\"\n").contains("`event` is not built yet"));
+}
+
+#[test]
+fn a_service_must_have_somewhere_to_run() {
+    let found = mistake_after_whole("[[service]]\nname = \"s\"\nallowable_nodes = [\"n7\"]\ndisallowable_nodes = []\n");
+    assert_eq!(found, "node.toml:19:19: allowable_nodes of service `s` names `n7`, which is no node");
+    let found = mistake_after_whole("[[service]]\nname = \"s\"\nallowable_nodes = []\n");
+    assert_eq!(found, "node.toml:19:19: allowable_nodes of service `s` is empty");
+    let found =
+        mistake_after_whole("[[service]]\nname = \"s\"\nallowable_nodes = [\"n0\"]\ndisallowable_nodes = [\"n0\"]\n");
+    assert!(found.starts_with("node.toml:20:22: disallowable_nodes of service `s` leave none"), "{found}");
+    let found = mistake_after_whole("[[service]]\nname = \"s\"\nmaturity_count = 3\n");
+    assert!(found.contains("maturity_count (3) of service `s` is more than its usable allowable_nodes (2)"), "{found}");
+}
+
+#[test]
+fn a_node_outside_dev_must_choose_what_it_does_after_a_panic() {
+    let production = WHOLE.replace("\"dev\"", "\"local-mmap\"");
+    let found = mistakes(&production.replace("panic = \"exit\"\n", ""));
+    assert_eq!(found, ["node.toml:1:1: `panic` is missing in [node], and disk.timing is `local-mmap`"]);
+    let found = mistakes(&format!("{production}[[service]]\nname = \"s\"\nleaves = \"state\"\n"));
+    assert!(found[0].starts_with("node.toml:19:10: leaves of service `s` is \"state\" without a stop_command"));
+    let found = mistakes(&format!("{production}[[subsystem]]\nname = \"s\"\nlevel = 1\n"));
+    assert!(found[0].contains("subsystem `s` has no on_panic, and node.panic is \"exit\" (the other is at "));
+}
+
+#[test]
+fn a_socket_path_that_the_system_refuses_is_found_early() {
+    let found = mistakes(&WHOLE.replace("n1.sock", &"x".repeat(120)));
+    assert!(found[0].starts_with("node.toml:4:10: the path of the local socket has "), "{found:?}");
+}
+
+#[test]
+fn conf_d_is_layered_over_the_file_and_named_in_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    fs::write(&file, WHOLE).unwrap();
+    fs::create_dir(dir.path().join("conf.d")).unwrap();
+    fs::write(dir.path().join("conf.d/10-disk.toml"), "[disk]\npath = \"other\"\n").unwrap();
+    assert_eq!(NodeConfig::load(&file).unwrap().disk, dir.path().join("other"));
+    fs::write(dir.path().join("conf.d/10-disk.toml"), "\n[disk]\ntiming = \"slow\"\n").unwrap();
+    let text = NodeConfig::load(&file).unwrap_err().to_string();
+    assert!(text.ends_with("conf.d/10-disk.toml:3:10: disk.timing `slow` is no profile"), "{text}");
+}
+
+#[test]
+fn the_picture_shows_the_lines_and_the_hint() {
+    let (_dir, loaded) = load(&WHOLE.replace("name = \"n1\"\n", "name = \"n9\"\n"));
+    let errors = loaded.unwrap_err();
+    let mut picture = String::new();
+    let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+    handler.render_report(&mut picture, &errors.0[0]).unwrap();
+    assert!(picture.contains("node.toml:2:8") && picture.contains("name = \"n9\""), "{picture}");
+    assert!(picture.contains("help: use a listed name"), "{picture}");
+}
+
+#[test]
+fn a_cluster_key_is_sixty_four_digits_that_only_its_owner_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.key");
+    assert!(matches!(read_cluster_key(&path), Err(KeyError::Read { .. })));
+    fs::write(&path, "ab".repeat(32)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(read_cluster_key(&path), Err(KeyError::Mode { mode: 0o644, .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(read_cluster_key(&path).unwrap(), [0xab; 32]);
+    fs::write(&path, "abc").unwrap();
+    assert!(matches!(read_cluster_key(&path), Err(KeyError::Format { .. })));
+}
+
+#[test]
+fn samples_are_right_and_dev_has_two_levels_with_different_barriers() {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let Checked::Template(dev) = check_file(&configs.join("dev.toml")).unwrap() else {
+        panic!("dev.toml has no [node]")
+    };
+    let levels: Vec<_> = dev.subsystems.iter().map(|subsystem| (subsystem.level.0, subsystem.barriers)).collect();
+    assert_eq!(levels.iter().map(|(level, _)| *level).collect::<Vec<_>>(), [100, 200]);
+    assert_ne!(levels[0].1, levels[1].1);
+    assert!(matches!(check_file(&configs.join("node.toml")).unwrap(), Checked::Node(_)));
+}
