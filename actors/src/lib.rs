@@ -14,6 +14,7 @@ pub mod guard;
 pub mod interconnect;
 pub mod lease_thread;
 pub mod local_api;
+pub mod membership_manager;
 pub mod membership_watcher;
 pub mod ports;
 pub mod registration_and_launch;

@@ -1,1 +1,251 @@
-//! The local socket.
+//! The local socket: what the command line and scripts ask a daemon (architecture §5).
+//!
+//! Frames of JSON, see [`phalanx_messages::admin`]. Decides nothing: it asks the membership manager and registration-and-launch,
+//! and turns ids into names. A follower that does not read fast enough loses lines, never delays anybody.
+//!
+//! Not a kernel-level actor: the node lives on without it.
+
+mod report;
+mod serve;
+mod status;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport};
+use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::{NodeId, Term};
+use phalanx_protocol::chronicle::TransitionTrace;
+use tokio::net::UnixListener;
+use tokio::sync::broadcast;
+
+use crate::clock::wall_now_ms;
+use crate::ports::{
+    ConfigurationChanged, GetMembership, GetServices, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+};
+use crate::restart::Restarts;
+
+/// Lines a slow follower may be behind.
+const FOLLOWED_MAX: usize = 4096;
+/// Bytes of a socket path that the kernel takes.
+const SOCKET_PATH_MAX: usize = 107;
+/// Exit code "no such node or service" (architecture §5).
+const EXIT_UNKNOWN: u8 = 105;
+/// Exit code "try again".
+const EXIT_TRY_AGAIN: u8 = 75;
+
+/// Whom the local socket asks.
+#[derive(Debug, Clone)]
+pub struct LocalApiEdges {
+    /// State of the membership.
+    pub membership: Recipient<GetMembership>,
+    /// Kept transitions.
+    pub traces: Recipient<GetTraces>,
+    /// Graceful leaves.
+    pub leave: Recipient<RequestLeave>,
+    /// Client services.
+    pub services: Recipient<GetServices>,
+    /// Bears its panics.
+    pub restarts: Restarts,
+}
+
+/// Sent by a connection: answer this.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "AdminAnswer")]
+pub struct Ask(pub AdminRequest);
+
+/// Sent by a connection, or an embedder: every happening from now on.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Follower")]
+pub struct Follow;
+
+/// Receives happenings; says so if it lost some.
+pub type Follower = broadcast::Receiver<HappeningReport>;
+
+/// Opens the socket at `path`, readable by its owner only. A socket file that nobody answers is taken over.
+///
+/// # Errors
+/// If the path is too long, another process answers there, or the system refuses.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_MAX {
+        let text = format!("socket path {} has {length} bytes; the system takes {SOCKET_PATH_MAX}", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{} is in use", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// See the module.
+pub struct LocalApi {
+    edges: LocalApiEdges,
+    listener: Option<UnixListener>,
+    path: Option<PathBuf>,
+    reporter: NodeId,
+    configuration: Arc<ConfigurationRecord>,
+    followers: broadcast::Sender<HappeningReport>,
+    term: Term,
+}
+
+impl LocalApi {
+    /// A local socket of node `reporter`; without a listener only actors can ask.
+    #[must_use]
+    pub fn new(
+        edges: LocalApiEdges,
+        listener: Option<(UnixListener, PathBuf)>,
+        reporter: NodeId,
+        configuration: Arc<ConfigurationRecord>,
+    ) -> Self {
+        let (listener, path) = listener.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
+        let followers = broadcast::Sender::new(FOLLOWED_MAX);
+        Self { edges, listener, path, reporter, configuration, followers, term: Term(0) }
+    }
+
+    fn tell(&self, report: HappeningReport) {
+        self.followers.send(report).ok(); // nobody may be listening
+    }
+
+    fn happened(&mut self, Happened { happening, by_master, term }: Happened) {
+        self.term = term;
+        let words = report::words(&happening, &self.configuration);
+        let reporter = self.configuration.name_of(self.reporter);
+        let report::Words { kind, node, text } = words;
+        let kind = kind.to_owned();
+        self.tell(HappeningReport { at_ms: wall_now_ms(), reporter, by_master, term: term.0, kind, node, service: None, text });
+    }
+
+    fn service_happened(&self, ServiceHappened { service, node, text }: ServiceHappened) {
+        let reporter = self.configuration.name_of(self.reporter);
+        let node = node.map(|node| self.configuration.name_of(node));
+        self.tell(HappeningReport {
+            at_ms: wall_now_ms(),
+            reporter,
+            by_master: false,
+            term: self.term.0,
+            kind: "service".to_owned(),
+            node,
+            service: Some(service),
+            text,
+        });
+    }
+
+    fn ask(&self, request: AdminRequest) -> ResponseFuture<AdminAnswer> {
+        let edges = self.edges.clone();
+        let configuration = self.configuration.clone();
+        let own = self.reporter;
+        match request {
+            AdminRequest::Status => Box::pin(async move {
+                let (membership, services) = (edges.membership.send(GetMembership), edges.services.send(GetServices));
+                match (membership.await, services.await) {
+                    (Ok(membership), Ok(services)) => AdminAnswer::Status(Box::new(status::status(&membership, services))),
+                    (Err(closed), _) | (_, Err(closed)) => refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}")),
+                }
+            }),
+            AdminRequest::Leave { node } => Box::pin(async move {
+                let id = match &node {
+                    None => own,
+                    Some(name) => match configuration.id_of(name) {
+                        Some(id) => id,
+                        None => return refused(EXIT_UNKNOWN, report::no_such_node(name, &configuration)),
+                    },
+                };
+                match edges.leave.send(RequestLeave(id)).await {
+                    Ok(Ok(())) => AdminAnswer::Done,
+                    Ok(Err(text)) => refused(3, text),
+                    Err(closed) => refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}")),
+                }
+            }),
+            AdminRequest::Traces => Box::pin(async move {
+                let names = edges.membership.send(GetMembership).await;
+                match (edges.traces.send(GetTraces).await, names) {
+                    (Ok(traces), Ok(membership)) => {
+                        let traces: Vec<TransitionTrace> = traces;
+                        AdminAnswer::Traces(traces.iter().map(|trace| report::trace(trace, &membership)).collect())
+                    }
+                    (Err(closed), _) | (_, Err(closed)) => refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}")),
+                }
+            }),
+            AdminRequest::Follow => Box::pin(async { AdminAnswer::Done }),
+        }
+    }
+}
+
+const fn refused(code: u8, text: String) -> AdminAnswer {
+    AdminAnswer::Refused { code, text }
+}
+
+impl Actor for LocalApi {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(listener) = self.listener.take() {
+            let address = ctx.address();
+            ctx.spawn(serve::accept(listener, address).into_actor(self));
+        }
+    }
+}
+
+impl Drop for LocalApi {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
+
+impl Handler<Ask> for LocalApi {
+    type Result = ResponseFuture<AdminAnswer>;
+
+    fn handle(&mut self, Ask(request): Ask, _: &mut Self::Context) -> Self::Result {
+        self.ask(request)
+    }
+}
+
+impl Handler<Follow> for LocalApi {
+    type Result = MessageResult<Follow>;
+
+    fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.followers.subscribe())
+    }
+}
+
+impl Handler<Happened> for LocalApi {
+    type Result = ();
+
+    fn handle(&mut self, message: Happened, _: &mut Self::Context) {
+        self.happened(message);
+    }
+}
+
+impl Handler<ServiceHappened> for LocalApi {
+    type Result = ();
+
+    fn handle(&mut self, message: ServiceHappened, _: &mut Self::Context) {
+        self.service_happened(message);
+    }
+}
+
+impl Handler<ConfigurationChanged> for LocalApi {
+    type Result = ();
+
+    fn handle(&mut self, ConfigurationChanged(configuration): ConfigurationChanged, _: &mut Self::Context) {
+        self.configuration = configuration;
+    }
+}
+
+impl Handler<InjectPanic> for LocalApi {
+    type Result = ();
+
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+        self.edges.restarts.run(|| panic!("injected"));
+    }
+}

@@ -1,5 +1,6 @@
 //! A Phalanx node: configuration, command line, boot order and warden.
 
+pub mod builder;
 pub mod cli;
 pub mod config;
 pub mod containment;

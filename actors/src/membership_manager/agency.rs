@@ -18,13 +18,21 @@ const ASK_AGAIN_MS: u64 = 250;
 impl MembershipManager {
     /// `master` sent a committed record under `term`.
     pub(super) fn told(&mut self, master: NodeId, term: Term, record: MembershipRecord, ctx: &mut Context<Self>) {
-        self.told_by = Some((term, master));
+        self.followed(term, master);
         self.learn(&record, ctx);
-        self.advise(AgentInput::Record(Box::new(record)), ctx);
+        let record = Box::new(record);
+        self.advise(AgentInput::Record { from: master, record }, ctx);
+    }
+
+    /// `master` leads under `term`.
+    pub(super) fn followed(&mut self, term: Term, master: NodeId) {
+        if self.told_by.replace((term, master)) != Some((term, master)) {
+            self.edges.master.do_send(MasterIs(Some(master)));
+        }
     }
 
     pub(super) fn new_master(&mut self, from: NodeId, revision: Revision, ctx: &mut Context<Self>) {
-        self.told_by = Some((revision.term, from));
+        self.followed(revision.term, from);
         // The report is a promise (protocol M-4): the register says so too, from its next write on.
         self.advise(AgentInput::NewMaster { from, revision }, ctx);
     }
@@ -46,7 +54,7 @@ impl MembershipManager {
                 Some(level) => level.do_send(notification),
                 None => self.edges.guard.node_panic(&format!("level {} is not registered here", notification.level)),
             },
-            AgentOutput::Acknowledge { answers, .. } => self.acknowledge(answers, ctx),
+            AgentOutput::Acknowledge { answers } => self.acknowledge(answers, ctx),
             AgentOutput::Report { to, seen, steps } if to == self.me() => {
                 let from = self.settings.me;
                 self.coordinate(CoordinatorInput::Report { from, seen, steps }, ctx);
@@ -54,8 +62,9 @@ impl MembershipManager {
             AgentOutput::Report { to, seen, steps } => self.send(to, MembershipMessage::Report { seen, steps }),
             AgentOutput::Stale { to } => self.refuse_stale(to),
             AgentOutput::Panic { reason } => self.edges.guard.node_panic(&reason),
-            AgentOutput::Joined => self.publish_state(OwnState::Member),
-            AgentOutput::Left => self.left(ctx),
+            AgentOutput::Admitted => self.publish_state(OwnState::Member),
+            AgentOutput::Joined => {}
+            AgentOutput::Left { reason } => self.left(reason, ctx),
         }
     }
 
@@ -92,7 +101,8 @@ impl MembershipManager {
     }
 
     /// The own leave is complete. The master goes on until it has handed over.
-    fn left(&mut self, ctx: &mut Context<Self>) {
+    fn left(&mut self, reason: String, ctx: &mut Context<Self>) {
+        self.left_because = Some(reason);
         if self.coordinator.is_none() {
             self.leave_disk(ctx);
         }
@@ -100,7 +110,6 @@ impl MembershipManager {
 
     pub(super) fn tick_agent(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
-        self.advise(AgentInput::Tick(now), ctx);
         if self.ended || self.asked_at.is_some_and(|asked| now.since(asked) < ASK_AGAIN_MS) {
             return;
         }

@@ -1,7 +1,7 @@
 //! What this node does while it is master: the coordinator's outputs (protocol §5.2, §5.4).
 
 use phalanx_messages::NodeId;
-use phalanx_messages::membership::{MembershipRecord, NodeState};
+use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState};
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::Revision;
@@ -15,11 +15,30 @@ impl MembershipManager {
     /// This node owns a term and its base record is committed.
     pub(super) fn lead(&mut self, base: MembershipRecord, ctx: &mut Context<Self>) {
         self.learn(&base, ctx);
-        let (coordinator, outputs) = Coordinator::new(self.settings.me, self.settings.profile, base);
+        let cold_start = self.cold_start(&base);
+        let (coordinator, outputs) = Coordinator::new(self.settings.me, self.settings.profile, base, cold_start);
         self.coordinator = Some(coordinator);
         self.carry_out(outputs, ctx);
         self.look_around(ctx);
         self.tick_agent(ctx);
+    }
+
+    /// T-18: this node has no entry of its own, and nobody who has one lives. The proofs of death that are there already.
+    fn cold_start(&self, base: &MembershipRecord) -> Option<BTreeMap<NodeIncarnation, FenceMethod>> {
+        let candidates = self.watch.candidates(self.now());
+        let active = base.nodes.iter().filter(|(_, entry)| entry.state != NodeState::Inactive);
+        let active: Vec<NodeIncarnation> =
+            active.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation }).collect();
+        let lives = |who: &NodeIncarnation| {
+            let candidate = candidates.get(&who.node);
+            *who == self.settings.me || candidate.is_some_and(|it| it.live && it.incarnation == who.incarnation)
+        };
+        if active.iter().any(lives) {
+            return None;
+        }
+        // 3.7 step 0: earlier starts of this node were killed and counted before this one began.
+        let own = active.iter().filter(|who| who.node == self.me()).map(|who| (*who, FenceMethod::NewIncarnation));
+        Some(own.collect())
     }
 
     /// Gives the coordinator an input, if this node is master.
@@ -63,7 +82,8 @@ impl MembershipManager {
                 }
             }
             CoordinatorOutput::HandOver => self.drive(FrmInput::Resign, ctx),
-            CoordinatorOutput::Warn { .. } => tracing::warn!(?output, "a subsystem does not answer"),
+            CoordinatorOutput::Warn(warning) => tracing::warn!(?warning, "a transition does not advance"),
+            CoordinatorOutput::Panic { reason } => self.edges.guard.node_panic(&reason),
         }
     }
 

@@ -6,10 +6,11 @@ use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::NodeId;
 use phalanx_protocol::coordinator::CoordinatorInput;
+use phalanx_protocol::frm::FrmInput;
 
 use super::*;
 use crate::disk::ReadRegisters;
-use crate::ports::{DeathProved, LeaseView, RegistersReading};
+use crate::ports::{DeathProved, RegistersReading};
 
 impl MembershipManager {
     /// A reading made by the lease thread or by a probe.
@@ -18,6 +19,10 @@ impl MembershipManager {
             return;
         }
         self.observe(reading, ctx);
+        if self.frm.is_owner() && !self.frm_busy && self.frm_queue.is_empty() {
+            let claims = self.claims();
+            self.drive(FrmInput::Observed(claims), ctx); // a newer claim deposes or suspends this master
+        }
         self.look_around(ctx);
         self.tick_election(ctx);
     }

@@ -37,7 +37,7 @@ impl MembershipManager {
         if self.reading.is_none() || self.frm_busy || !self.frm_queue.is_empty() || self.frm_poll_since.is_some() {
             return;
         }
-        if !self.edges.gate.is_open_for(self.settings.profile.guard_ms) || self.frm.is_owner() {
+        if !self.edges.gate.is_open_for(self.settings.profile.guard_ms) || !self.frm.is_idle() {
             return;
         }
         let Course::Elect { rank } = self.course() else {
@@ -89,6 +89,7 @@ impl MembershipManager {
             FrmOutput::Owned(revision) => self.owned(revision, ctx),
             FrmOutput::Committed(revision) => self.committed(revision, ctx),
             FrmOutput::Suspended | FrmOutput::Waiting => self.frm_poll_since = Some(self.now()),
+            FrmOutput::Resumed => {}
             FrmOutput::Withdrawn => {}
             FrmOutput::Deposed { by } => {
                 tracing::warn!(%by, "deposed: another node owns a newer term");
@@ -142,7 +143,7 @@ impl MembershipManager {
     }
 
     /// What every register says to the machine, with `expired` judged now.
-    fn claims(&self) -> BTreeMap<NodeId, Option<ClaimView>> {
+    pub(super) fn claims(&self) -> BTreeMap<NodeId, Option<ClaimView>> {
         let now = self.now();
         let candidates = self.watch.candidates(now);
         let view = |node: &NodeId, register: &NodeRegister| ClaimView {
@@ -219,7 +220,7 @@ impl MembershipManager {
 
     fn owned(&mut self, revision: Revision, ctx: &mut Context<Self>) {
         tracing::info!(term = %revision.term, "this node is master");
-        self.told_by = Some((revision.term, self.me()));
+        self.followed(revision.term, self.me());
         let node = self.me();
         self.happened([Happening::MasterElected { term: revision.term, node }]);
         let base = self.loaded.clone();
@@ -238,7 +239,11 @@ impl MembershipManager {
             return;
         }
         let stopped = self.edges.lease.stop(Some(OwnState::CleanDown));
-        ctx.spawn(async move { stopped.await.ok() }.into_actor(self).map(|_, actor, _| actor.end(MembershipEnded::Left)));
+        let how = match self.left_because.take().filter(|reason| !reason.is_empty() && !self.leave_wanted) {
+            Some(reason) => MembershipEnded::Refused(reason),
+            None => MembershipEnded::Left,
+        };
+        ctx.spawn(async move { stopped.await.ok() }.into_actor(self).map(|_, actor, _| actor.end(how)));
     }
 
     /// A record or answer of an older term than this node has promised to follow is refused (protocol M-4).

@@ -55,6 +55,8 @@ pub struct MembershipManager {
     pub(super) configuration_changed: bool,
     pub(super) asked_at: Option<Instant>,
     pub(super) leave_wanted: bool,
+    /// The own leave is complete; why, if it was not asked for.
+    pub(super) left_because: Option<String>,
     pub(super) ended: bool,
     pub(super) lease_valid: bool,
 }
@@ -88,6 +90,7 @@ impl MembershipManager {
             configuration_changed: false,
             asked_at: None,
             leave_wanted: false,
+            left_because: None,
             ended: false,
             lease_valid: false,
             settings,
@@ -138,6 +141,7 @@ impl MembershipManager {
         self.newest = Arc::new(record.clone());
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);
+        self.edges.seen.do_send(SetSeen(record.revision));
         self.publish_seen(record.revision);
         self.follow_configuration(configuration, ctx);
         self.view_changed();

@@ -32,8 +32,10 @@ use crate::disk::DiskActor;
 use crate::fence_actor::{FenceActor, SeekProofs};
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
+use crate::interconnect::{MasterIs, SetSeen};
 use crate::lease_thread::LeaseHandle;
 use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
+use crate::registration_and_launch::LeaseView;
 
 pub use manager::MembershipManager;
 
@@ -74,6 +76,10 @@ pub struct Edges {
     pub guard: PanicGuard,
     /// Interconnect.
     pub peers: Recipient<SendToPeer>,
+    /// Interconnect: what its heartbeats say this node has processed.
+    pub seen: Recipient<SetSeen>,
+    /// Interconnect: who must be beaten regularly.
+    pub master: Recipient<MasterIs>,
     /// Fence actor; started by the membership manager's owner with the manager as receiver of proofs.
     pub fence: Option<Addr<FenceActor>>,
     /// Subsystems of this node.

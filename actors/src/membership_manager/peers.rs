@@ -29,7 +29,11 @@ impl MembershipManager {
             PeerEvent::Received { from, message: PeerMessage::Membership(message) } => {
                 self.received(from, message, ctx);
             }
-            PeerEvent::Received { message: PeerMessage::Heartbeat(_) | PeerMessage::Registration(_), .. } => {}
+            PeerEvent::Received { from, message: PeerMessage::Heartbeat(heartbeat) } => {
+                let revision = heartbeat.seen;
+                self.coordinate(CoordinatorInput::Seen { from, revision }, ctx);
+            }
+            PeerEvent::Received { message: PeerMessage::Registration(_), .. } => {}
         }
     }
 

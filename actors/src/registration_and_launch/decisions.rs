@@ -156,7 +156,7 @@ impl RegistrationAndLaunch {
     }
 }
 
-fn flat<T>(answer: Result<Result<T, super::DiskFailure>, MailboxError>) -> Result<T, String> {
+fn flat<T>(answer: Result<Result<T, crate::disk::DiskFailure>, MailboxError>) -> Result<T, String> {
     match answer {
         Ok(done) => done.map_err(|failure| failure.to_string()),
         Err(closed) => Err(format!("the disk actor is gone: {closed}")),

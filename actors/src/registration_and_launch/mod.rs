@@ -9,7 +9,6 @@
 //! - `services`: the newest database known, commands for this node, and results
 
 mod decisions;
-mod disk_port;
 mod level;
 mod services;
 #[cfg(test)]
@@ -32,12 +31,12 @@ use phalanx_protocol::registration::{
     Admission, Decider, DeciderInput, DeciderOutput, Event, LeaseSigns, LevelView, TimerLimits, Timers,
     service_statuses,
 };
+use phalanx_storage::Durability;
 use tokio::sync::oneshot;
-
-pub use disk_port::{DiskFailure, Durability, ReadDecisions, ReadRegistration, WriteDecision, WriteRegistration};
 
 use crate::client_service::{ClientService, CommandSurroundings, Reported};
 use crate::clock::Clock;
+use crate::disk::{ReadDecisions, ReadRegistration, WriteDecision, WriteRegistration};
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::membership_watcher::AdoptView;

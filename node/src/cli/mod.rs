@@ -1,1 +1,47 @@
-//! The command line.
+//! The command line (architecture §5).
+//!
+//! Results on stdout, talk on stderr, `--output text|json` on every command that prints state, exit codes of the contract.
+//! Nothing is listed that is not built.
+
+mod args;
+pub mod client;
+mod disk;
+mod exit;
+mod locate;
+mod node;
+mod play;
+pub mod print;
+mod show;
+
+pub use args::{Cli, Output};
+pub use exit::Exit;
+pub use locate::{default_dev_directory, node_socket};
+
+use args::Command;
+
+/// Runs one command line and gives its exit code.
+#[must_use]
+pub fn run(cli: Cli) -> u8 {
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(exit) => exit.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Exit> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Dev(arguments) => crate::dev::run(arguments),
+        Command::Node(command) => node::run(command, &global),
+        Command::Status { disk: Some(path) } => disk::status(&path, global.output).map(|()| 0),
+        Command::Status { disk: None } => show::status(&global).map(|()| 0),
+        Command::Service(command) => show::services(command, &global).map(|()| 0),
+        Command::Trace { which, format } => show::trace(&which, format, &global).map(|()| 0),
+        Command::Kill { node, what } => play::kill(&node, what, &global).map(|()| 0),
+        Command::Start { node } => play::start(&node, &global).map(|()| 0),
+        Command::Disk(command) => disk::run(command, &global).map(|()| 0),
+        Command::Config(args::ConfigCommand::Check { file }) => node::check(&file).map(|()| 0),
+        Command::LicenceServer(command) => crate::licence_server::run(command),
+        Command::Keeper { arguments } => Ok(crate::warden::keeper_main(&arguments)),
+    }
+}

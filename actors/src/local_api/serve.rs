@@ -1,0 +1,69 @@
+//! Connections of the local socket.
+
+use actix::prelude::*;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use phalanx_messages::admin::{AdminAnswer, AdminRequest};
+use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::{Ask, Follow, LocalApi};
+
+/// Takes connections in until the actor ends.
+pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(actix_rt::spawn(serve(stream, api.clone()))),
+            Err(error) => {
+                tracing::debug!(%error, "failed to accept on the local socket");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
+    let codec = LengthDelimitedCodec::builder().max_frame_length(LOCAL_FRAME_BYTES_MAX).new_codec();
+    let mut frames = Framed::new(stream, codec);
+    while let Some(Ok(frame)) = frames.next().await {
+        let answer = match serde_json::from_slice::<AdminRequest>(&frame) {
+            Ok(AdminRequest::Follow) => return follow(frames, api).await,
+            Ok(request) => match api.send(Ask(request)).await {
+                Ok(answer) => answer,
+                Err(_) => return,
+            },
+            Err(error) => AdminAnswer::Refused { code: 2, text: format!("not a request: {error}") },
+        };
+        if !say(&mut frames, &answer).await {
+            return;
+        }
+    }
+}
+
+async fn follow(mut frames: Framed<UnixStream, LengthDelimitedCodec>, api: Addr<LocalApi>) {
+    let Ok(mut happenings) = api.send(Follow).await else { return };
+    drop(api); // a follower does not keep the actor alive
+    loop {
+        let report = tokio::select! {
+            report = happenings.recv() => report,
+            // Whatever a follower says, or its end, ends the stream.
+            _ = frames.next() => return,
+        };
+        match report {
+            Ok(report) => {
+                if !say(&mut frames, &AdminAnswer::Happened(report)).await {
+                    return;
+                }
+            }
+            Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "a follower of the local socket is too slow"),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn say(frames: &mut Framed<UnixStream, LengthDelimitedCodec>, answer: &AdminAnswer) -> bool {
+    let Ok(bytes) = serde_json::to_vec(answer) else { return false };
+    frames.send(Bytes::from(bytes)).await.is_ok()
+}

@@ -1,0 +1,122 @@
+//! What `status` shows, from what the membership manager and registration-and-launch know.
+
+use std::collections::BTreeMap;
+
+use phalanx_messages::admin::{
+    DiskStatus, FenceStatus, LevelStatus, NodeStatus, ServiceStatus, Status, TransitionStatus,
+};
+use phalanx_messages::membership::{FenceMethod, FenceState, LevelState, MemberEntry, NodeState, Step, TransitionKind};
+use phalanx_messages::{Level, NodeId};
+use phalanx_protocol::coordinator::level_states::entry_state;
+
+use crate::ports::MembershipStatus;
+
+/// The whole status.
+#[must_use]
+pub(super) fn status(membership: &MembershipStatus, services: Vec<ServiceStatus>) -> Status {
+    let name = |node: NodeId| membership.configuration.name_of(node);
+    let nodes = membership.configuration.nodes.keys().map(|node| node_status(membership, *node)).collect();
+    Status {
+        cluster: membership.configuration.cluster.clone(),
+        term: membership.term.0,
+        master: membership.master.map(name),
+        node: name(membership.me.node),
+        disk: DiskStatus {
+            state: if membership.lease_valid { "healthy" } else { "lost" }.to_owned(),
+            heartbeat_age_ms: membership.heartbeat_age_ms,
+        },
+        nodes,
+        levels: membership.record.levels.values().map(level_status).collect(),
+        transitions: transitions(membership),
+        services,
+    }
+}
+
+fn node_status(membership: &MembershipStatus, node: NodeId) -> NodeStatus {
+    let default = MemberEntry::default();
+    let entry = membership.record.nodes.get(&node).unwrap_or(&default);
+    let state_at = |level: &Level| (level.to_string(), level_text(entry_state(entry, *level)).to_owned());
+    let joined = |level: &&Level| entry_state(entry, **level) == LevelState::Joined;
+    NodeStatus {
+        name: membership.configuration.name_of(node),
+        id: node.0,
+        incarnation: entry.incarnation.0,
+        state: entry.state,
+        level: entry.levels.iter().rev().find(joined).map(|level| level.0),
+        levels: entry.levels.iter().map(state_at).collect::<BTreeMap<_, _>>(),
+        watchdog: "none".to_owned(),
+        containment: membership.containment.get(&node).cloned().unwrap_or_else(|| "none".to_owned()),
+        fence: fence_status(membership, node, entry),
+    }
+}
+
+fn fence_status(membership: &MembershipStatus, node: NodeId, entry: &MemberEntry) -> FenceStatus {
+    let ghost = membership.record.ghosts.get(&node).map(|ghost| ghost.fence);
+    let fence = if entry.state == NodeState::ForcedLeaving { Some(entry.fence) } else { ghost };
+    let state = match fence {
+        None => "none",
+        Some(FenceState { death_certain: true, .. }) => "certain",
+        Some(FenceState { io_certain: true, .. }) => "io-certain",
+        Some(FenceState { .. }) => "marked",
+    };
+    let method = fence.and_then(|fence| fence.method).map(|method| method_text(method).to_owned());
+    let awaiting = membership.proofs_awaited.get(&node).filter(|_| state == "marked");
+    FenceStatus {
+        state: state.to_owned(),
+        method,
+        awaiting: awaiting.map(|text| format!("proof of death of {}: {text}", membership.configuration.name_of(node))),
+    }
+}
+
+const fn method_text(method: FenceMethod) -> &'static str {
+    match method {
+        FenceMethod::OwnWord => "own-word",
+        FenceMethod::Local => "local",
+        FenceMethod::Operator => "operator",
+        FenceMethod::NewIncarnation => "new-incarnation",
+    }
+}
+
+const fn level_text(state: LevelState) -> &'static str {
+    match state {
+        LevelState::Inactive => "inactive",
+        LevelState::Joining => "joining",
+        LevelState::Joined => "joined",
+        LevelState::Leaving => "leaving",
+        LevelState::ForcedLeaving => "forced-leaving",
+    }
+}
+
+fn level_status(registration: &phalanx_messages::membership::LevelRegistration) -> LevelStatus {
+    let barriers = registration.barriers;
+    LevelStatus {
+        order: registration.level.0,
+        name: registration.name.clone(),
+        barriers: [
+            ("joining".to_owned(), barriers.joining),
+            ("leaving".to_owned(), barriers.leaving),
+            ("forced_leaving".to_owned(), barriers.forced_leaving),
+        ]
+        .into(),
+    }
+}
+
+fn transitions(membership: &MembershipStatus) -> Vec<TransitionStatus> {
+    let entries = membership.record.nodes.iter().filter_map(|(node, entry)| Some((*node, entry.step.as_ref()?)));
+    let ghosts = membership.record.ghosts.iter().map(|(node, ghost)| (*node, &ghost.step));
+    entries.chain(ghosts).map(|(node, step)| transition(membership, node, step)).collect()
+}
+
+fn transition(membership: &MembershipStatus, node: NodeId, step: &Step) -> TransitionStatus {
+    let awaiting = membership.awaiting.get(&step.transition).copied().unwrap_or(step.participants);
+    let kind: TransitionKind = step.kind;
+    TransitionStatus {
+        id: step.transition.to_string(),
+        node: membership.configuration.name_of(node),
+        kind,
+        level: step.level.0,
+        barrier: step.barrier,
+        awaiting: awaiting.iter().map(|node| membership.configuration.name_of(node)).collect(),
+        elapsed_ms: membership.running_ms.get(&step.transition).copied().unwrap_or(0),
+    }
+}

@@ -1,0 +1,263 @@
+//! A node as a library: [`Node::builder`] takes a disk, a network and a warden, and gives a running node (architecture §3).
+//!
+//! No globals: several nodes can run in one process, each with its own actors on the caller's executor. The `phalanx` binary
+//! is a thin shell over this; embedders and in-process tests use it directly.
+
+mod assemble;
+mod error;
+mod identity;
+
+use std::path::PathBuf;
+
+use actix::prelude::*;
+use phalanx_actors::clock::Clock;
+use phalanx_actors::command_subsystem::SubsystemCommands;
+use phalanx_actors::disk::{DiskActor, IoMode};
+use phalanx_actors::event_manager::EventManager;
+use phalanx_actors::gate::Gate;
+use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
+use phalanx_actors::lease_thread::LeaseHandle;
+use phalanx_actors::local_api::LocalApi;
+use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
+use phalanx_actors::membership_watcher::MembershipWatcher;
+use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave};
+use phalanx_actors::registration_and_launch::RegistrationAndLaunch;
+use phalanx_actors::supervisor::{NodeSupervisor, PanicAction};
+use phalanx_messages::launch::WardenRequest;
+use phalanx_messages::membership::{LevelRegistration, NodeState};
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemNotification};
+use phalanx_messages::register::FenceHandle;
+use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_storage::ClusterDisk;
+use tokio::sync::watch;
+
+pub use error::BootError;
+pub use identity::HostIdentity;
+
+/// What runs this node's commands, knows how to fence it, and waits for its signs of life.
+pub struct WardenPort {
+    /// Runs and kills commands.
+    pub requests: Recipient<WardenRequest>,
+    /// How survivors on this host can fence the node.
+    pub fence: FenceHandle,
+    /// Called by the lease thread while the node may live.
+    pub feed: Option<Box<dyn FnMut() + Send>>,
+}
+
+/// Makes a level's actor; gets the membership manager's mailbox for its answers.
+pub type MakeLevel = Box<dyn FnOnce(Recipient<SubsystemAcknowledged>) -> Recipient<SubsystemNotification>>;
+
+/// A command subsystem of this node (`[[subsystem]]`).
+#[derive(Debug, Clone)]
+pub struct CommandLevel {
+    /// What it registers.
+    pub registration: LevelRegistration,
+    /// What it runs.
+    pub commands: SubsystemCommands,
+}
+
+/// Everything a node is made of.
+pub struct NodeBuilder {
+    disk: ClusterDisk,
+    name: String,
+    cluster_key: ClusterKey,
+    key_pair: StaticKeyPair,
+    network: Network,
+    clock: Clock,
+    io: IoMode,
+    host: HostIdentity,
+    socket: Option<PathBuf>,
+    command_levels: Vec<CommandLevel>,
+    levels: Vec<(LevelRegistration, MakeLevel)>,
+    local_fence: Option<Recipient<ProveDead>>,
+    panic: PanicAction,
+    refuse_connections: bool,
+}
+
+/// Start here.
+#[derive(Debug, Clone, Copy)]
+pub struct Node;
+
+impl Node {
+    /// A node named `name` of the cluster on `disk`, on a network of its own.
+    #[must_use]
+    pub fn builder(
+        disk: ClusterDisk,
+        name: impl Into<String>,
+        cluster_key: ClusterKey,
+        key_pair: StaticKeyPair,
+        network: Network,
+        host: HostIdentity,
+    ) -> NodeBuilder {
+        NodeBuilder {
+            disk,
+            name: name.into(),
+            cluster_key,
+            key_pair,
+            network,
+            clock: Clock::Boot,
+            io: IoMode::Thread,
+            host,
+            socket: None,
+            command_levels: Vec::new(),
+            levels: Vec::new(),
+            local_fence: None,
+            panic: Box::new(|_| std::process::abort()),
+            refuse_connections: false,
+        }
+    }
+}
+
+impl NodeBuilder {
+    /// Runs on tokio's clock with inline disk calls, for disks in memory and simulated networks.
+    #[must_use]
+    pub fn simulated(mut self, clock: Clock) -> Self {
+        (self.clock, self.io) = (clock, IoMode::Inline);
+        self
+    }
+
+    /// Opens the local socket there.
+    #[must_use]
+    pub fn socket(mut self, path: PathBuf) -> Self {
+        self.socket = Some(path);
+        self
+    }
+
+    /// Registers a level whose work is done by commands.
+    #[must_use]
+    pub fn command_level(mut self, level: CommandLevel) -> Self {
+        self.command_levels.push(level);
+        self
+    }
+
+    /// Registers a level of the embedder's own.
+    #[must_use]
+    pub fn level(mut self, registration: LevelRegistration, make: MakeLevel) -> Self {
+        self.levels.push((registration, make));
+        self
+    }
+
+    /// Fence method F3.
+    #[must_use]
+    pub fn local_fence(mut self, fence: Recipient<ProveDead>) -> Self {
+        self.local_fence = Some(fence);
+        self
+    }
+
+    /// What a panic of this node does instead of aborting the process. Called once, after the gate has closed.
+    #[must_use]
+    pub fn on_panic(mut self, action: PanicAction) -> Self {
+        self.panic = action;
+        self
+    }
+
+    /// Test hook: every connection of the interconnect is refused.
+    #[must_use]
+    pub const fn refuse_connections(mut self, refuse: bool) -> Self {
+        self.refuse_connections = refuse;
+        self
+    }
+
+    /// Starts the node on the current executor. `warden` is made last, with the mailbox that hears of its end.
+    ///
+    /// # Errors
+    /// [`BootError`]: nothing of the node runs then.
+    pub fn start(
+        self,
+        warden: impl FnOnce(&Addr<NodeSupervisor>) -> std::io::Result<WardenPort>,
+    ) -> Result<NodeHandle, BootError> {
+        assemble::assemble(self, warden)
+    }
+}
+
+/// The mailboxes of one node, for tests and embedders.
+#[derive(Clone)]
+pub struct NodeActors {
+    /// Root; owns panic.
+    pub supervisor: Addr<NodeSupervisor>,
+    /// Shared disk.
+    pub disk: Addr<DiskActor>,
+    /// Links to the peers.
+    pub interconnect: Addr<Interconnect>,
+    /// Membership.
+    pub membership: Addr<MembershipManager>,
+    /// Highest level.
+    pub event_manager: Addr<EventManager>,
+    /// Watches membership for registration-and-launch.
+    pub membership_watcher: Addr<MembershipWatcher>,
+    /// Client services.
+    pub registration: Addr<RegistrationAndLaunch>,
+    /// Local socket.
+    pub local_api: Addr<LocalApi>,
+    /// Every level of this node.
+    pub levels: std::collections::BTreeMap<Level, Recipient<SubsystemNotification>>,
+}
+
+/// A running node.
+#[derive(Clone)]
+pub struct NodeHandle {
+    me: NodeIncarnation,
+    actors: NodeActors,
+    lease: LeaseHandle,
+    gate: Gate,
+    ended: watch::Receiver<Option<MembershipEnded>>,
+}
+
+impl NodeHandle {
+    /// Which start of which node this is.
+    #[must_use]
+    pub const fn me(&self) -> NodeIncarnation {
+        self.me
+    }
+
+    /// Its actors.
+    #[must_use]
+    pub const fn actors(&self) -> &NodeActors {
+        &self.actors
+    }
+
+    /// Its lease.
+    #[must_use]
+    pub const fn lease(&self) -> &LeaseHandle {
+        &self.lease
+    }
+
+    /// Whether it may act.
+    #[must_use]
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// What it knows of the membership; none once it has ended.
+    pub async fn membership(&self) -> Option<MembershipStatus> {
+        self.actors.membership.send(GetMembership).await.ok()
+    }
+
+    /// Asks for its graceful leave.
+    pub async fn leave(&self) {
+        // A node that has ended has left.
+        drop(self.actors.membership.send(RequestLeave(self.me.node)).await);
+    }
+
+    /// Waits until it is joined. False if it ends before.
+    pub async fn joined(&self) -> bool {
+        loop {
+            let Some(status) = self.membership().await else { return false };
+            let entry = status.record.nodes.get(&self.me.node);
+            if entry.is_some_and(|entry| entry.incarnation == self.me.incarnation && entry.state == NodeState::Joined) {
+                return true;
+            }
+            if self.ended.borrow().is_some() {
+                return false;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits for the end of its membership: it has left, or was refused.
+    pub async fn ended(&self) -> MembershipEnded {
+        let mut ended = self.ended.clone();
+        let result = ended.wait_for(Option::is_some).await;
+        result.ok().and_then(|end| end.clone()).unwrap_or(MembershipEnded::Left)
+    }
+}

@@ -1,0 +1,218 @@
+//! What can be said on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::licence_server::LicenceServerCommand;
+
+/// A shared-disk high-availability cluster.
+#[derive(Debug, Parser)]
+#[command(name = "phalanx", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Which node answers, and how.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Local socket of the node that answers.
+    #[arg(long, global = true, value_name = "PATH", env = "PHALANX_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// Directory of a dev cluster; any live node in it answers.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Which node of the directory answers.
+    #[arg(long = "ask", alias = "node", global = true, value_name = "NODE")]
+    pub node: Option<String>,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Tables for people.
+    Text,
+    /// JSON for programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster on this machine: the quickest way to see one.
+    Dev(DevArguments),
+    /// Run, list and take out nodes.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Show master, nodes, levels, transitions and services.
+    Status {
+        /// Read the shared disk alone, without a daemon.
+        #[arg(long, value_name = "PATH")]
+        disk: Option<PathBuf>,
+    },
+    /// Show client services.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Show one transition: every level, barrier and node, with times.
+    Trace {
+        /// `last`, or a transition's id such as 3.17.
+        #[arg(default_value = "last")]
+        which: String,
+        /// How it is printed.
+        #[arg(long, value_enum)]
+        format: Option<Output>,
+    },
+    /// Dev clusters only: SIGKILL a node without warning, and follow what happens.
+    Kill {
+        /// The node.
+        node: String,
+        /// Only its daemon, or everything of it at once so that nobody speaks for it.
+        #[arg(long, value_enum, default_value_t = KillWhat::Daemon)]
+        what: KillWhat,
+    },
+    /// Dev clusters only: start a killed or left node again.
+    Start {
+        /// The node.
+        node: String,
+    },
+    /// Make and show shared disks.
+    #[command(subcommand)]
+    Disk(DiskCommand),
+    /// Check configuration files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The demo service of `dev`.
+    #[command(subcommand, hide = true)]
+    LicenceServer(LicenceServerCommand),
+    /// Started by the warden.
+    #[command(hide = true, name = "warden-keeper")]
+    Keeper {
+        /// Title and command.
+        #[arg(allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What `kill` kills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KillWhat {
+    /// The daemon; its warden cleans up and says so.
+    Daemon,
+    /// Warden, daemon and services in one instant.
+    Host,
+}
+
+/// `phalanx dev`.
+#[derive(Debug, Clone, Args)]
+pub struct DevArguments {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub nodes: u16,
+    /// Directory for disk, configs, logs and journals; kept at the end. [default: a temporary one]
+    #[arg(long = "dir", id = "dev-dir", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Subsystems and services, instead of the built-in configs/dev.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// End after this long, e.g. 30s.
+    #[arg(long = "for", value_name = "DURATION", value_parser = crate::config::parse_duration_ms)]
+    pub for_ms: Option<u64>,
+    /// Port of the demo service; the next free one is used if it is taken.
+    #[arg(long, default_value_t = 7400)]
+    pub port: u16,
+    /// Do not run the demo service.
+    #[arg(long)]
+    pub no_demo_service: bool,
+    /// Keep processes together without cgroups, as without root.
+    #[arg(long, hide = true)]
+    pub subreaper: bool,
+}
+
+/// `phalanx node ...`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Run this node in the foreground until it leaves or is forced out.
+    Run {
+        /// The node's file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Fail instead of waiting for disk, address or lock.
+        #[arg(long)]
+        no_wait: bool,
+        /// Keep processes together without cgroups, as without root.
+        #[arg(long, hide = true)]
+        subreaper: bool,
+    },
+    /// Started by `node run`.
+    #[command(hide = true)]
+    Daemon {
+        /// Shown by `ps`.
+        name: String,
+        /// The node's file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// List the nodes.
+    List,
+    /// Take a node out gracefully, and wait until it has left.
+    Leave {
+        /// The node; the one that answers if not given.
+        name: Option<String>,
+    },
+}
+
+/// `phalanx service ...`.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// List the services.
+    List,
+    /// Show one service.
+    Show {
+        /// Its name.
+        service: String,
+    },
+}
+
+/// `phalanx disk ...`.
+#[derive(Debug, Subcommand)]
+pub enum DiskCommand {
+    /// Format the shared disk of a cluster.
+    Create {
+        /// File of one of its nodes: names the disk, the nodes and the services.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Most nodes the cluster can ever have.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+        nodes_max: u16,
+        /// Most services the cluster can ever have.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        services_max: u32,
+        /// Overwrite whatever is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show every region, decoded.
+    Show {
+        /// The disk.
+        path: PathBuf,
+    },
+}
+
+/// `phalanx config ...`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every mistake in a file.
+    Check {
+        /// A node's file, or one for `dev`.
+        file: PathBuf,
+    },
+}

@@ -1,0 +1,109 @@
+//! Talks to a daemon's local socket.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport, Status, Trace};
+use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
+
+use super::Exit;
+
+/// Exit code "daemon unreachable".
+pub const EXIT_UNREACHABLE: u8 = 69;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    path: PathBuf,
+}
+
+impl Client {
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    /// If nobody answers there (69), or this user may not (4).
+    pub fn connect(path: &Path) -> Result<Self, Exit> {
+        match UnixStream::connect(path) {
+            Ok(stream) => Ok(Self { stream, path: path.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let text = format!("not allowed to use the socket {}", path.display());
+                Err(Exit::code(4, text).hint("run this as the user that runs the node"))
+            }
+            Err(error) => {
+                let text = format!("no daemon answers at {}: {error}", path.display());
+                Err(Exit::code(EXIT_UNREACHABLE, text).hint("`phalanx node run --config FILE` starts one"))
+            }
+        }
+    }
+
+    /// Asks one thing.
+    ///
+    /// # Errors
+    /// If the daemon ends meanwhile, or refuses.
+    pub fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
+        self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error)).and_then(|answer| match answer {
+            AdminAnswer::Refused { code, text } => Err(Exit::code(code, text)),
+            other @ (AdminAnswer::Status(_) | AdminAnswer::Traces(_) | AdminAnswer::Done | AdminAnswer::Happened(_)) => {
+                Ok(other)
+            }
+        })
+    }
+
+    /// The status as that node sees it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn status(&mut self) -> Result<Status, Exit> {
+        match self.ask(&AdminRequest::Status)? {
+            AdminAnswer::Status(status) => Ok(*status),
+            other => Err(Exit::error(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// The kept traces.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn traces(&mut self) -> Result<Vec<Trace>, Exit> {
+        match self.ask(&AdminRequest::Traces)? {
+            AdminAnswer::Traces(traces) => Ok(traces),
+            other => Err(Exit::error(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// Turns the connection into a stream of happenings.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn follow(mut self) -> io::Result<impl Iterator<Item = HappeningReport>> {
+        self.say(&AdminRequest::Follow)?;
+        Ok(std::iter::from_fn(move || match self.hear() {
+            Ok(AdminAnswer::Happened(report)) => Some(report),
+            Ok(_) | Err(_) => None,
+        }))
+    }
+
+    fn lost(&self, error: &io::Error) -> Exit {
+        Exit::code(EXIT_UNREACHABLE, format!("the daemon at {} has ended: {error}", self.path.display()))
+    }
+
+    fn say(&mut self, request: &AdminRequest) -> io::Result<()> {
+        let body = serde_json::to_vec(request)?;
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        self.stream.write_all(&[&length.to_be_bytes()[..], &body].concat())
+    }
+
+    fn hear(&mut self) -> io::Result<AdminAnswer> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > LOCAL_FRAME_BYTES_MAX {
+            return Err(io::Error::other(format!("an answer of {length} bytes is too large")));
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+}

@@ -1,0 +1,76 @@
+//! Which node answers (architecture §5): `--socket`, else `--dir`, else a dev cluster in the default place, else the system's.
+
+use std::path::{Path, PathBuf};
+
+use phalanx_messages::admin::Status;
+
+use super::args::Global;
+use super::client::{Client, EXIT_UNREACHABLE};
+use super::Exit;
+
+/// Sockets of nodes that run as services.
+const SYSTEM_SOCKETS: &str = "/run/phalanx";
+
+/// Where `dev` puts a cluster if it is not told.
+#[must_use]
+pub fn default_dev_directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_dir()) {
+        Some(runtime) => PathBuf::from(runtime).join("phalanx-dev"),
+        None => std::env::temp_dir().join(format!("phalanx-dev-{}", rustix::process::getuid().as_raw())),
+    }
+}
+
+/// Socket of one node of a dev directory.
+#[must_use]
+pub fn node_socket(directory: &Path, node: &str) -> PathBuf {
+    directory.join(format!("{node}.sock"))
+}
+
+/// The directory of the dev cluster that is meant, if one is.
+pub(super) fn dev_directory(global: &Global) -> Option<PathBuf> {
+    match (&global.dir, &global.socket) {
+        (Some(directory), _) => Some(directory.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(default_dev_directory()).filter(|directory| directory.is_dir()),
+    }
+}
+
+/// Connects to whoever answers; in a directory, to the master if it is there.
+pub(super) fn connect(global: &Global) -> Result<Client, Exit> {
+    if let (None, Some(socket)) = (&global.dir, &global.socket) {
+        return Client::connect(socket);
+    }
+    let directory = dev_directory(global).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKETS));
+    if let Some(node) = &global.node {
+        return Client::connect(&node_socket(&directory, node)).map_err(|exit| Exit { code: 3, ..exit });
+    }
+    let (mut client, status) = any(&directory)?;
+    let master = status.master.filter(|master| *master != status.node);
+    if let Some(better) = master.and_then(|master| Client::connect(&node_socket(&directory, &master)).ok()) {
+        client = better;
+    }
+    Ok(client)
+}
+
+fn any(directory: &Path) -> Result<(Client, Status), Exit> {
+    for socket in sockets(directory) {
+        if let Ok(mut client) = Client::connect(&socket)
+            && let Ok(status) = client.status()
+        {
+            return Ok((client, status));
+        }
+    }
+    let text = format!("no node answers in {}", directory.display());
+    Err(Exit::code(EXIT_UNREACHABLE, text).hint("`phalanx dev` starts a cluster; `--dir` or `--socket` names another"))
+}
+
+/// Sockets of the nodes of a directory, by name.
+pub(super) fn sockets(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "sock") && path.file_stem().is_some_and(|name| name != "dev"))
+        .collect();
+    found.sort();
+    found
+}

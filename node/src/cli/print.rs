@@ -1,0 +1,186 @@
+//! Tables for people.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use phalanx_messages::admin::{NodeStatus, ServiceStatus, Status, Trace};
+use phalanx_messages::membership::{NodeState, TransitionKind};
+
+/// Rows of cells as aligned columns; the first row is the heading.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        writeln!(text, "{}", line.join("  ").trim_end()).ok();
+    }
+    text
+}
+
+/// A state of a node as it is written everywhere.
+#[must_use]
+pub const fn state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Inactive => "inactive",
+        NodeState::Joining => "joining",
+        NodeState::Joined => "joined",
+        NodeState::Leaving => "leaving",
+        NodeState::ForcedLeaving => "forced-leaving",
+    }
+}
+
+/// A kind of transition as it is written everywhere.
+#[must_use]
+pub const fn kind(kind: TransitionKind) -> &'static str {
+    match kind {
+        TransitionKind::Joining => "joining",
+        TransitionKind::JoinExtending => "join-extending",
+        TransitionKind::Leaving => "leaving",
+        TransitionKind::ForcedLeaving => "forced-leaving",
+    }
+}
+
+/// Colour of one line of what happens, by its kind.
+#[must_use]
+pub fn style(kind: &str, text: &str) -> Style {
+    let colour = match kind {
+        "master" => AnsiColor::Magenta,
+        "proof" => AnsiColor::Yellow,
+        "service" => AnsiColor::Cyan,
+        "step" => AnsiColor::BrightBlack,
+        "node-state" if text.contains("forced-leaving") => AnsiColor::Red,
+        "node-state" => AnsiColor::Green,
+        _ => return Style::new(),
+    };
+    colour.on_default()
+}
+
+/// The nodes as a table.
+#[must_use]
+pub fn nodes(nodes: &[NodeStatus]) -> String {
+    let heading = ["NODE", "STATE", "LEVEL", "INCARNATION", "CONTAINMENT", "FENCE"].map(str::to_owned).to_vec();
+    let mut rows = vec![heading];
+    rows.extend(nodes.iter().map(|node| {
+        let level = node.level.map_or_else(|| "-".to_owned(), |level| level.to_string());
+        let fence = node.fence.awaiting.clone().unwrap_or_else(|| node.fence.state.clone());
+        let fence = if fence == "none" { "-".to_owned() } else { fence };
+        vec![node.name.clone(), state(node.state).to_owned(), level, node.incarnation.to_string(), node.containment.clone(), fence]
+    }));
+    table(&rows)
+}
+
+/// The services as a table.
+#[must_use]
+pub fn services(services: &[ServiceStatus]) -> String {
+    let mut rows = vec![["SERVICE", "STATE", "NODE", "GENERATION", "WANTED", "NOTE"].map(str::to_owned).to_vec()];
+    rows.extend(services.iter().map(|service| {
+        let dash = || "-".to_owned();
+        vec![
+            service.name.clone(),
+            service.state.clone(),
+            service.node.clone().unwrap_or_else(dash),
+            service.generation.clone().unwrap_or_else(dash),
+            if service.wanted { "yes" } else { "no" }.to_owned(),
+            service.reason.clone().unwrap_or_default(),
+        ]
+    }));
+    table(&rows)
+}
+
+/// Everything `status` shows.
+#[must_use]
+pub fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let master = status.master.as_deref().unwrap_or("none");
+    writeln!(text, "cluster {}   term {}   master {master}   answered by {}", status.cluster, status.term, status.node).ok();
+    writeln!(text, "disk {} (renewed {} ms ago)\n", status.disk.state, status.disk.heartbeat_age_ms).ok();
+    text += &nodes(&status.nodes);
+    text.push('\n');
+    let mut rows = vec![["LEVEL", "NAME", "BARRIERS joining/leaving/forced-leaving"].map(str::to_owned).to_vec()];
+    rows.extend(status.levels.iter().map(|level| {
+        let barrier = |kind| level.barriers.get(kind).copied().unwrap_or(0);
+        let barriers = format!("{}/{}/{}", barrier("joining"), barrier("leaving"), barrier("forced_leaving"));
+        vec![level.order.to_string(), level.name.clone(), barriers]
+    }));
+    text += &table(&rows);
+    if !status.transitions.is_empty() {
+        let mut rows =
+            vec![["TRANSITION", "NODE", "KIND", "LEVEL", "BARRIER", "AWAITING", "FOR"].map(str::to_owned).to_vec()];
+        rows.extend(status.transitions.iter().map(|transition| {
+            vec![
+                transition.id.clone(),
+                transition.node.clone(),
+                kind(transition.kind).to_owned(),
+                transition.level.to_string(),
+                transition.barrier.to_string(),
+                transition.awaiting.join(" "),
+                format!("{} ms", transition.elapsed_ms),
+            ]
+        }));
+        text.push('\n');
+        text += &table(&rows);
+    }
+    if !status.services.is_empty() {
+        text.push('\n');
+        text += &services(&status.services);
+    }
+    text
+}
+
+/// One service with its state on every node.
+#[must_use]
+pub fn service(service: &ServiceStatus) -> String {
+    let mut text = services(std::slice::from_ref(service));
+    let mut rows = vec![["NODE", "STATE", "AVAILABLE", "NOTIFIED"].map(str::to_owned).to_vec()];
+    let yes = |yes: bool| if yes { "yes" } else { "-" }.to_owned();
+    rows.extend(
+        service
+            .nodes
+            .iter()
+            .map(|(name, node)| vec![name.clone(), node.state.clone(), yes(node.available), yes(node.notified)]),
+    );
+    text.push('\n');
+    text + &table(&rows)
+}
+
+/// One transition.
+#[must_use]
+pub fn trace(trace: &Trace) -> String {
+    let mut text = String::new();
+    let took = trace.elapsed_ms.map_or_else(|| "is running".to_owned(), |ms| format!("took {ms} ms"));
+    writeln!(text, "transition {}   {} {}   {took}", trace.id, trace.node, kind(trace.kind)).ok();
+    if !trace.reason.is_empty() {
+        writeln!(text, "because {}", trace.reason).ok();
+    }
+    let mut rows = vec![["LEVEL", "NAME", "BARRIER", "BEGUN", "ENDED", "ACKNOWLEDGED"].map(str::to_owned).to_vec()];
+    rows.extend(trace.steps.iter().map(|step| {
+        let ms = |ms: u64| format!("{ms} ms");
+        let acknowledged: Vec<String> = step
+            .acknowledged_ms
+            .iter()
+            .map(|(node, at)| at.map_or_else(|| node.clone(), |at| format!("{node} {at} ms")))
+            .collect();
+        let barrier = if step.restart > 0 { format!("{} (restart {})", step.barrier, step.restart) } else { step.barrier.to_string() };
+        vec![
+            step.level.to_string(),
+            step.name.clone(),
+            barrier,
+            ms(step.begun_ms),
+            step.ended_ms.map_or_else(|| "-".to_owned(), ms),
+            acknowledged.join(", "),
+        ]
+    }));
+    text + &table(&rows)
+}
+
+/// JSON for programs.
+///
+/// # Errors
+/// If the value cannot be written as JSON, which is a mistake in this program.
+pub fn json<T: serde::Serialize>(value: &T) -> Result<String, super::Exit> {
+    serde_json::to_string_pretty(value).map_err(|error| super::Exit::error(format!("failed to write JSON: {error}")))
+}

@@ -1,1 +1,0 @@
-//! The demo service: a floating licence server.
