@@ -1,1 +1,323 @@
-//! The disk actor.
+//! The disk actor: owns every region of the shared disk but this node's own register, which is the lease thread's
+//! (protocol §9.1, "Who writes what").
+//!
+//! Disk calls block, so they run on one I/O thread, in the order in which they were asked for: a read begins only after every
+//! earlier write has completed, which is what the register machine needs (protocol §3.2). Under a simulated clock the same
+//! work is done inline.
+//!
+//! Never: decides, retries or writes anything that it was not asked to write.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use actix::prelude::*;
+use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::membership::MembershipRecord;
+use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
+use phalanx_messages::{NodeId, NodeIncarnation, Revision};
+use phalanx_storage::{AreaRecord, AreaWriter, ClusterDisk, Durability};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::guard::PanicGuard;
+use crate::ports::{InjectPanic, RegistersReading};
+
+/// Why the disk did not do what was asked. A failed write may have happened and may still happen (protocol R-2).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DiskFailure(pub String);
+
+impl DiskFailure {
+    /// The one who would answer is gone.
+    pub fn gone(why: impl Display) -> Self {
+        Self(format!("the disk actor does not answer: {why}"))
+    }
+}
+
+/// Reads every node register.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<RegistersReading, DiskFailure>")]
+pub struct ReadRegisters;
+
+/// Reads the membership record with the highest revision.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Option<MembershipRecord>, DiskFailure>")]
+pub struct ReadMembership;
+
+/// Writes this node's membership area.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), DiskFailure>")]
+pub struct WriteMembership {
+    /// What to write.
+    pub record: Arc<MembershipRecord>,
+    /// Whether it must survive the host.
+    pub durability: Durability,
+}
+
+/// Reads the configuration of that revision, or the newest.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Option<ConfigurationRecord>, DiskFailure>")]
+pub struct ReadConfiguration {
+    /// Which; none = the newest.
+    pub revision: Option<Revision>,
+}
+
+/// Writes this node's configuration area.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), DiskFailure>")]
+pub struct WriteConfiguration {
+    /// What to write.
+    pub record: Arc<ConfigurationRecord>,
+    /// Whether it must survive the host.
+    pub durability: Durability,
+}
+
+/// Reads every decision register; none for one that is unreadable.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<BTreeMap<NodeId, Option<DecisionRegister>>, DiskFailure>")]
+pub struct ReadDecisions;
+
+/// Writes this node's decision register.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), DiskFailure>")]
+pub struct WriteDecision {
+    /// What to write.
+    pub register: DecisionRegister,
+    /// Whether it must survive the host.
+    pub durability: Durability,
+}
+
+/// Reads the registration database with the highest revision.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Option<RegistrationRecord>, DiskFailure>")]
+pub struct ReadRegistration;
+
+/// Writes this node's registration area.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), DiskFailure>")]
+pub struct WriteRegistration {
+    /// What to write.
+    pub record: Arc<RegistrationRecord>,
+    /// Whether it must survive the host.
+    pub durability: Durability,
+}
+
+/// Where the disk calls are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoMode {
+    /// On a thread of its own; for real disks.
+    Thread,
+    /// In the handler; for disks in memory under a clock that tests control.
+    Inline,
+}
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// See the module.
+pub struct DiskActor {
+    queue: Queue,
+    guard: PanicGuard,
+}
+
+enum Queue {
+    Thread(mpsc::Sender<Job>),
+    Inline(Box<Worker>),
+}
+
+impl DiskActor {
+    /// A disk actor for this incarnation of a node.
+    ///
+    /// # Errors
+    /// If the I/O thread cannot be started.
+    pub fn new(
+        disk: ClusterDisk,
+        me: NodeIncarnation,
+        clock: Clock,
+        mode: IoMode,
+        guard: PanicGuard,
+    ) -> std::io::Result<Self> {
+        let mut worker = Worker::new(disk, me, clock);
+        let queue = match mode {
+            IoMode::Inline => Queue::Inline(Box::new(worker)),
+            IoMode::Thread => {
+                let (jobs, todo) = mpsc::channel::<Job>();
+                // Ends when the actor is dropped and what was asked for is done.
+                std::thread::Builder::new().name("phalanx-disk".to_owned()).spawn(move || {
+                    while let Ok(job) = todo.recv() {
+                        job(&mut worker);
+                    }
+                })?;
+                Queue::Thread(jobs)
+            }
+        };
+        Ok(Self { queue, guard })
+    }
+
+    fn ask<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Worker) -> Result<T, DiskFailure> + Send + 'static,
+    ) -> ResponseFuture<Result<T, DiskFailure>> {
+        let guard = self.guard.clone();
+        guard.run(|| match &mut self.queue {
+            Queue::Inline(worker) => {
+                let answer = work(worker);
+                Box::pin(async move { answer })
+            }
+            Queue::Thread(jobs) => {
+                let (answer, answered) = oneshot::channel();
+                // If the thread is gone, the dropped sender tells the caller.
+                jobs.send(Box::new(move |worker| drop(answer.send(work(worker))))).ok();
+                Box::pin(async move { answered.await.unwrap_or_else(|gone| Err(DiskFailure::gone(gone))) })
+                    as ResponseFuture<Result<T, DiskFailure>>
+            }
+        })
+    }
+}
+
+impl Actor for DiskActor {
+    type Context = Context<Self>;
+}
+
+/// Does the work; lives on the I/O thread.
+struct Worker {
+    disk: ClusterDisk,
+    me: NodeIncarnation,
+    clock: Clock,
+    membership: Option<AreaWriter<MembershipRecord>>,
+    configuration: Option<AreaWriter<ConfigurationRecord>>,
+    decision: Option<AreaWriter<DecisionRegister>>,
+    registration: Option<AreaWriter<RegistrationRecord>>,
+}
+
+impl Worker {
+    const fn new(disk: ClusterDisk, me: NodeIncarnation, clock: Clock) -> Self {
+        Self { disk, me, clock, membership: None, configuration: None, decision: None, registration: None }
+    }
+
+    fn registers(&self) -> Result<RegistersReading, DiskFailure> {
+        let begun = self.clock.now();
+        let registers = self.disk.registers().read_all().map_err(failure)?;
+        Ok(RegistersReading { begun, ended: self.clock.now(), registers })
+    }
+}
+
+/// Writes through the one writer of this node's pair, made at the first write.
+fn write<T: AreaRecord>(
+    writer: &mut Option<AreaWriter<T>>,
+    area: &phalanx_storage::Area<T>,
+    me: NodeIncarnation,
+    record: &T,
+    durability: Durability,
+) -> Result<(), DiskFailure> {
+    let writer = match writer {
+        Some(writer) => writer,
+        None => writer.insert(area.writer(me.node, me.incarnation).map_err(failure)?),
+    };
+    writer.write(record, durability).map_err(failure)
+}
+
+/// The whole chain of causes in one line: it crosses a mailbox.
+fn failure(error: impl std::error::Error) -> DiskFailure {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text += &format!(": {source}");
+        cause = source.source();
+    }
+    DiskFailure(text)
+}
+
+impl Handler<ReadRegisters> for DiskActor {
+    type Result = ResponseFuture<Result<RegistersReading, DiskFailure>>;
+
+    fn handle(&mut self, _: ReadRegisters, _: &mut Self::Context) -> Self::Result {
+        self.ask(|worker| worker.registers())
+    }
+}
+
+impl Handler<ReadMembership> for DiskActor {
+    type Result = ResponseFuture<Result<Option<MembershipRecord>, DiskFailure>>;
+
+    fn handle(&mut self, _: ReadMembership, _: &mut Self::Context) -> Self::Result {
+        self.ask(|worker| worker.disk.memberships().newest().map_err(failure))
+    }
+}
+
+impl Handler<WriteMembership> for DiskActor {
+    type Result = ResponseFuture<Result<(), DiskFailure>>;
+
+    fn handle(
+        &mut self,
+        WriteMembership { record, durability }: WriteMembership,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        self.ask(move |worker| write(&mut worker.membership, worker.disk.memberships(), worker.me, &record, durability))
+    }
+}
+
+impl Handler<ReadConfiguration> for DiskActor {
+    type Result = ResponseFuture<Result<Option<ConfigurationRecord>, DiskFailure>>;
+
+    fn handle(&mut self, ReadConfiguration { revision }: ReadConfiguration, _: &mut Self::Context) -> Self::Result {
+        self.ask(move |worker| match revision {
+            Some(revision) => worker.disk.configurations().find(revision).map_err(failure),
+            None => worker.disk.configurations().newest().map_err(failure),
+        })
+    }
+}
+
+impl Handler<WriteConfiguration> for DiskActor {
+    type Result = ResponseFuture<Result<(), DiskFailure>>;
+
+    fn handle(&mut self, message: WriteConfiguration, _: &mut Self::Context) -> Self::Result {
+        let WriteConfiguration { record, durability } = message;
+        self.ask(move |worker| {
+            write(&mut worker.configuration, worker.disk.configurations(), worker.me, &record, durability)
+        })
+    }
+}
+
+impl Handler<ReadDecisions> for DiskActor {
+    type Result = ResponseFuture<Result<BTreeMap<NodeId, Option<DecisionRegister>>, DiskFailure>>;
+
+    fn handle(&mut self, _: ReadDecisions, _: &mut Self::Context) -> Self::Result {
+        self.ask(|worker| worker.disk.decisions().read_all().map_err(failure))
+    }
+}
+
+impl Handler<WriteDecision> for DiskActor {
+    type Result = ResponseFuture<Result<(), DiskFailure>>;
+
+    fn handle(&mut self, WriteDecision { register, durability }: WriteDecision, _: &mut Self::Context) -> Self::Result {
+        self.ask(move |worker| write(&mut worker.decision, worker.disk.decisions(), worker.me, &register, durability))
+    }
+}
+
+impl Handler<ReadRegistration> for DiskActor {
+    type Result = ResponseFuture<Result<Option<RegistrationRecord>, DiskFailure>>;
+
+    fn handle(&mut self, _: ReadRegistration, _: &mut Self::Context) -> Self::Result {
+        self.ask(|worker| worker.disk.registrations().newest().map_err(failure))
+    }
+}
+
+impl Handler<WriteRegistration> for DiskActor {
+    type Result = ResponseFuture<Result<(), DiskFailure>>;
+
+    fn handle(&mut self, message: WriteRegistration, _: &mut Self::Context) -> Self::Result {
+        let WriteRegistration { record, durability } = message;
+        self.ask(move |worker| {
+            write(&mut worker.registration, worker.disk.registrations(), worker.me, &record, durability)
+        })
+    }
+}
+
+impl Handler<InjectPanic> for DiskActor {
+    type Result = ();
+
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+        self.guard.clone().run(|| panic!("injected"));
+    }
+}
