@@ -1,13 +1,11 @@
 //! What every disk promises (protocol §1.2), and what an mmap disk promises beside it (protocol §1.3).
 
-mod common;
-
 use std::fs::OpenOptions;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{N0, N1, blocks_needed, configuration, superblock};
+use crate::common::{N0, N1, blocks_needed, configuration, superblock};
 use phalanx_messages::Incarnation;
 use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::RegistrationRecord;
@@ -216,7 +214,7 @@ fn what_another_process_writes_is_seen() {
     let disk = ClusterDisk::open(Arc::new(created)).unwrap();
     assert_eq!(disk.registers().read(N1).unwrap().unwrap().heartbeat, 0);
     let other = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "what_another_process_writes_is_seen"])
+        .args(["--exact", "contract::what_another_process_writes_is_seen"])
         .env(PATH_VARIABLE, &path)
         .output()
         .unwrap();

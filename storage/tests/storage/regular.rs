@@ -2,9 +2,7 @@
 //!
 //! The writer is real, its writes are replayed sector by sector while the reader reads.
 
-mod common;
-
-use common::{CLUSTER, N0, N1, RecordingDisk, SECTOR_BYTES, SteppedDisk, Write, formatted, open};
+use crate::common::{CLUSTER, N0, N1, RecordingDisk, SECTOR_BYTES, SteppedDisk, Write, formatted, open};
 use phalanx_messages::membership::{MemberEntry, MembershipRecord};
 use phalanx_messages::register::{FenceHandle, NodeRegister};
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
@@ -97,8 +95,9 @@ fn never_stale<T: Numbered>(
 }
 
 fn schedules() -> impl Strategy<Value = Vec<u8>> {
-    // Mostly slow, at times several sectors at once, at times a whole write between two sectors of the reader.
-    proptest::collection::vec(prop_oneof![4 => Just(0), 4 => Just(1), 2 => 2..9_u8, 1 => 9..20_u8], 0..120)
+    // Mostly idle, at times a few sectors, at times more than a whole write between two sectors of the reader: staleness needs
+    // a writer that is much faster than the reader at one point, and torn slots one that stops.
+    proptest::collection::vec(prop_oneof![12 => Just(0), 1 => 1..8_u8, 2 => 8..20_u8], 0..200)
 }
 
 fn strides() -> impl Strategy<Value = usize> {
@@ -106,7 +105,7 @@ fn strides() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn one_block_slots_read_together(stride in strides(), schedule in schedules()) {

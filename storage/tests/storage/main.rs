@@ -1,0 +1,7 @@
+//! Tests of the storage crate through its public interface.
+
+mod areas;
+mod capacity;
+mod common;
+mod contract;
+mod regular;
