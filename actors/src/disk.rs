@@ -5,7 +5,11 @@
 //! earlier write has completed, which is what the register machine needs (protocol §3.2). Under a simulated clock the same
 //! work is done inline.
 //!
+//! Volatile writes are flushed once a second on a thread beside it, which nothing waits for (protocol §1.3).
+//!
 //! Never: decides, retries or writes anything that it was not asked to write.
+
+mod flusher;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -20,6 +24,7 @@ use phalanx_messages::{NodeId, NodeIncarnation, Revision};
 use phalanx_storage::{AreaRecord, AreaWriter, ClusterDisk, Durability};
 use tokio::sync::oneshot;
 
+use self::flusher::Flusher;
 use crate::clock::Clock;
 use crate::guard::PanicGuard;
 use crate::ports::{InjectPanic, RegistersReading};
@@ -122,7 +127,7 @@ pub struct DiskActor {
 }
 
 enum Queue {
-    Thread(mpsc::Sender<Job>),
+    Thread { jobs: mpsc::Sender<Job>, _flusher: Flusher },
     Inline(Box<Worker>),
 }
 
@@ -130,7 +135,7 @@ impl DiskActor {
     /// A disk actor for this incarnation of a node.
     ///
     /// # Errors
-    /// If the I/O thread cannot be started.
+    /// If a thread cannot be started.
     pub fn new(
         disk: ClusterDisk,
         me: NodeIncarnation,
@@ -138,18 +143,12 @@ impl DiskActor {
         mode: IoMode,
         guard: PanicGuard,
     ) -> std::io::Result<Self> {
-        let mut worker = Worker::new(disk, me, clock);
         let queue = match mode {
-            IoMode::Inline => Queue::Inline(Box::new(worker)),
+            IoMode::Inline => Queue::Inline(Box::new(Worker::new(disk, me, clock))),
             IoMode::Thread => {
-                let (jobs, todo) = mpsc::channel::<Job>();
-                // Ends when the actor is dropped and what was asked for is done.
-                std::thread::Builder::new().name("phalanx-disk".to_owned()).spawn(move || {
-                    while let Ok(job) = todo.recv() {
-                        job(&mut worker);
-                    }
-                })?;
-                Queue::Thread(jobs)
+                let _flusher = Flusher::start(disk.clone())?;
+                let (worker, guard) = (Worker::new(disk, me, clock), guard.clone());
+                Queue::Thread { jobs: start_io_thread(worker, guard)?, _flusher }
             }
         };
         Ok(Self { queue, guard })
@@ -165,7 +164,7 @@ impl DiskActor {
                 let answer = work(worker);
                 Box::pin(async move { answer })
             }
-            Queue::Thread(jobs) => {
+            Queue::Thread { jobs, .. } => {
                 let (answer, answered) = oneshot::channel();
                 // If the thread is gone, the dropped sender tells the caller.
                 jobs.send(Box::new(move |worker| drop(answer.send(work(worker))))).ok();
@@ -178,6 +177,17 @@ impl DiskActor {
 
 impl Actor for DiskActor {
     type Context = Context<Self>;
+}
+
+/// Ends when the actor is dropped and what was asked for is done. A panic in there is a panic of the node, as in a handler.
+fn start_io_thread(mut worker: Worker, guard: PanicGuard) -> std::io::Result<mpsc::Sender<Job>> {
+    let (jobs, todo) = mpsc::channel::<Job>();
+    std::thread::Builder::new().name("phalanx-disk".to_owned()).spawn(move || {
+        while let Ok(job) = todo.recv() {
+            guard.run(|| job(&mut worker));
+        }
+    })?;
+    Ok(jobs)
 }
 
 /// Does the work; lives on the I/O thread.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::block::{Block, BlockIndex};
 use crate::disk::{Durability, Geometry, SharedDisk};
 use crate::error::StorageError;
+use crate::header::RecordType;
 use crate::layout::{Layout, Region};
 use crate::record::AreaRecord;
 use crate::superblock::{StoredSuperblock, Superblock, copies};
@@ -46,11 +47,12 @@ pub fn format(
     let mut writes = Vec::new();
     for region in layout.regions().iter().copied() {
         writes.extend(match region.record_type {
-            NodeRegister::RECORD_TYPE => formatter.area(region, &NodeRegister::default())?,
-            MembershipRecord::RECORD_TYPE => formatter.area(region, &membership)?,
-            ConfigurationRecord::RECORD_TYPE => formatter.area(region, configuration)?,
-            DecisionRegister::RECORD_TYPE => formatter.area(region, &DecisionRegister::default())?,
-            _ => formatter.area(region, registration)?,
+            RecordType::NodeRegister => formatter.area(region, &NodeRegister::default())?,
+            RecordType::Membership => formatter.area(region, &membership)?,
+            RecordType::Configuration => formatter.area(region, configuration)?,
+            RecordType::Decision => formatter.area(region, &DecisionRegister::default())?,
+            RecordType::Registration => formatter.area(region, registration)?,
+            RecordType::Superblock | RecordType::RegistrationRedo => continue, // no layout of ours has them
         });
     }
 

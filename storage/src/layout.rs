@@ -17,8 +17,8 @@ use crate::header::{PAYLOAD_BYTES, RecordType};
 const MEMBERSHIP_BASE_BYTES: usize = 4_000;
 /// Bytes of one node in the membership record, with its ghost and two reasons of full length.
 const MEMBER_BYTES: usize = 800;
-/// Bytes of one service in the registration record, definition and run state.
-const SERVICE_BYTES: usize = 1_000;
+/// Bytes of one service in the registration record: definition, run state and the text of its last failure.
+const SERVICE_BYTES: usize = 1_200;
 /// Bytes of one node in the configuration record.
 const NODE_CONFIGURATION_BYTES: usize = 2_000;
 
@@ -118,7 +118,7 @@ impl Layout {
         let mut first = BlockIndex(2); // two superblocks lie before
         let mut regions = Vec::new();
         for (record_type, bytes) in sizes {
-            // At most 25,000 by the limits.
+            // At most 30,000 by the limits.
             let slot_blocks = u16::try_from(bytes.div_ceil(PAYLOAD_BYTES)).unwrap_or(u16::MAX);
             let region = Region { record_type, first, slot_blocks, nodes: nodes_max };
             first = first.plus(region.blocks());
