@@ -24,6 +24,10 @@ pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 4 * 1024;
 pub const LOCAL_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages waiting for one peer; beyond it the oldest heartbeat goes, then the connection.
 pub const PEER_QUEUE_MAX: usize = 1024;
+/// Bytes of the messages waiting for one peer; treated alike.
+pub const PEER_QUEUE_BYTES_MAX: usize = 16 * PEER_FRAME_BYTES_MAX;
+/// Incoming connections whose peer has not yet proved who it is; beyond it the oldest goes.
+pub const HANDSHAKES_MAX: usize = NODES_MAX;
 /// Bytes of one command line of a service or subsystem.
 pub const COMMAND_BYTES_MAX: usize = 4096;
 /// Transitions kept for `phalanx trace`.

@@ -1,0 +1,564 @@
+//! The actor: keeps one link to each configured peer, and tells who is there.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use phalanx_messages::limits::{HANDSHAKES_MAX, PEER_FRAME_BYTES_MAX};
+use phalanx_messages::peer::{Heartbeat, PeerMessage};
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{NodeId, NodeIncarnation, Revision, codec};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::admission::{Admission, Side};
+use super::beats;
+use super::closing::{CloseReason, ClosingLog, Line, Origin, Refusal};
+use super::handshake::{self, Established, Failed, Secrets};
+use super::link::{Link, Session, Silence};
+use super::network::{Dialer, Listener, Network, Stream};
+use super::{
+    Disconnect, GetLinkStatistics, InterconnectSettings, LinkStatistics, MasterIs, ProbeAll, SetHeartbeatTargets,
+    SetSeen,
+};
+use crate::clock::Clock;
+use crate::guard::PanicGuard;
+use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, SendToPeer};
+
+/// Wait before the second attempt to dial; doubled for each further one, up to a third of T_net.
+const BACKOFF_MS_MIN: u64 = 10;
+/// Wait after the system refused to accept, for instance for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub struct Interconnect {
+    me: NodeIncarnation,
+    clock: Clock,
+    net: Duration,
+    heartbeat: Duration,
+    refuse_connections: bool,
+    secrets: Rc<Secrets>,
+    admission: Rc<RefCell<Admission>>,
+    /// Until the accept task has it.
+    listener: Option<Box<dyn Listener>>,
+    dialer: Box<dyn Dialer>,
+    events: Vec<Recipient<PeerEvent>>,
+    guard: PanicGuard,
+
+    peers: BTreeMap<NodeId, Peer>,
+    /// Incoming connections in their handshake, oldest first.
+    handshakes: VecDeque<(u64, JoinHandle<()>)>,
+    accepting: Option<JoinHandle<()>>,
+    last_id: u64,
+
+    beat_seq: u64,
+    seen: Revision,
+    master: Option<NodeId>,
+    targets: Option<NodeSet>,
+    probed: Option<Instant>,
+
+    log: ClosingLog,
+    closed: BTreeMap<CloseReason, u64>,
+}
+
+/// A configured peer.
+struct Peer {
+    address: String,
+    link: Option<Link>,
+    dial: Dial,
+    /// Attempts since a link last stood for T_net.
+    attempts: u32,
+}
+
+enum Dial {
+    Idle,
+    Waiting(SpawnHandle),
+    Running(JoinHandle<()>),
+}
+
+/// Sent by the accept task.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Accepted {
+    stream: Stream,
+    from: SocketAddr,
+}
+
+/// Sent by the task that shakes hands on one connection.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct HandshakeEnded {
+    task: Task,
+    result: Result<Established, Failed>,
+}
+
+#[derive(Clone, Copy)]
+enum Task {
+    Dialled(NodeId),
+    Accepted { id: u64, from: SocketAddr },
+}
+
+/// Sent by the session of a link when it ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LinkEnded {
+    node: NodeId,
+    id: u64,
+    reason: CloseReason,
+}
+
+impl Interconnect {
+    /// An interconnect that tells `events` of peers and what they say.
+    #[must_use]
+    pub fn new(
+        settings: InterconnectSettings,
+        network: Network,
+        events: Vec<Recipient<PeerEvent>>,
+        guard: PanicGuard,
+    ) -> Self {
+        let InterconnectSettings { me, cluster, cluster_key, key_pair, profile, clock, refuse_connections } = settings;
+        Self {
+            me,
+            clock,
+            net: Duration::from_millis(profile.net_ms),
+            heartbeat: Duration::from_millis(profile.heartbeat_ms()),
+            refuse_connections,
+            secrets: Rc::new(Secrets { cluster_key, pair: key_pair }),
+            admission: Rc::new(RefCell::new(Admission::new(me, cluster))),
+            // A listener that nobody holds refuses.
+            listener: (!refuse_connections).then_some(network.listener),
+            dialer: network.dialer,
+            events,
+            guard,
+            peers: BTreeMap::new(),
+            handshakes: VecDeque::new(),
+            accepting: None,
+            last_id: 0,
+            beat_seq: 0,
+            seen: Revision::default(),
+            master: None,
+            targets: None,
+            probed: None,
+            log: ClosingLog::default(),
+            closed: BTreeMap::new(),
+        }
+    }
+
+    fn emit(&self, event: &PeerEvent) {
+        for recipient in &self.events {
+            recipient.do_send(event.clone());
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn note(&mut self, origin: Origin, reason: CloseReason) {
+        *self.closed.entry(reason).or_default() += 1;
+        if let Some(line) = self.log.closed(origin, reason, self.clock.now()) {
+            tell(&line);
+        }
+    }
+
+    fn configure(&mut self, configuration: &ConfigurationChanged, ctx: &mut Context<Self>) {
+        let record = &configuration.0;
+        self.admission.borrow_mut().configure(record.clone());
+        self.start_accepting(ctx);
+        let gone: Vec<_> = self.peers.keys().filter(|node| !record.nodes.contains_key(node)).copied().collect();
+        for node in gone {
+            self.close_link(node, CloseReason::Reconfigured);
+            if let Some(peer) = self.peers.remove(&node) {
+                peer.dial.cancel(ctx);
+            }
+        }
+        let me = self.me.node;
+        for (&node, configured) in record.nodes.iter().filter(|(node, _)| **node != me) {
+            let address = configured.address.clone();
+            let fresh = self.peers.get(&node).is_none_or(|peer| peer.address != address);
+            let peer = self.peers.entry(node).or_insert_with(Peer::unknown);
+            peer.address = address;
+            let key = peer.link.as_ref().map(Link::key);
+            let misfit = key.is_some_and(|key| self.admission.borrow().fits(node, &key).is_err());
+            if misfit {
+                self.close_link(node, CloseReason::Reconfigured);
+            }
+            if fresh || misfit {
+                self.dial(node, ctx);
+            }
+        }
+    }
+
+    fn start_accepting(&mut self, ctx: &Context<Self>) {
+        let Some(listener) = self.listener.take() else { return };
+        let actor = ctx.address();
+        self.accepting = Some(spawn_guarded(&self.guard, async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, from)) => actor.do_send(Accepted { stream, from }),
+                    Err(error) => {
+                        tracing::debug!(%error, "failed to accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }));
+    }
+
+    fn accepted(&mut self, stream: Stream, from: SocketAddr, ctx: &Context<Self>) {
+        if self.handshakes.len() >= HANDSHAKES_MAX
+            && let Some((_, oldest)) = self.handshakes.pop_front()
+        {
+            oldest.abort();
+            self.note(Origin::Address(from.ip()), CloseReason::HandshakesFull);
+        }
+        let id = self.next_id();
+        let run = handshake::run(stream, Side::Accepted, self.secrets.clone(), self.admission.clone());
+        let handle = self.shake_hands(Task::Accepted { id, from }, run, ctx);
+        self.handshakes.push_back((id, handle));
+    }
+
+    /// Dials a peer now, unless it is connected or being dialled. A lower id only knocks.
+    fn dial(&mut self, node: NodeId, ctx: &mut Context<Self>) {
+        if self.refuse_connections {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        match peer.dial {
+            Dial::Running(_) => return,
+            Dial::Waiting(handle) => {
+                ctx.cancel_future(handle);
+            }
+            Dial::Idle => {}
+        }
+        peer.dial = Dial::Idle;
+        if peer.link.is_some() {
+            return;
+        }
+        let stream = self.dialer.dial(peer.address.clone());
+        let (secrets, admission) = (self.secrets.clone(), self.admission.clone());
+        let run = async move {
+            let stream = stream.await.map_err(|error| {
+                tracing::debug!(%node, %error, "failed to dial");
+                Failed { peer: None, reason: CloseReason::Unreachable }
+            })?;
+            handshake::run(stream, Side::Dialled(node), secrets, admission).await
+        };
+        let handle = self.shake_hands(Task::Dialled(node), run, ctx);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.dial = Dial::Running(handle);
+        }
+    }
+
+    fn shake_hands(
+        &self,
+        task: Task,
+        run: impl Future<Output = Result<Established, Failed>> + 'static,
+        ctx: &Context<Self>,
+    ) -> JoinHandle<()> {
+        let (actor, limit) = (ctx.address(), self.net);
+        spawn_guarded(&self.guard, async move {
+            let stalled = || Failed { peer: None, reason: CloseReason::HandshakeTimeout };
+            let result = tokio::time::timeout(limit, run).await.unwrap_or_else(|_| Err(stalled()));
+            actor.do_send(HandshakeEnded { task, result });
+        })
+    }
+
+    fn handshake_ended(&mut self, task: Task, result: Result<Established, Failed>, ctx: &mut Context<Self>) {
+        match task {
+            Task::Dialled(node) => {
+                let Some(peer) = self.peers.get_mut(&node) else { return };
+                peer.dial = Dial::Idle;
+            }
+            Task::Accepted { id, .. } => self.handshakes.retain(|(other, _)| *other != id),
+        }
+        let failed = match result {
+            Ok(established) => match self.establish(established, ctx) {
+                Ok(()) => return,
+                Err(failed) => failed,
+            },
+            Err(failed) => failed,
+        };
+        let origin = match (failed.peer, task) {
+            (Some(peer), _) => Origin::Peer(peer.node),
+            (None, Task::Dialled(node)) => Origin::Peer(node),
+            (None, Task::Accepted { from, .. }) => Origin::Address(from.ip()),
+        };
+        self.note(origin, failed.reason);
+        if let (CloseReason::Refused(Refusal::DialBack), Some(peer)) = (failed.reason, failed.peer) {
+            self.knocked(peer, ctx);
+        } else if let Task::Dialled(node) = task {
+            self.redial(node, ctx);
+        }
+    }
+
+    /// A lower node id says that it is there.
+    fn knocked(&mut self, peer: NodeIncarnation, ctx: &mut Context<Self>) {
+        self.admission.borrow_mut().learn(peer);
+        let link = self.peers.get(&peer.node).and_then(|known| known.link.as_ref());
+        if link.is_some_and(|link| link.peer().incarnation < peer.incarnation) {
+            self.close_link(peer.node, CloseReason::Replaced);
+        }
+        if let Some(known) = self.peers.get_mut(&peer.node) {
+            known.attempts = 0;
+        }
+        self.dial(peer.node, ctx);
+    }
+
+    /// Dials again after a wait that grows, if it is this node's part to dial.
+    fn redial(&mut self, node: NodeId, ctx: &mut Context<Self>) {
+        if node > self.me.node {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let attempts = peer.attempts;
+        peer.attempts = attempts.saturating_add(1);
+        if attempts == 0 {
+            return self.dial(node, ctx);
+        }
+        let wait = backoff(self.net / 3, attempts, self.me.node, node);
+        let handle = ctx.run_later(wait, move |actor, ctx| actor.guarded(|actor| actor.dial(node, ctx)));
+        peer.dial = Dial::Waiting(handle);
+    }
+
+    fn establish(&mut self, established: Established, ctx: &mut Context<Self>) -> Result<(), Failed> {
+        let peer = established.peer;
+        // Another connection may have been faster, or the configuration have changed, since the handshake judged.
+        let judged = self.admission.borrow().admits(peer, &established.key);
+        judged.map_err(|refusal| Failed { peer: Some(peer), reason: CloseReason::Refused(refusal) })?;
+        self.admission.borrow_mut().learn(peer);
+        self.close_link(peer.node, CloseReason::Replaced);
+        let id = self.next_id();
+        let (link, session) = Link::new(id, established, self.silence());
+        let Some(known) = self.peers.get_mut(&peer.node) else { return Ok(()) };
+        known.link = Some(link.clone());
+        tracing::info!(%peer, "connected");
+        self.emit(&PeerEvent::Up(peer));
+        self.beat(&[link]);
+        let (events, actor) = (self.events.clone(), ctx.address());
+        spawn_guarded(&self.guard, async move {
+            let reason = deliver(session, peer, &events).await;
+            actor.do_send(LinkEnded { node: peer.node, id, reason });
+        });
+        Ok(())
+    }
+
+    fn close_link(&mut self, node: NodeId, reason: CloseReason) {
+        let Some(link) = self.peers.get_mut(&node).and_then(|peer| peer.link.take()) else { return };
+        link.close(reason);
+        self.emit(&PeerEvent::Down(link.peer()));
+        self.note(Origin::Peer(node), reason);
+    }
+
+    fn link_ended(&mut self, node: NodeId, id: u64, reason: CloseReason, ctx: &mut Context<Self>) {
+        let net = self.net;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        // A link that was closed from here has been told already.
+        let Some(link) = peer.link.take_if(|link| link.id() == id) else { return };
+        if link.since().elapsed() >= net {
+            peer.attempts = 0;
+        }
+        let peer = link.peer();
+        tracing::info!(%peer, ?reason, "disconnected");
+        self.emit(&PeerEvent::Down(peer));
+        self.note(Origin::Peer(node), reason);
+        self.redial(node, ctx);
+    }
+
+    fn send(&mut self, to: NodeId, message: &PeerMessage) {
+        let Some(link) = self.peers.get(&to).and_then(|peer| peer.link.as_ref()) else { return };
+        match codec::encode(message, PEER_FRAME_BYTES_MAX) {
+            Ok(bytes) => link.send(bytes, matches!(message, PeerMessage::Heartbeat(_))),
+            Err(error) => tracing::error!(%to, %error, "a message to a peer cannot be sent"),
+        }
+    }
+
+    fn silence(&self) -> Silence {
+        let probe = beats::probe_period(self.peers.len() + 1);
+        Silence { regular: self.net, probed: 2 * probe + self.net }
+    }
+
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        self.peers.values().filter_map(|peer| peer.link.as_ref())
+    }
+
+    fn beat(&mut self, links: &[Link]) {
+        if links.is_empty() {
+            return;
+        }
+        self.beat_seq += 1;
+        let silence = self.silence();
+        let hears = self.links().filter(|link| link.hears(silence)).map(|link| link.peer().node).collect();
+        let heartbeat = Heartbeat { seq: self.beat_seq, seen: self.seen, hears };
+        if let Ok(bytes) = codec::encode(&PeerMessage::Heartbeat(heartbeat), PEER_FRAME_BYTES_MAX) {
+            links.iter().for_each(|link| link.send(bytes.clone(), true));
+        }
+    }
+
+    fn tick(&mut self) {
+        let connected = self.links().map(|link| link.peer().node).collect();
+        let nodes = self.peers.len() + 1;
+        let targets = self.targets.unwrap_or_else(|| beats::targets(self.me.node, nodes, &connected, self.master));
+        let now = Instant::now();
+        let probe = self.probed.is_none_or(|last| now.duration_since(last) >= beats::probe_period(nodes));
+        if probe {
+            self.probed = Some(now);
+        }
+        let due = |link: &&Link| {
+            let regular = targets.contains(link.peer().node);
+            // A peer that is no longer beaten hears so at once, before it misses the beats.
+            let changed = link.set_beats(regular);
+            regular || changed || probe
+        };
+        let links: Vec<_> = self.links().filter(due).cloned().collect();
+        self.beat(&links);
+        for line in self.log.due(self.clock.now()) {
+            tell(&line);
+        }
+    }
+
+    fn probe_all(&mut self) {
+        let links: Vec<_> = self.links().cloned().collect();
+        self.beat(&links);
+    }
+
+    fn statistics(&self) -> LinkStatistics {
+        LinkStatistics {
+            connected: self.links().map(Link::peer).collect(),
+            handshakes: self.handshakes.len(),
+            closed: self.closed.clone(),
+        }
+    }
+
+    /// Ends everything that runs beside the actor.
+    fn end(&mut self) {
+        for task in self.accepting.take().into_iter().chain(self.handshakes.drain(..).map(|(_, task)| task)) {
+            task.abort();
+        }
+        for peer in self.peers.values_mut() {
+            if let Some(link) = peer.link.take() {
+                link.close(CloseReason::Ended);
+            }
+            if let Dial::Running(task) = std::mem::replace(&mut peer.dial, Dial::Idle) {
+                task.abort();
+            }
+        }
+    }
+
+    fn guarded<R>(&mut self, handler: impl FnOnce(&mut Self) -> R) -> R {
+        let guard = self.guard.clone();
+        guard.run(|| handler(self))
+    }
+}
+
+impl Peer {
+    const fn unknown() -> Self {
+        Self { address: String::new(), link: None, dial: Dial::Idle, attempts: 0 }
+    }
+}
+
+impl Dial {
+    fn cancel(self, ctx: &mut Context<Interconnect>) {
+        match self {
+            Self::Idle => {}
+            Self::Waiting(handle) => {
+                ctx.cancel_future(handle);
+            }
+            Self::Running(task) => task.abort(),
+        }
+    }
+}
+
+/// Hands on what a peer says, until the connection ends.
+async fn deliver(mut session: Session, from: NodeIncarnation, events: &[Recipient<PeerEvent>]) -> CloseReason {
+    loop {
+        let bytes = match session.next().await {
+            Ok(bytes) => bytes,
+            Err(reason) => return reason,
+        };
+        let Ok(message) = codec::decode::<PeerMessage>(&bytes, PEER_FRAME_BYTES_MAX) else {
+            return CloseReason::Undecodable;
+        };
+        let event = PeerEvent::Received { from, message };
+        for recipient in events {
+            recipient.do_send(event.clone());
+        }
+    }
+}
+
+/// Spread over peers without a random number, so that a simulated run stays the same run: 50 to 100 % of the doubled wait.
+fn backoff(longest: Duration, attempts: u32, me: NodeId, peer: NodeId) -> Duration {
+    let doubled = Duration::from_millis(BACKOFF_MS_MIN << attempts.saturating_sub(1).min(16)).min(longest);
+    let spread = (u32::from(me.0) * 31 + u32::from(peer.0) * 17 + attempts * 7) % 51;
+    doubled * (50 + spread) / 100
+}
+
+/// Runs a task of the actor under its guard.
+fn spawn_guarded(guard: &PanicGuard, task: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    let guard = guard.clone();
+    let mut task = Box::pin(task);
+    actix::spawn(poll_fn(move |cx| guard.run(|| task.as_mut().poll(cx))))
+}
+
+fn tell(line: &Line) {
+    let Line { origin, reason, count } = line;
+    if reason.is_ordinary() {
+        tracing::debug!(%origin, ?reason, count, "connection closed");
+    } else {
+        tracing::warn!(%origin, ?reason, count, "connection closed");
+    }
+}
+
+impl Actor for Interconnect {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.heartbeat, |actor, _| actor.guarded(Self::tick));
+    }
+}
+
+impl Drop for Interconnect {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+macro_rules! handles {
+    ($message:ty, |$actor:ident, $value:pat_param, $ctx:pat_param| $body:expr) => {
+        impl Handler<$message> for Interconnect {
+            type Result = ();
+
+            fn handle(&mut self, $value: $message, $ctx: &mut Self::Context) {
+                self.guarded(|$actor| $body);
+            }
+        }
+    };
+}
+
+handles!(ConfigurationChanged, |actor, message, ctx| actor.configure(&message, ctx));
+handles!(SendToPeer, |actor, SendToPeer { to, message }, _| actor.send(to, &message));
+handles!(SetSeen, |actor, SetSeen(seen), _| actor.seen = seen);
+handles!(MasterIs, |actor, MasterIs(master), _| actor.master = master);
+handles!(SetHeartbeatTargets, |actor, SetHeartbeatTargets(targets), _| actor.targets = targets);
+handles!(ProbeAll, |actor, _, _| actor.probe_all());
+handles!(Accepted, |actor, Accepted { stream, from }, ctx| actor.accepted(stream, from, ctx));
+handles!(HandshakeEnded, |actor, HandshakeEnded { task, result }, ctx| actor.handshake_ended(task, result, ctx));
+handles!(LinkEnded, |actor, LinkEnded { node, id, reason }, ctx| actor.link_ended(node, id, reason, ctx));
+handles!(InjectPanic, |_actor, _, _| panic!("injected"));
+handles!(Disconnect, |actor, _, ctx| {
+    actor.end();
+    ctx.stop();
+});
+
+impl Handler<GetLinkStatistics> for Interconnect {
+    type Result = MessageResult<GetLinkStatistics>;
+
+    fn handle(&mut self, _: GetLinkStatistics, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.guarded(|actor| actor.statistics()))
+    }
+}
