@@ -138,7 +138,7 @@ impl PeerNode {
         loop {
             match self.next_with_heartbeats().await {
                 PeerEvent::Received { message: PeerMessage::Heartbeat(_), .. } => {}
-                event => return event,
+                event @ (PeerEvent::Up(_) | PeerEvent::Down(_) | PeerEvent::Received { .. }) => return event,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Links between interconnects over TCP: they come, go and come back, and nobody else gets in.
 
 use phalanx_actors::interconnect::{
-    ClusterKey, CloseReason, InterconnectSettings, MasterIs, Network, Refusal, SetSeen, StaticKeyPair,
+    CloseReason, ClusterKey, InterconnectSettings, MasterIs, Network, Refusal, SetSeen, StaticKeyPair,
 };
 use phalanx_actors::ports::{InjectPanic, PeerEvent};
 use phalanx_messages::configuration::ConfigurationRecord;
@@ -22,7 +22,7 @@ const N2: NodeIncarnation = incarnation(2, 1);
 async fn cluster(all: impl IntoIterator<Item = InterconnectSettings>) -> (Vec<PeerNode>, ConfigurationRecord) {
     let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
     for settings in all {
-        let (listener, address) = listen().await.unwrap();
+        let (listener, address) = listen().await.expect("the loopback has a free port");
         addresses.push((settings.me.node.0, address));
         nodes.push(PeerNode::start(settings, Network::tcp(listener)));
     }
@@ -33,7 +33,7 @@ async fn cluster(all: impl IntoIterator<Item = InterconnectSettings>) -> (Vec<Pe
 
 async fn pair(first: InterconnectSettings, second: InterconnectSettings) -> (PeerNode, PeerNode, ConfigurationRecord) {
     let (nodes, configuration) = cluster([first, second]).await;
-    let [first, second] = <[PeerNode; 2]>::try_from(nodes).ok().unwrap();
+    let [first, second] = <[PeerNode; 2]>::try_from(nodes).ok().expect("two were started");
     (first, second, configuration)
 }
 

@@ -143,11 +143,8 @@ impl ClosingLog {
     /// A connection closed: the line to write now, if any.
     pub fn closed(&mut self, origin: Origin, reason: CloseReason, now: Instant) -> Option<Line> {
         let key = (origin, reason);
-        let origin = if self.entries.contains_key(&key) || self.entries.len() < ENTRIES_MAX {
-            origin
-        } else {
-            Origin::Others
-        };
+        let origin =
+            if self.entries.contains_key(&key) || self.entries.len() < ENTRIES_MAX { origin } else { Origin::Others };
         if let Some(entry) = self.entries.get_mut(&(origin, reason)) {
             entry.untold += 1;
             return None;

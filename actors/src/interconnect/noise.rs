@@ -77,8 +77,7 @@ impl Channel {
         let state = handshake.into_transport_mode().map_err(|_| CloseReason::NotAuthentic)?;
         let key = state.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(CloseReason::NotAuthentic)?;
         let cipher = vec![0; NOISE_BYTES_MAX];
-        let channel =
-            Self { state, codec: frames(NOISE_BYTES_MAX), plain: Vec::new(), cipher, partial: Vec::new() };
+        let channel = Self { state, codec: frames(NOISE_BYTES_MAX), plain: Vec::new(), cipher, partial: Vec::new() };
         Ok((channel, key))
     }
 
@@ -123,20 +122,20 @@ impl Channel {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio_util::codec::Decoder;
 
     use super::*;
 
-    fn channels() -> (Channel, Channel) {
+    /// Both ends of one connection.
+    pub fn channels() -> (Channel, Channel) {
         let cluster_key = ClusterKey::generate().unwrap();
         let pairs = [StaticKeyPair::generate().unwrap(), StaticKeyPair::generate().unwrap()];
         let mut dialler = handshake(true, &cluster_key, &pairs[0]).unwrap();
         let mut accepter = handshake(false, &cluster_key, &pairs[1]).unwrap();
         let (mut wire, mut payload) = (vec![0; 4096], vec![0; 4096]);
         for step in 0..3 {
-            let (from, to) =
-                if step % 2 == 0 { (&mut dialler, &mut accepter) } else { (&mut accepter, &mut dialler) };
+            let (from, to) = if step % 2 == 0 { (&mut dialler, &mut accepter) } else { (&mut accepter, &mut dialler) };
             let written = from.write_message(b"", &mut wire).unwrap();
             to.read_message(&wire[..written], &mut payload).unwrap();
         }
