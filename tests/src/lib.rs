@@ -4,5 +4,8 @@
 
 pub mod frm_model;
 pub mod order_checker;
+pub mod peers;
 pub mod process_cluster;
+pub mod proxy;
 pub mod requirement;
+pub mod simulated_network;

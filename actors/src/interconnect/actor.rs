@@ -1,5 +1,9 @@
 //! The actor: keeps one link to each configured peer, and tells who is there.
 
+mod dialling;
+mod handlers;
+mod pulse;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -15,6 +19,7 @@ use phalanx_messages::{NodeId, NodeIncarnation, Revision, codec};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::dialling::{Dial, Peer};
 use super::admission::{Admission, Side};
 use super::beats;
 use super::closing::{CloseReason, ClosingLog, Line, Origin, Refusal};
@@ -29,8 +34,6 @@ use crate::clock::Clock;
 use crate::guard::PanicGuard;
 use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, SendToPeer};
 
-/// Wait before the second attempt to dial; doubled for each further one, up to a third of T_net.
-const BACKOFF_MS_MIN: u64 = 10;
 /// Wait after the system refused to accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,21 +66,6 @@ pub struct Interconnect {
 
     log: ClosingLog,
     closed: BTreeMap<CloseReason, u64>,
-}
-
-/// A configured peer.
-struct Peer {
-    address: String,
-    link: Option<Link>,
-    dial: Dial,
-    /// Attempts since a link last stood for T_net.
-    attempts: u32,
-}
-
-enum Dial {
-    Idle,
-    Waiting(SpawnHandle),
-    Running(JoinHandle<()>),
 }
 
 /// Sent by the accept task.
@@ -177,8 +165,8 @@ impl Interconnect {
                 peer.dial.cancel(ctx);
             }
         }
-        let own = self.me.node;
-        for (&node, configured) in record.nodes.iter().filter(|(node, _)| **node != own) {
+        let me = self.me.node;
+        for (&node, configured) in record.nodes.iter().filter(|(node, _)| **node != me) {
             let address = configured.address.clone();
             let fresh = self.peers.get(&node).is_none_or(|peer| peer.address != address);
             let peer = self.peers.entry(node).or_insert_with(Peer::unknown);
@@ -223,52 +211,6 @@ impl Interconnect {
         self.handshakes.push_back((id, handle));
     }
 
-    /// Dials a peer now, unless it is connected or being dialled. A lower id only knocks.
-    fn dial(&mut self, node: NodeId, ctx: &mut Context<Self>) {
-        if self.refuse_connections {
-            return;
-        }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        match peer.dial {
-            Dial::Running(_) => return,
-            Dial::Waiting(handle) => {
-                ctx.cancel_future(handle);
-            }
-            Dial::Idle => {}
-        }
-        peer.dial = Dial::Idle;
-        if peer.link.is_some() {
-            return;
-        }
-        let stream = self.dialer.dial(peer.address.clone());
-        let (secrets, admission) = (self.secrets.clone(), self.admission.clone());
-        let run = async move {
-            let stream = stream.await.map_err(|error| {
-                tracing::debug!(%node, %error, "failed to dial");
-                Failed { peer: None, reason: CloseReason::Unreachable }
-            })?;
-            handshake::run(stream, Side::Dialled(node), secrets, admission).await
-        };
-        let handle = self.shake_hands(Task::Dialled(node), run, ctx);
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.dial = Dial::Running(handle);
-        }
-    }
-
-    fn shake_hands(
-        &self,
-        task: Task,
-        run: impl Future<Output = Result<Established, Failed>> + 'static,
-        ctx: &Context<Self>,
-    ) -> JoinHandle<()> {
-        let (actor, limit) = (ctx.address(), self.net);
-        spawn_guarded(&self.guard, async move {
-            let stalled = || Failed { peer: None, reason: CloseReason::HandshakeTimeout };
-            let result = tokio::time::timeout(limit, run).await.unwrap_or_else(|_| Err(stalled()));
-            actor.do_send(HandshakeEnded { task, result });
-        })
-    }
-
     fn handshake_ended(&mut self, task: Task, result: Result<Established, Failed>, ctx: &mut Context<Self>) {
         match task {
             Task::Dialled(node) => {
@@ -295,35 +237,6 @@ impl Interconnect {
         } else if let Task::Dialled(node) = task {
             self.redial(node, ctx);
         }
-    }
-
-    /// A lower node id says that it is there.
-    fn knocked(&mut self, peer: NodeIncarnation, ctx: &mut Context<Self>) {
-        self.admission.borrow_mut().learn(peer);
-        let link = self.peers.get(&peer.node).and_then(|known| known.link.as_ref());
-        if link.is_some_and(|link| link.peer().incarnation < peer.incarnation) {
-            self.close_link(peer.node, CloseReason::Replaced);
-        }
-        if let Some(known) = self.peers.get_mut(&peer.node) {
-            known.attempts = 0;
-        }
-        self.dial(peer.node, ctx);
-    }
-
-    /// Dials again after a wait that grows, if it is this node's part to dial.
-    fn redial(&mut self, node: NodeId, ctx: &mut Context<Self>) {
-        if node > self.me.node {
-            return;
-        }
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        let attempts = peer.attempts;
-        peer.attempts = attempts.saturating_add(1);
-        if attempts == 0 {
-            return self.dial(node, ctx);
-        }
-        let wait = backoff(self.net / 3, attempts, self.me.node, node);
-        let handle = ctx.run_later(wait, move |actor, ctx| actor.guarded(|actor| actor.dial(node, ctx)));
-        peer.dial = Dial::Waiting(handle);
     }
 
     fn establish(&mut self, established: Established, ctx: &mut Context<Self>) -> Result<(), Failed> {
@@ -378,55 +291,6 @@ impl Interconnect {
         }
     }
 
-    fn silence(&self) -> Silence {
-        let probe = beats::probe_period(self.peers.len() + 1);
-        Silence { regular: self.net, probed: 2 * probe + self.net }
-    }
-
-    fn links(&self) -> impl Iterator<Item = &Link> {
-        self.peers.values().filter_map(|peer| peer.link.as_ref())
-    }
-
-    fn beat(&mut self, links: &[Link]) {
-        if links.is_empty() {
-            return;
-        }
-        self.beat_seq += 1;
-        let silence = self.silence();
-        let hears = self.links().filter(|link| link.hears(silence)).map(|link| link.peer().node).collect();
-        let heartbeat = Heartbeat { seq: self.beat_seq, seen: self.seen, hears };
-        if let Ok(bytes) = codec::encode(&PeerMessage::Heartbeat(heartbeat), PEER_FRAME_BYTES_MAX) {
-            links.iter().for_each(|link| link.send(bytes.clone(), true));
-        }
-    }
-
-    fn tick(&mut self) {
-        let connected = self.links().map(|link| link.peer().node).collect();
-        let nodes = self.peers.len() + 1;
-        let targets = self.targets.unwrap_or_else(|| beats::targets(self.me.node, nodes, &connected, self.master));
-        let now = Instant::now();
-        let probe = self.probed.is_none_or(|last| now.duration_since(last) >= beats::probe_period(nodes));
-        if probe {
-            self.probed = Some(now);
-        }
-        let due = |link: &&Link| {
-            let regular = targets.contains(link.peer().node);
-            // A peer that is no longer beaten hears so at once, before it misses the beats.
-            let changed = link.set_beats(regular);
-            regular || changed || probe
-        };
-        let links: Vec<_> = self.links().filter(due).cloned().collect();
-        self.beat(&links);
-        for line in self.log.due(self.clock.now()) {
-            tell(&line);
-        }
-    }
-
-    fn probe_all(&mut self) {
-        let links: Vec<_> = self.links().cloned().collect();
-        self.beat(&links);
-    }
-
     fn statistics(&self) -> LinkStatistics {
         LinkStatistics {
             connected: self.links().map(Link::peer).collect(),
@@ -456,24 +320,6 @@ impl Interconnect {
     }
 }
 
-impl Peer {
-    const fn unknown() -> Self {
-        Self { address: String::new(), link: None, dial: Dial::Idle, attempts: 0 }
-    }
-}
-
-impl Dial {
-    fn cancel(self, ctx: &mut Context<Interconnect>) {
-        match self {
-            Self::Idle => {}
-            Self::Waiting(handle) => {
-                ctx.cancel_future(handle);
-            }
-            Self::Running(task) => task.abort(),
-        }
-    }
-}
-
 /// Hands on what a peer says, until the connection ends.
 async fn deliver(mut session: Session, from: NodeIncarnation, events: &[Recipient<PeerEvent>]) -> CloseReason {
     loop {
@@ -489,13 +335,6 @@ async fn deliver(mut session: Session, from: NodeIncarnation, events: &[Recipien
             recipient.do_send(event.clone());
         }
     }
-}
-
-/// Spread over peers without a random number, so that a simulated run stays the same run: 50 to 100 % of the doubled wait.
-fn backoff(longest: Duration, attempts: u32, me: NodeId, peer: NodeId) -> Duration {
-    let doubled = Duration::from_millis(BACKOFF_MS_MIN << attempts.saturating_sub(1).min(16)).min(longest);
-    let spread = (u32::from(me.0) * 31 + u32::from(peer.0) * 17 + attempts * 7) % 51;
-    doubled * (50 + spread) / 100
 }
 
 /// Runs a task of the actor under its guard.
@@ -525,40 +364,5 @@ impl Actor for Interconnect {
 impl Drop for Interconnect {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-macro_rules! handles {
-    ($message:ty, |$actor:ident, $value:pat_param, $ctx:pat_param| $body:expr) => {
-        impl Handler<$message> for Interconnect {
-            type Result = ();
-
-            fn handle(&mut self, $value: $message, $ctx: &mut Self::Context) {
-                self.guarded(|$actor| $body);
-            }
-        }
-    };
-}
-
-handles!(ConfigurationChanged, |actor, message, ctx| actor.configure(&message, ctx));
-handles!(SendToPeer, |actor, SendToPeer { to, message }, _| actor.send(to, &message));
-handles!(SetSeen, |actor, SetSeen(seen), _| actor.seen = seen);
-handles!(MasterIs, |actor, MasterIs(master), _| actor.master = master);
-handles!(SetHeartbeatTargets, |actor, SetHeartbeatTargets(targets), _| actor.targets = targets);
-handles!(ProbeAll, |actor, _, _| actor.probe_all());
-handles!(Accepted, |actor, Accepted { stream, from }, ctx| actor.accepted(stream, from, ctx));
-handles!(HandshakeEnded, |actor, HandshakeEnded { task, result }, ctx| actor.handshake_ended(task, result, ctx));
-handles!(LinkEnded, |actor, LinkEnded { node, id, reason }, ctx| actor.link_ended(node, id, reason, ctx));
-handles!(InjectPanic, |_actor, _, _| panic!("injected"));
-handles!(Disconnect, |actor, _, ctx| {
-    actor.end();
-    ctx.stop();
-});
-
-impl Handler<GetLinkStatistics> for Interconnect {
-    type Result = MessageResult<GetLinkStatistics>;
-
-    fn handle(&mut self, _: GetLinkStatistics, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.guarded(|actor| actor.statistics()))
     }
 }

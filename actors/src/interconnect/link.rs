@@ -263,3 +263,116 @@ impl Drop for Session {
         self.link.close(CloseReason::Ended);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use phalanx_messages::limits::PEER_FRAME_BYTES_MAX;
+    use tokio::io::{DuplexStream, ReadHalf};
+    use tokio_util::codec::FramedRead;
+
+    use super::*;
+    use crate::interconnect::noise::{NOISE_BYTES_MAX, frames, tests::channels};
+
+    const SILENCE: Silence = Silence { regular: Duration::from_secs(1), probed: Duration::from_secs(60) };
+
+    /// A link over a pipe that holds `pipe_bytes`, and the peer's end of both.
+    fn link(pipe_bytes: usize) -> (Link, Session, Channel, DuplexStream) {
+        let (near, far) = tokio::io::duplex(pipe_bytes);
+        let (channel, peer_channel) = channels();
+        let (read, writer): (ReadHalf<Stream>, _) = tokio::io::split(Box::new(near) as Stream);
+        let reader = FramedRead::new(read, frames(NOISE_BYTES_MAX));
+        let peer = NodeIncarnation::default();
+        let (link, session) = Link::new(1, Established { peer, key: [0; 32], channel, reader, writer }, SILENCE);
+        (link, session, peer_channel, far)
+    }
+
+    /// What the peer reads: the messages, until `count` of them are there.
+    async fn read(far: DuplexStream, mut channel: Channel, count: usize) -> Vec<Vec<u8>> {
+        let mut reader = FramedRead::new(far, frames(NOISE_BYTES_MAX));
+        let mut messages = Vec::new();
+        while messages.len() < count {
+            let frame = reader.next().await.unwrap().unwrap();
+            messages.extend(channel.open(&frame).unwrap().message);
+        }
+        messages
+    }
+
+    /// A message that fills the pipe and the bytes given to it at once, so that everything after it waits.
+    fn plug(link: &Link) {
+        link.send(vec![0; 2 * WIRE_BYTES], false);
+    }
+
+    fn numbered(number: usize) -> Vec<u8> {
+        number.to_le_bytes().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_message_leaves_in_the_turn_in_which_it_is_sent() {
+        let (link, _session, mut channel, mut far) = link(4096);
+        link.send(b"now".to_vec(), false);
+        let mut bytes = [0; 64];
+        // One poll: neither the session nor anything else has run.
+        let read = tokio::io::AsyncReadExt::read(&mut far, &mut bytes);
+        let length = futures_util::FutureExt::now_or_never(read).unwrap().unwrap();
+        assert_eq!(channel.open(&bytes[4..length]).unwrap().message.unwrap(), b"now");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_lets_go_of_heartbeats_and_then_of_the_connection() {
+        let (link, mut session, channel, far) = link(64);
+        plug(&link);
+        link.send(b"beat".to_vec(), true);
+        for number in 0..PEER_QUEUE_MAX {
+            link.send(numbered(number), false);
+        }
+        assert!(link.hears(SILENCE), "the heartbeat made room for the last message");
+        let reading = read(far, channel, PEER_QUEUE_MAX + 1);
+        let messages = tokio::select! {
+            messages = reading => messages,
+            ended = session.next() => panic!("{ended:?}"),
+        };
+        let expected: Vec<_> = (0..PEER_QUEUE_MAX).map(numbered).collect();
+        assert!(messages[1..] == expected, "every message but the heartbeat, in order");
+    }
+
+    #[tokio::test]
+    async fn one_message_too_many_closes_the_connection() {
+        let (link, mut session, _channel, _far) = link(64);
+        plug(&link);
+        for number in 0..=PEER_QUEUE_MAX {
+            assert!(link.hears(SILENCE), "message {number} still fits");
+            link.send(numbered(number), false);
+        }
+        assert!(!link.hears(SILENCE));
+        assert_eq!(session.next().await, Err(CloseReason::QueueFull));
+    }
+
+    #[tokio::test]
+    async fn too_many_bytes_close_the_connection() {
+        let (link, mut session, _channel, _far) = link(64);
+        plug(&link);
+        for _ in 0..PEER_QUEUE_BYTES_MAX / PEER_FRAME_BYTES_MAX {
+            link.send(vec![0; PEER_FRAME_BYTES_MAX], false);
+        }
+        assert!(link.hears(SILENCE));
+        link.send(vec![0; 1], false);
+        assert_eq!(session.next().await, Err(CloseReason::QueueFull));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_link_that_beats_after_t_net_and_one_that_is_probed_later() {
+        let begun = Instant::now();
+        let (_link, mut session, _channel, _far) = link(4096);
+        assert_eq!(session.next().await, Err(CloseReason::Silent));
+        assert_eq!(begun.elapsed().as_secs(), 1);
+
+        let begun = Instant::now();
+        let (_link, mut session, mut channel, mut far) = link(4096);
+        let mut wire = BytesMut::new();
+        channel.seal(b"rarely", false, &mut wire).unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut far, &wire).await.unwrap();
+        assert_eq!(session.next().await.unwrap(), b"rarely");
+        assert_eq!(session.next().await, Err(CloseReason::Silent));
+        assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+}

@@ -122,12 +122,13 @@ impl Channel {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio_util::codec::Decoder;
 
     use super::*;
 
-    fn channels() -> (Channel, Channel) {
+    /// Both ends of one connection.
+    pub fn channels() -> (Channel, Channel) {
         let cluster_key = ClusterKey::generate().unwrap();
         let pairs = [StaticKeyPair::generate().unwrap(), StaticKeyPair::generate().unwrap()];
         let mut dialler = handshake(true, &cluster_key, &pairs[0]).unwrap();
