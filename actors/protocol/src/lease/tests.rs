@@ -252,10 +252,10 @@ fn r1_publications_travel_together_in_the_write_after_the_running_one() {
         let now = node.now;
         node.lease.step(LeaseInput::Publish { now, publication })
     };
-    let seen = Some(Revision { term: Term(3), seq: 8 });
-    let running = publish(&mut node.at(100), Publication { seen, ..Publication::default() });
+    let seen = Revision { term: Term(3), seq: 8 };
+    let running = publish(node.at(100), Publication { seen: Some(seen), ..Publication::default() });
     assert!(!register_in(&running).1, "only claims need to survive loss of power");
-    assert_eq!(register_in(&running).0.seen, seen.unwrap());
+    assert_eq!(register_in(&running).0.seen, seen);
     let older = Some(Revision { term: Term(3), seq: 7 });
     assert_eq!(publish(&mut node, Publication { claim: Some(claim), seen: older, ..Publication::default() }), []);
     let pills = vec![Pill { target: NodeId(2), incarnation: Incarnation(9), term: Term(3) }];
@@ -265,7 +265,7 @@ fn r1_publications_travel_together_in_the_write_after_the_running_one() {
     assert_eq!(both[0], LeaseOutput::Extended { until: T.plus(2_100) });
     let (register, durable) = register_in(&both[1..]);
     assert!(durable);
-    assert_eq!((register.claim, &register.pills, register.seen), (claim, &pills, seen.unwrap()));
+    assert_eq!((register.claim, &register.pills, register.seen), (claim, &pills, seen));
     node.write(&both[1..], 1);
     assert_eq!(node.read(1), [LeaseOutput::Extended { until: T.plus(2_102) }]);
     assert_eq!(node.at(602).tick().len(), 1);
