@@ -62,6 +62,18 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
     Ok(value)
 }
 
+/// Decodes one value from the begin of `bytes` and ignores what follows it: a record of a newer minor version of its format
+/// has more fields at its end (protocol §2, "unknown minor = ignore extra bytes").
+///
+/// # Errors
+/// [`CodecError::TooLarge`] or [`CodecError::Decode`].
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
+    if bytes.len() > limit {
+        return Err(CodecError::TooLarge { bytes: bytes.len(), limit });
+    }
+    bincode::serde::decode_from_slice(bytes, CONFIGURATION).map(|(value, _)| value).map_err(CodecError::Decode)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +99,8 @@ mod tests {
         assert!(matches!(decode::<NodeId>(&bytes, 1), Err(CodecError::TooLarge { .. })));
         assert!(matches!(decode::<NodeId>(&bytes[..1], 16), Err(CodecError::Decode(_))));
         assert!(matches!(decode::<NodeId>(&[7, 0, 9], 16), Err(CodecError::Trailing { trailing: 1 })));
+        assert_eq!(decode_prefix::<NodeId>(&[7, 0, 9], 16).unwrap(), NodeId(7));
+        assert!(matches!(decode_prefix::<NodeId>(&[7], 16), Err(CodecError::Decode(_))));
         assert!(decode::<Vec<u64>>(&u64::MAX.to_le_bytes(), 16).is_err(), "a length is not trusted");
     }
 }

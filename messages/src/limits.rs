@@ -16,6 +16,8 @@ pub const BARRIERS_MAX: u8 = 16;
 pub const PILLS_MAX: usize = 64;
 /// Bytes of a node, service, subsystem or cluster name.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of the reason of a leave in the membership record; the size of its area counts on it (protocol §2, "Sizes").
+pub const REASON_BYTES_MAX: usize = 256;
 /// Bytes of one frame on the interconnect before encryption.
 pub const PEER_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one frame before the peer has proved that it knows the cluster key.

@@ -1,0 +1,185 @@
+//! The formatted disk of one cluster. Everything but formatting goes through it.
+
+use std::io;
+use std::sync::Arc;
+
+use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::membership::MembershipRecord;
+use phalanx_messages::register::NodeRegister;
+use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
+
+use crate::area::Area;
+use crate::block::{Block, BlockIndex};
+use crate::disk::{Geometry, SharedDisk};
+use crate::error::{BlockFault, StorageError};
+use crate::header::RecordType;
+use crate::layout::{Layout, Region, names};
+use crate::record::AreaRecord;
+use crate::superblock::{StoredSuperblock, Superblock, copies};
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct ClusterDisk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    disk: Arc<dyn SharedDisk>,
+    superblock: Superblock,
+    layout: Layout,
+    registers: Area<NodeRegister>,
+    memberships: Area<MembershipRecord>,
+    configurations: Area<ConfigurationRecord>,
+    decisions: Area<DecisionRegister>,
+    registrations: Area<RegistrationRecord>,
+}
+
+impl std::fmt::Debug for ClusterDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterDisk").field("superblock", &self.shared.superblock).finish_non_exhaustive()
+    }
+}
+
+impl ClusterDisk {
+    /// Reads and compares the superblocks and checks that the disk is as large as it was. A copy that is damaged is reported in
+    /// the log and does no harm while another is valid.
+    ///
+    /// # Errors
+    /// Any [`StorageError`] of the superblocks; each says what was found.
+    pub fn open(disk: Arc<dyn SharedDisk>) -> Result<Self, StorageError> {
+        let stored = agreed_superblock(&*disk)?;
+        let layout = stored.layout();
+        let superblock = stored.superblock;
+        let region = |record_type| checked_region(&layout, record_type, stored.block_count);
+        let registers = area(&disk, &superblock, region(NodeRegister::RECORD_TYPE)?);
+        let memberships = area(&disk, &superblock, region(MembershipRecord::RECORD_TYPE)?);
+        let configurations = area(&disk, &superblock, region(ConfigurationRecord::RECORD_TYPE)?);
+        let decisions = area(&disk, &superblock, region(DecisionRegister::RECORD_TYPE)?);
+        let registrations = area(&disk, &superblock, region(RegistrationRecord::RECORD_TYPE)?);
+        let shared =
+            Shared { disk, superblock, layout, registers, memberships, configurations, decisions, registrations };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What the formatter fixed.
+    #[must_use]
+    pub fn superblock(&self) -> &Superblock {
+        &self.shared.superblock
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.shared.layout
+    }
+
+    /// Size and promises of the disk below.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.shared.disk.geometry()
+    }
+
+    /// Makes earlier volatile writes durable (protocol §1.3: once a second, in the background).
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn flush(&self) -> io::Result<()> {
+        self.shared.disk.flush()
+    }
+
+    /// The node registers (`NB`).
+    #[must_use]
+    pub fn registers(&self) -> &Area<NodeRegister> {
+        &self.shared.registers
+    }
+
+    /// The membership areas (`MA`).
+    #[must_use]
+    pub fn memberships(&self) -> &Area<MembershipRecord> {
+        &self.shared.memberships
+    }
+
+    /// The configuration areas (`CF`).
+    #[must_use]
+    pub fn configurations(&self) -> &Area<ConfigurationRecord> {
+        &self.shared.configurations
+    }
+
+    /// The decision registers (`DL`).
+    #[must_use]
+    pub fn decisions(&self) -> &Area<DecisionRegister> {
+        &self.shared.decisions
+    }
+
+    /// The registration areas (`RD`).
+    #[must_use]
+    pub fn registrations(&self) -> &Area<RegistrationRecord> {
+        &self.shared.registrations
+    }
+}
+
+fn area<T: AreaRecord>(disk: &Arc<dyn SharedDisk>, superblock: &Superblock, region: Region) -> Area<T> {
+    Area::new(Arc::clone(disk), superblock.cluster, region)
+}
+
+/// The one superblock that all valid copies agree on.
+fn agreed_superblock(disk: &dyn SharedDisk) -> Result<StoredSuperblock, StorageError> {
+    let found = disk.geometry().block_count;
+    let mut agreed: Option<(BlockIndex, StoredSuperblock)> = None;
+    let mut faults = Vec::new();
+    let mut places = copies(found);
+    // The disk may have grown since: then the last copy is where the others say.
+    for index in 0..places.len() {
+        match read_copy(disk, places[index]) {
+            Ok(copy) => match &agreed {
+                Some((first, other)) if *other != copy => {
+                    return Err(StorageError::SuperblocksDiffer { first: *first, second: places[index] });
+                }
+                Some(_) => {}
+                None => {
+                    check_usable(&copy, found)?;
+                    places = copy.copies();
+                    agreed = Some((places[index], copy));
+                }
+            },
+            Err(error @ StorageError::Superblock { source: BlockFault::Version { .. }, .. }) => return Err(error),
+            Err(error) => faults.push(error),
+        }
+    }
+    let blank = |fault: &StorageError| matches!(fault, StorageError::Superblock { source: BlockFault::Blank, .. });
+    match agreed {
+        Some((_, superblock)) => {
+            for error in faults {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a copy of the superblock is damaged");
+            }
+            Ok(superblock)
+        }
+        None if faults.iter().all(blank) => Err(StorageError::NotFormatted { block_count: found }),
+        None => Err(faults.swap_remove(0)),
+    }
+}
+
+fn read_copy(disk: &dyn SharedDisk, address: BlockIndex) -> Result<StoredSuperblock, StorageError> {
+    let mut block = Block::zeroes(1);
+    disk.read_blocks(address, &mut block).map_err(|source| StorageError::Read { first: address, count: 1, source })?;
+    StoredSuperblock::unseal(&block[0], address)
+}
+
+fn check_usable(stored: &StoredSuperblock, found: u64) -> Result<(), StorageError> {
+    if stored.features != 0 {
+        return Err(StorageError::Features { features: stored.features });
+    }
+    if found < stored.block_count {
+        return Err(StorageError::Truncated { found, formatted: stored.block_count });
+    }
+    Ok(())
+}
+
+fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) -> Result<Region, StorageError> {
+    let on_disk = |region: &Region| {
+        region.slot_blocks > 0
+            && region.nodes == layout.nodes_max()
+            && region.first.0.checked_add(region.blocks()).is_some_and(|end| end < block_count)
+    };
+    layout.region(record_type).filter(on_disk).ok_or(StorageError::NoRegion { record: names(record_type).1 })
+}

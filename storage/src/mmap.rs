@@ -1,0 +1,247 @@
+//! A file in shared memory: the disk of a cluster whose nodes run on one host (protocol §1.3).
+//!
+//! The mapping is used by raw pointer only: another process changes it at any time, which no Rust reference may see. Blocks are
+//! copied word by word with relaxed atomics; torn copies are normal and the checksums find them. A write ends with a full
+//! fence and a read begins with one, because Dekker's handshake needs a store to be seen before a later load, which no
+//! processor gives by itself.
+//!
+//! What always holds: every byte of the mapping has storage behind it (`fallocate`, length checked), and nobody shortens the
+//! file while it is in use (file lock), so there is no `SIGBUS`.
+#![expect(
+    unsafe_code,
+    reason = "shared memory is reached through raw pointers; every access is in copy_in and copy_out"
+)]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
+
+use crate::block::{BLOCK_BYTES, Block, BlockIndex};
+use crate::disk::{Capabilities, Durability, Geometry, SharedDisk, check_range};
+
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// File systems whose clients cache, so that a mapping is not the same on every host: NFS, SMB (old, CIFS, 2 and later), AFS,
+/// Coda, Ceph, 9P.
+const NETWORK_FILE_SYSTEMS: [(u64, &str); 8] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x5346_414f, "AFS"),
+    (0x7375_7245, "Coda"),
+    (0x00c3_6400, "Ceph"),
+    (0x0102_1997, "9P"),
+];
+
+/// See the module.
+#[derive(Debug)]
+pub struct MmapDisk {
+    path: PathBuf,
+    /// Holds the lock; its mapping outlives nothing it needs.
+    file: File,
+    map: MmapRaw,
+    block_count: u64,
+    writable: bool,
+}
+
+impl MmapDisk {
+    /// Makes a disk of zeroes, fully allocated, for formatting. Whatever the file held is lost. The file stays locked against
+    /// everybody else until this is dropped or [`MmapDisk::share`] is called.
+    ///
+    /// # Errors
+    /// `ResourceBusy` if the file is locked as in use, `Unsupported` on a network file system, `StorageFull`, or what the
+    /// system says.
+    pub fn create(path: &Path, block_count: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        refuse_network_file_system(&file, path)?;
+        lock(&file, path, FlockOperation::NonBlockingLockExclusive)?;
+        let bytes = block_count
+            .checked_mul(BLOCK_BYTES as u64)
+            .filter(|bytes| *bytes > 0 && isize::try_from(*bytes).is_ok())
+            .ok_or_else(|| invalid(path, &format!("cannot have {block_count} blocks")))?;
+        file.set_len(0)?;
+        allocate(&file, bytes)?;
+        file.sync_all()?;
+        if let Some(directory) = path.parent() {
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            File::open(directory)?.sync_all()?;
+        }
+        Self::map(path, file, true)
+    }
+
+    /// Opens a disk for use by a node. A formatter is kept away until this is dropped.
+    ///
+    /// # Errors
+    /// `ResourceBusy` if a formatter has it, `Unsupported` on a network file system, `InvalidData` if its length is not a
+    /// number of blocks, or what the system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        refuse_network_file_system(&file, path)?;
+        lock(&file, path, FlockOperation::NonBlockingLockShared)?;
+        let metadata = file.metadata()?;
+        // A sparse copy of a disk: a write into a hole of a full file system would be SIGBUS.
+        if metadata.blocks() * 512 < metadata.len() && metadata.len() > 0 {
+            allocate(&file, metadata.len())?;
+        }
+        Self::map(path, file, true)
+    }
+
+    /// Opens a disk to look at it. Writes are refused.
+    ///
+    /// # Errors
+    /// As [`MmapDisk::open`].
+    pub fn open_read_only(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        lock(&file, path, FlockOperation::NonBlockingLockShared)?;
+        Self::map(path, file, false)
+    }
+
+    /// Lets others open a disk that this process has created.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn share(&self) -> io::Result<()> {
+        lock(&self.file, &self.path, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn map(path: &Path, file: File, writable: bool) -> io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        if bytes == 0 || bytes % BLOCK_BYTES as u64 != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("`{}` has {bytes} bytes: not a number of blocks of {BLOCK_BYTES}", path.display()),
+            ));
+        }
+        let map =
+            if writable { MmapOptions::new().map_raw(&file)? } else { MmapOptions::new().map_raw_read_only(&file)? };
+        let block_count = map.len() as u64 / BLOCK_BYTES as u64;
+        Ok(Self { path: path.to_owned(), file, map, block_count, writable })
+    }
+
+    /// Byte offset of a block that [`check_range`] has accepted, in words.
+    fn word_of(first: BlockIndex) -> usize {
+        usize::try_from(first.0).unwrap_or(usize::MAX) * (BLOCK_BYTES / WORD_BYTES)
+    }
+
+    /// Copies one block out of the shared memory, from that word on.
+    fn copy_out(&self, word: usize, block: &mut Block) {
+        let words = self.map.as_ptr().cast::<u64>().cast_mut();
+        for (index, bytes) in block.0.chunks_exact_mut(WORD_BYTES).enumerate() {
+            // SAFETY: the caller has checked that the block lies in the mapping, which is page aligned and lives as long as
+            // `self`; every access to it anywhere is such an atomic one, and a relaxed load needs no write permission.
+            let shared = unsafe { AtomicU64::from_ptr(words.add(word + index)) };
+            bytes.copy_from_slice(&shared.load(Ordering::Relaxed).to_ne_bytes());
+        }
+    }
+
+    /// Copies one block into the shared memory, to that word on.
+    fn copy_in(&self, word: usize, block: &Block) {
+        let words = self.map.as_mut_ptr().cast::<u64>();
+        for (index, bytes) in block.0.chunks_exact(WORD_BYTES).enumerate() {
+            let mut value = [0; WORD_BYTES];
+            value.copy_from_slice(bytes);
+            // SAFETY: as in `copy_out`, and the mapping is writable: `write_blocks` has checked it.
+            let shared = unsafe { AtomicU64::from_ptr(words.add(word + index)) };
+            shared.store(u64::from_ne_bytes(value), Ordering::Relaxed);
+        }
+    }
+}
+
+impl SharedDisk for MmapDisk {
+    fn geometry(&self) -> Geometry {
+        let capabilities =
+            Capabilities { storage_fence: false, late_writes_impossible: true, durable_on_complete: false };
+        Geometry { block_count: self.block_count, capabilities }
+    }
+
+    fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
+        check_range(first, blocks.len(), self.block_count)?;
+        fence(Ordering::SeqCst);
+        for (index, block) in blocks.iter_mut().enumerate() {
+            self.copy_out(Self::word_of(first) + index * (BLOCK_BYTES / WORD_BYTES), block);
+        }
+        fence(Ordering::Acquire);
+        Ok(())
+    }
+
+    fn write_blocks(&self, first: BlockIndex, blocks: &[Block], durability: Durability) -> io::Result<()> {
+        check_range(first, blocks.len(), self.block_count)?;
+        if !self.writable {
+            let text = format!("`{}` was opened to be read only", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        fence(Ordering::Release);
+        for (index, block) in blocks.iter().enumerate() {
+            self.copy_in(Self::word_of(first) + index * (BLOCK_BYTES / WORD_BYTES), block);
+        }
+        fence(Ordering::SeqCst);
+        match durability {
+            Durability::Volatile => Ok(()),
+            Durability::Durable => self.map.flush_range(Self::word_of(first) * WORD_BYTES, blocks.len() * BLOCK_BYTES),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.writable { self.map.flush() } else { Ok(()) }
+    }
+}
+
+fn lock(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
+    match flock(file, operation) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let text = format!("`{}` is locked as in use by another process", path.display());
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Gives every byte of the file storage, by writing zeroes where the file system cannot do it by itself. The file keeps what
+/// it has.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP) if file.metadata()?.len() == 0 => write_zeroes(file, bytes),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn write_zeroes(mut file: &File, bytes: u64) -> io::Result<()> {
+    let chunk = vec![0; 256 * BLOCK_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let now = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+        io::Write::write_all(&mut file, &chunk[..now])?;
+        left -= now as u64;
+    }
+    Ok(())
+}
+
+fn refuse_network_file_system(file: &File, path: &Path) -> io::Result<()> {
+    // The kernel's type differs between architectures and is sign-extended on some; the magic numbers have 32 bits.
+    let magic = fstatfs(file)?.f_type as u64 & u64::from(u32::MAX);
+    match NETWORK_FILE_SYSTEMS.into_iter().find(|(known, _)| *known == magic) {
+        Some((_, name)) => {
+            let text = format!("`{}` lies on {name}; an mmap disk needs a file system of this host", path.display());
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        }
+        None => Ok(()),
+    }
+}
+
+fn invalid(path: &Path, what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {what}", path.display()))
+}

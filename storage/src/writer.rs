@@ -1,0 +1,116 @@
+//! The writing end of one node's pair of slots (protocol ).
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use phalanx_messages::{Incarnation, NodeId, codec};
+use uuid::Uuid;
+
+use crate::block::Block;
+use crate::disk::Durability;
+use crate::error::StorageError;
+use crate::header::{self, Header, PAYLOAD_BYTES, WriteId};
+use crate::layout::Region;
+use crate::record::AreaRecord;
+use crate::slots::Slots;
+
+/// Writes one node's pair of one area; there is at most one for a pair in the whole cluster.
+///
+/// Write k goes to slot k mod 2 and is issued only after write k-1 completed, so the newest completed value is never
+/// overwritten. A write that failed may still land: its sequence is burnt and the next write goes to the *same* slot.
+pub struct AreaWriter<T> {
+    slots: Slots,
+    node: NodeId,
+    incarnation: Incarnation,
+    next: u64,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T> std::fmt::Debug for AreaWriter<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { node, incarnation, next, .. } = self;
+        write!(f, "AreaWriter({node}/{incarnation}, next {next})")
+    }
+}
+
+impl<T: AreaRecord> AreaWriter<T> {
+    pub(crate) const fn new(slots: Slots, node: NodeId, incarnation: Incarnation, next: u64) -> Self {
+        Self { slots, node, incarnation, next, record: PhantomData }
+    }
+
+    /// Writes the record into the older slot. `Ok` means that it is visible to every node, and as durable as was asked for.
+    ///
+    /// # Errors
+    /// [`StorageError::TooLarge`]: nothing was written. [`StorageError::Write`]: it may have happened and may still happen
+    /// (protocol R-2); the last completed value is still there.
+    pub fn write(&mut self, record: &T, durability: Durability) -> Result<(), StorageError> {
+        let blocks = sealed(self.slots.cluster, &self.slots.region, self.node, self.incarnation, self.next, record)?;
+        let first = self.slots.region.slot(self.node, slot_of(self.next));
+        match self.slots.disk.write_blocks(first, &blocks, durability) {
+            Ok(()) => {
+                self.next += 1;
+                Ok(())
+            }
+            Err(source) => {
+                self.next += 2;
+                Err(StorageError::Write { first, count: blocks.len(), source })
+            }
+        }
+    }
+}
+
+/// The blocks of one record: as many parts as it needs.
+pub(crate) fn sealed<T: AreaRecord>(
+    cluster: Uuid,
+    region: &Region,
+    node: NodeId,
+    incarnation: Incarnation,
+    sequence: u64,
+    record: &T,
+) -> Result<Vec<Block>, StorageError> {
+    let (limit, name) = (region.payload_bytes(), region.names().1);
+    let payload =
+        codec::encode(record, limit).map_err(|source| StorageError::TooLarge { record: name, node, limit, source })?;
+    let slot = slot_of(sequence);
+    let first = Header {
+        record_type: T::RECORD_TYPE as u16,
+        minor: header::MINOR,
+        cluster,
+        address: region.slot(node, slot),
+        owner: node,
+        slot,
+        part: 0,
+        // The payload fits the slot, whose blocks are counted in 16 bits.
+        parts: u16::try_from(payload.len().div_ceil(PAYLOAD_BYTES)).unwrap_or(u16::MAX).max(1),
+        incarnation,
+        epoch: record.revision().term,
+        sequence,
+        write: next_write_id(),
+        payload_bytes: 0,
+    };
+    let part = |part: u16| {
+        let begin = usize::from(part) * PAYLOAD_BYTES;
+        let end = payload.len().min(begin + PAYLOAD_BYTES);
+        let address = first.address.plus(u64::from(part));
+        header::seal(&Header { part, address, ..first }, &payload[begin..end])
+    };
+    Ok((0..first.parts).map(part).collect())
+}
+
+const fn slot_of(sequence: u64) -> u16 {
+    (sequence % 2) as u16
+}
+
+/// A write id that no other write of this process has, and on this boot no other write of this register: incarnation and
+/// sequence stand beside it.
+pub(crate) fn next_write_id() -> WriteId {
+    static BOOT: OnceLock<u64> = OnceLock::new();
+    static COUNTER: AtomicU64 = AtomicU64::new(1);
+    let boot = *BOOT.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let (front, back) = text.split_at(text.len() / 2);
+        u64::from(crc32c::crc32c(front.as_bytes())) << 32 | u64::from(crc32c::crc32c(back.as_bytes()))
+    });
+    WriteId { boot, counter: COUNTER.fetch_add(1, Ordering::Relaxed) }
+}
