@@ -15,8 +15,8 @@ use phalanx_messages::NodeId;
 use phalanx_protocol::bugs::Bug;
 use stateright::{Model, Property};
 
-pub use state::{Paused, State, Values, Write};
 use state::{Doing, Node, Run};
+pub use state::{Paused, State, Values, Write};
 
 /// How far the state space reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,8 @@ impl FrmModel {
             let mut possible = Vec::new();
             self.actions(&state, &mut possible);
             assert!(possible.contains(action), "step {index}: {action:?} is not one of {possible:?} in {state:#?}");
-            state = self.next_state(&state, *action).unwrap_or_else(|| panic!("step {index}: {action:?} leads nowhere"));
+            state =
+                self.next_state(&state, *action).unwrap_or_else(|| panic!("step {index}: {action:?} leads nowhere"));
         }
         state
     }
@@ -203,11 +204,15 @@ impl Model for FrmModel {
         vec![
             Property::always("I-M1 one owner a term", |_, state: &State| !state.two_owners),
             Property::always("I-M2 no committed decision is lost", |_, state: &State| !state.chain_broken),
-            Property::always("I-M6 nothing goes back", |model: &Self, state: &State| model.early_restart || !state.gone_back),
+            Property::always("I-M6 nothing goes back", |model: &Self, state: &State| {
+                model.early_restart || !state.gone_back
+            }),
             Property::sometimes("a decision survives a change of owner", |_, state: &State| state.decision_survived()),
             Property::sometimes("a claimant waits for a higher one", |_, state: &State| state.pauses(Paused::Waiting)),
             Property::sometimes("an owner is suspended", |_, state: &State| state.pauses(Paused::Suspended)),
-            Property::sometimes("the last term is owned", |model: &Self, state: &State| state.owners.len() as u64 == model.bounds.terms),
+            Property::sometimes("the last term is owned", |model: &Self, state: &State| {
+                state.owners.len() as u64 == model.bounds.terms
+            }),
             Property::sometimes("a record lands after its writer was superseded", |model: &Self, state: &State| {
                 model.bounds.crashes == 0 || state.landed_late
             }),

@@ -100,8 +100,14 @@ pub(super) enum Doing {
     Paused(Paused),
     Publishing,
     Writing,
-    Reading { survey: bool, read: Vec<(Claim, bool)> },
-    Loading { next: usize, best: Record },
+    Reading {
+        survey: bool,
+        read: Vec<(Claim, bool)>,
+    },
+    Loading {
+        next: usize,
+        best: Record,
+    },
 }
 
 /// Why a node looks again after a while.
@@ -178,7 +184,9 @@ impl State {
     }
 
     pub(super) fn pauses(&self, why: Paused) -> bool {
-        self.nodes.iter().any(|node| matches!(&node.run, Run::Up { doing: Doing::Paused(paused), .. } if *paused == why))
+        self.nodes
+            .iter()
+            .any(|node| matches!(&node.run, Run::Up { doing: Doing::Paused(paused), .. } if *paused == why))
     }
 
     pub(super) fn decision_survived(&self) -> bool {
