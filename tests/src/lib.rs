@@ -5,4 +5,5 @@
 pub mod frm_model;
 pub mod order_checker;
 pub mod process_cluster;
+pub mod register_model;
 pub mod requirement;
