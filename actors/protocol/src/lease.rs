@@ -298,7 +298,11 @@ impl Lease {
     /// When the next [`LeaseInput::Tick`] has something to do.
     #[must_use]
     pub fn due(&self) -> Instant {
-        let work = if self.write_wanted { self.retry_at } else { self.next_renewal.max(self.retry_at) };
+        let work = match (self.alive, self.write_wanted) {
+            (false, _) => Instant(u64::MAX),
+            (true, true) => self.retry_at,
+            (true, false) => self.next_renewal.max(self.retry_at),
+        };
         match self.standing {
             Standing::Valid { until, .. } => work.min(until),
             Standing::First | Standing::Lost => work,
