@@ -1,6 +1,6 @@
-//! MC1: every interleaving of the production [`Frm`] on regular registers, without any clock (protocol §3.10, §8.2).
+//! MC1: every interleaving of the production [`Frm`](phalanx_protocol::frm::Frm) on regular registers, without any clock (protocol §3.10, §8.2).
 //!
-//! Each node drives its own [`Frm`]. What surrounds it is as hostile as the system model allows (protocol §1.1):
+//! Each node drives its own [`Frm`](phalanx_protocol::frm::Frm). What surrounds it is as hostile as the system model allows (protocol §1.1):
 //! - a register is *regular*: a read that overlaps a write returns the old value or the new one, as it likes, each time;
 //! - readers look at one register after the other, and anything may happen in between (a freeze is just an interleaving);
 //! - a node crashes at any point; its outstanding writes land later or never;
