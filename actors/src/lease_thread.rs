@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::gate::Gate;
+use crate::guard::PanicGuard;
 use crate::ports::{LeaseChanged, NodePanic, RegistersRead, RegistersReading};
 
 pub use phalanx_protocol::lease::Publication;
@@ -151,11 +152,10 @@ pub fn spawn(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdges) -> i
     std::thread::Builder::new().name("phalanx-lease".to_owned()).spawn(move || {
         while !driver.ended {
             match commands.recv_timeout(driver.pause()) {
-                Ok(command) => driver.command(command),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(command) => driver.turn(Some(command)),
+                Err(RecvTimeoutError::Timeout) => driver.turn(None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            driver.tick();
         }
     })?;
     Ok(handle)
@@ -171,11 +171,10 @@ pub fn spawn_inline(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdge
     actix_rt::spawn(async move {
         while !driver.ended {
             match tokio::time::timeout(driver.pause(), commands.recv()).await {
-                Ok(Some(command)) => driver.command(command),
+                Ok(Some(command)) => driver.turn(Some(command)),
                 Ok(None) => return,
-                Err(_) => {}
+                Err(_) => driver.turn(None),
             }
-            driver.tick();
         }
     });
     Ok(handle)
@@ -193,6 +192,7 @@ fn prepare(
     // An mmap disk has no deadline fencing, so a stall may be ridden through (protocol §4.7).
     let lease = Lease::new(me, profile, StallPolicy::RideThrough, first);
     let mut driver = Driver {
+        guard: PanicGuard::new("lease thread", edges.gate.clone(), edges.panic.clone()),
         lease,
         profile,
         clock,
@@ -202,7 +202,8 @@ fn prepare(
         shared: shared.clone(),
         waiting: Vec::new(),
         stopping: None,
-        fed_at: Instant(0),
+        fed_at: None,
+        late_actor: None,
         ended: false,
         failure: None,
     };
@@ -215,6 +216,7 @@ fn prepare(
 
 /// Carries the machine's outputs out. All I/O is synchronous, so at most one write is ever outstanding.
 struct Driver {
+    guard: PanicGuard,
     lease: Lease,
     profile: TimingProfile,
     clock: Clock,
@@ -225,8 +227,11 @@ struct Driver {
     /// Those whose publication the next write carries.
     waiting: Vec<oneshot::Sender<u64>>,
     stopping: Option<oneshot::Sender<()>>,
-    fed_at: Instant,
+    fed_at: Option<Instant>,
+    /// A critical actor that does not tick, if that was said already.
+    late_actor: Option<&'static str>,
     ended: bool,
+    /// Why the node must halt, or the last I/O error.
     failure: Option<String>,
 }
 
@@ -234,8 +239,19 @@ impl Driver {
     /// Until something is due.
     fn pause(&self) -> Duration {
         let now = self.clock.now();
-        let feed = self.fed_at.plus(self.profile.feed_ms());
+        let feed = self.fed_at.unwrap_or(now).plus(self.profile.feed_ms());
         Duration::from_millis(self.lease.due().min(feed).since(now).max(1))
+    }
+
+    /// One turn of the loop. If it panics the node does: a thread that ended silently would leave the gate open for a while.
+    fn turn(&mut self, command: Option<Command>) {
+        let guard = self.guard.clone();
+        guard.run(|| {
+            if let Some(command) = command {
+                self.command(command);
+            }
+            self.tick();
+        });
     }
 
     fn tick(&mut self) {
@@ -245,22 +261,25 @@ impl Driver {
         self.feed(now);
     }
 
-    fn critical_actors_tick(&self, now: Instant) -> bool {
+    /// The conjunction rule (protocol §9.1), generously: within 2 R, since an actor ticks as often as the node renews.
+    fn critical_actors_tick(&mut self, now: Instant) -> bool {
         let cells = self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = cells
-            .iter()
-            .find(|cell| now.since(Instant(cell.ticked.load(Ordering::Relaxed))) >= 2 * self.profile.renewal_ms);
-        if let Some(cell) = late {
-            tracing::warn!(actor = cell.name, "does not tick; the lease is not renewed");
+        let ticked =
+            |cell: &Cell| now.since(Instant(cell.ticked.load(Ordering::Relaxed))) < 2 * self.profile.renewal_ms;
+        let late = cells.iter().find(|cell| !ticked(cell)).map(|cell| cell.name);
+        if let Some(actor) = late.filter(|actor| self.late_actor != Some(actor)) {
+            tracing::warn!(actor, "does not tick; the lease is not renewed");
         }
+        drop(cells);
+        self.late_actor = late;
         late.is_none()
     }
 
     fn feed(&mut self, now: Instant) {
-        if now.since(self.fed_at) < self.profile.feed_ms() && self.fed_at != Instant(0) {
+        if self.fed_at.is_some_and(|fed_at| now.since(fed_at) < self.profile.feed_ms()) {
             return;
         }
-        self.fed_at = now;
+        self.fed_at = Some(now);
         if self.lease.may_feed(now)
             && let Some(feed) = &mut self.edges.feed
         {
@@ -320,8 +339,7 @@ impl Driver {
                 Vec::new()
             }
             LeaseOutput::Panic { reason } => {
-                self.edges.gate.close_for_good();
-                self.edges.panic.do_send(NodePanic { reason: reason.clone() });
+                self.guard.node_panic(&reason);
                 self.failure = Some(reason);
                 self.ended = true;
                 Vec::new()
@@ -361,6 +379,7 @@ impl Driver {
             }
             Err(error) => {
                 tracing::error!(%error, "failed to write the own register");
+                self.failure = Some(error.to_string());
                 self.lease.step(LeaseInput::WriteFailed { now })
             }
         }
@@ -372,6 +391,7 @@ impl Driver {
             Ok(registers) => registers,
             Err(error) => {
                 tracing::error!(%error, "failed to read the registers");
+                self.failure = Some(error.to_string());
                 return self.lease.step(LeaseInput::ReadFailed { now: self.clock.now() });
             }
         };

@@ -6,6 +6,6 @@ pub mod frm_model;
 pub mod order_checker;
 pub mod peers;
 pub mod process_cluster;
-pub mod proxy;
+pub mod register_model;
 pub mod requirement;
 pub mod simulated_network;

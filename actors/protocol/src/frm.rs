@@ -545,6 +545,8 @@ impl Frm {
     fn leave(&mut self, farewell: Farewell) -> Vec<FrmOutput> {
         self.state = State::Leaving(farewell);
         self.resign_wanted = false;
+        self.newest = Revision::default();
+        self.held_expired.clear();
         let term = self.claim.term;
         vec![self.publish(match farewell {
             Farewell::Withdrawn => Claim { phase: ClaimPhase::Withdrawn, ..self.claim },

@@ -1,0 +1,355 @@
+//! The lease thread seen from its edges: what reaches the disk, the gate, the warden and the recipients (protocol §3.3, §9.1).
+//!
+//! Most run inline on tokio's paused clock, where time moves only when everybody waits. Those of the real thread wait for
+//! what must come and measure nothing.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use phalanx_actors::clock::Clock;
+use phalanx_actors::gate::Gate;
+use phalanx_actors::lease_thread::{self, LeaseEdges, LeaseHandle, LeaseSettings, Publication};
+use phalanx_actors::ports::{LeaseChanged, NodePanic, RegistersRead};
+use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::membership::{MemberEntry, MembershipRecord, NodeState};
+use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister, OwnState, Pill};
+use phalanx_messages::registration::RegistrationRecord;
+use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Revision, Term};
+use phalanx_storage::{ClusterDisk, Durability, MemoryDisk, Superblock, format};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+const ME: NodeIncarnation = NodeIncarnation { node: NodeId(1), incarnation: Incarnation(4) };
+const MASTER: NodeId = NodeId(0);
+const PROFILE: TimingProfile = TimingProfile::DEV; // R 500 ms, L 2 s, feed 250 ms
+
+/// Something that an edge said.
+#[derive(Debug)]
+enum Heard {
+    Read(RegistersRead),
+    Lease(bool),
+    Panic(String),
+}
+
+struct Listener(UnboundedSender<Heard>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<RegistersRead> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, message: RegistersRead, _: &mut Self::Context) {
+        self.0.send(Heard::Read(message)).ok();
+    }
+}
+
+impl Handler<LeaseChanged> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, message: LeaseChanged, _: &mut Self::Context) {
+        self.0.send(Heard::Lease(message.valid)).ok();
+    }
+}
+
+impl Handler<NodePanic> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, message: NodePanic, _: &mut Self::Context) {
+        self.0.send(Heard::Panic(message.reason)).ok();
+    }
+}
+
+/// A node's lease on a formatted disk in memory.
+struct World {
+    blocks: MemoryDisk,
+    disk: ClusterDisk,
+    gate: Gate,
+    clock: Clock,
+    feeds: Arc<AtomicU64>,
+    listener: Addr<Listener>,
+    heard: UnboundedReceiver<Heard>,
+}
+
+impl World {
+    fn new(clock: Clock) -> Self {
+        let blocks = MemoryDisk::new(4_096);
+        let superblock = Superblock {
+            cluster: uuid::Uuid::from_u128(7),
+            name: "alpha".to_owned(),
+            nodes_max: 4,
+            services_max: 10,
+            profile: PROFILE,
+            created_at_ms: 0,
+        };
+        let configuration = ConfigurationRecord::default();
+        format(&blocks, &superblock, &configuration, &RegistrationRecord::default()).unwrap();
+        let disk = ClusterDisk::open(Arc::new(blocks.clone())).unwrap();
+        let (sender, heard) = unbounded_channel();
+        let (gate, feeds) = (Gate::new(clock), Arc::default());
+        Self { blocks, disk, gate, clock, feeds, listener: Listener(sender).start(), heard }
+    }
+
+    /// On tokio's clock, which is paused from here on.
+    fn paused() -> Self {
+        tokio::time::pause();
+        Self::new(Clock::tokio())
+    }
+
+    fn settings(&self) -> LeaseSettings {
+        let first = NodeRegister { own_state: OwnState::Booting, nonce: 77, ..NodeRegister::default() };
+        LeaseSettings { me: ME, profile: PROFILE, clock: self.clock, first }
+    }
+
+    fn edges(&self) -> LeaseEdges {
+        let feeds = self.feeds.clone();
+        LeaseEdges {
+            registers: vec![self.listener.clone().recipient()],
+            lease: vec![self.listener.clone().recipient()],
+            panic: self.listener.clone().recipient(),
+            gate: self.gate.clone(),
+            feed: Some(Box::new(move || {
+                feeds.fetch_add(1, Ordering::Relaxed);
+            })),
+        }
+    }
+
+    fn inline(&self) -> LeaseHandle {
+        lease_thread::spawn_inline(self.settings(), self.disk.clone(), self.edges()).unwrap()
+    }
+
+    fn thread(&self) -> LeaseHandle {
+        lease_thread::spawn(self.settings(), self.disk.clone(), self.edges()).unwrap()
+    }
+
+    fn own(&self) -> NodeRegister {
+        self.disk.registers().read(ME.node).unwrap().unwrap()
+    }
+
+    /// Makes the other node owner of term 3, with pills and a record in which this node has that state.
+    fn master(&self, state: NodeState, pills: Vec<Pill>) {
+        let claim = Claim { term: Term(3), phase: ClaimPhase::Owner, owned: Term(3) };
+        let register = NodeRegister { incarnation: Incarnation(1), claim, pills, ..NodeRegister::default() };
+        let entry = MemberEntry { incarnation: ME.incarnation, state, ..MemberEntry::default() };
+        let revision = Revision { term: Term(3), seq: 5 };
+        let record = MembershipRecord { revision, nodes: [(ME.node, entry)].into(), ..MembershipRecord::default() };
+        let incarnation = Incarnation(1);
+        let mut writer = self.disk.memberships().writer(MASTER, incarnation).unwrap();
+        writer.write(&record, Durability::Volatile).unwrap();
+        let mut writer = self.disk.registers().writer(MASTER, incarnation).unwrap();
+        writer.write(&register, Durability::Volatile).unwrap();
+    }
+
+    async fn lease(&mut self) -> bool {
+        loop {
+            match self.heard.recv().await {
+                Some(Heard::Lease(valid)) => return valid,
+                Some(Heard::Read(_)) => {}
+                Some(Heard::Panic(reason)) => panic!("{reason}"),
+                None => panic!("nobody speaks"),
+            }
+        }
+    }
+
+    async fn panicked(&mut self) -> String {
+        loop {
+            match self.heard.recv().await {
+                Some(Heard::Panic(reason)) => return reason,
+                Some(Heard::Lease(_) | Heard::Read(_)) => {}
+                None => panic!("nobody speaks"),
+            }
+        }
+    }
+
+    async fn next_read(&mut self) -> RegistersRead {
+        loop {
+            match self.heard.recv().await {
+                Some(Heard::Read(read)) => return read,
+                Some(Heard::Lease(_)) => {}
+                Some(Heard::Panic(reason)) => panic!("{reason}"),
+                None => panic!("nobody speaks"),
+            }
+        }
+    }
+}
+
+async fn pass(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+fn member() -> Publication {
+    Publication { own_state: Some(OwnState::Member), ..Publication::default() }
+}
+
+#[actix::test]
+async fn a_publication_is_on_the_disk_before_it_is_answered() {
+    let mut world = World::new(Clock::Boot);
+    let handle = world.thread();
+    assert_eq!(world.own().heartbeat, 1, "the first write precedes the return of spawn");
+    assert!(world.lease().await && world.gate.is_open());
+    let seen = Revision { term: Term(2), seq: 9 };
+    let heartbeat = handle.publish(Publication { seen: Some(seen), ..Publication::default() }).await.unwrap();
+    let own = world.own();
+    assert!(own.heartbeat >= heartbeat);
+    assert_eq!((own.seen, own.nonce, own.incarnation), (seen, 77, ME.incarnation));
+    handle.stop(Some(OwnState::CleanDown)).await.unwrap();
+    assert_eq!(world.own().own_state, OwnState::CleanDown);
+    assert!(!world.gate.is_open());
+    assert!(handle.publish(Publication::default()).await.is_err(), "the thread has ended");
+}
+
+#[actix::test]
+async fn a_panic_of_the_thread_is_a_panic_of_the_node() {
+    let mut world = World::new(Clock::Boot);
+    let handle = world.thread();
+    let claim = |term| Publication {
+        claim: Some(Claim { term: Term(term), phase: ClaimPhase::Claim, owned: Term(0) }),
+        ..Publication::default()
+    };
+    handle.publish(claim(5)).await.unwrap();
+    assert!(handle.publish(claim(4)).await.is_err());
+    assert!(world.panicked().await.contains("a claim goes back (I-M6)"));
+    assert!(world.gate.is_panicking());
+}
+
+#[actix::test]
+async fn renews_every_period_and_tells_of_every_reading() {
+    let mut world = World::paused();
+    let handle = world.inline();
+    let first = world.next_read().await;
+    assert_eq!(first.0.registers[&ME.node].as_ref().unwrap().heartbeat, 1);
+    let issued = handle.last_renewal();
+    for heartbeat in 2..5 {
+        let read = world.next_read().await;
+        assert_eq!(read.0.registers[&ME.node].as_ref().unwrap().heartbeat, heartbeat);
+        // tokio's timers are late by up to a millisecond.
+        let late_ms = read.0.begun.since(issued.plus(500 * (heartbeat - 1)));
+        assert!(late_ms < 10 && read.0.begun == handle.last_renewal(), "{late_ms} ms late");
+    }
+    let feeds = world.feeds.load(Ordering::Relaxed);
+    assert!((5..=7).contains(&feeds), "{feeds} feeds in 1500 ms");
+    let before = world.clock.now();
+    handle.renew_now();
+    assert_eq!(world.next_read().await.0.begun, before);
+}
+
+#[actix::test]
+async fn claims_are_durable_and_heartbeats_are_not() {
+    let mut world = World::paused();
+    let handle = world.inline();
+    world.next_read().await;
+    let before = world.blocks.counts();
+    let hears = [NodeId(0)].into_iter().collect();
+    handle.publish(Publication { hears: Some(hears), ..Publication::default() }).await.unwrap();
+    assert_eq!(world.blocks.counts().durable_writes, before.durable_writes);
+    let claim = Claim { term: Term(1), phase: ClaimPhase::Claim, owned: Term(0) };
+    handle.publish(Publication { claim: Some(claim), ..Publication::default() }).await.unwrap();
+    let after = world.blocks.counts();
+    assert_eq!((after.writes - before.writes, after.durable_writes - before.durable_writes), (2, 1));
+    assert_eq!((world.own().claim, world.own().hears), (claim, hears));
+}
+
+/// Protocol §4.7, fault 24.
+#[actix::test]
+async fn rides_a_stall_through_with_the_gate_closed() {
+    let mut world = World::paused();
+    world.master(NodeState::Joined, Vec::new());
+    let handle = world.inline();
+    handle.publish(member()).await.unwrap();
+    assert!(world.lease().await);
+    world.blocks.fail_writes(true);
+    world.blocks.fail_reads(true);
+    assert!(!world.lease().await);
+    assert!(!world.gate.is_open());
+    let (feeds, published) = (world.feeds.load(Ordering::Relaxed), handle.publish(Publication::default()));
+    pass(10_000).await;
+    assert!(world.feeds.load(Ordering::Relaxed) >= feeds + 39, "its warden lets it wait");
+    world.blocks.fail_writes(false);
+    world.blocks.fail_reads(false);
+    assert!(world.lease().await);
+    published.await.unwrap();
+    assert!(world.gate.is_open());
+    pass(1).await;
+    assert_eq!(world.own().own_state, OwnState::Member);
+}
+
+#[actix::test]
+async fn a_node_that_was_marked_during_a_stall_panics_when_it_returns() {
+    let mut world = World::paused();
+    world.master(NodeState::Joined, Vec::new());
+    let handle = world.inline();
+    handle.publish(member()).await.unwrap();
+    assert!(world.lease().await);
+    world.blocks.fail_reads(true);
+    assert!(!world.lease().await);
+    world.blocks.fail_reads(false);
+    world.master(NodeState::ForcedLeaving, Vec::new());
+    assert!(world.panicked().await.contains("forced out"));
+}
+
+#[actix::test]
+async fn a_pill_closes_the_gate_for_good() {
+    let mut world = World::paused();
+    let handle = world.inline();
+    assert!(world.lease().await);
+    world.master(NodeState::Joined, vec![Pill { target: ME.node, incarnation: ME.incarnation, term: Term(3) }]);
+    assert!(world.panicked().await.contains("node 0 published the order"));
+    world.gate.extend(world.clock.now().plus(60_000));
+    assert!(!world.gate.is_open());
+    let feeds = world.feeds.load(Ordering::Relaxed);
+    pass(5_000).await;
+    assert_eq!(world.feeds.load(Ordering::Relaxed), feeds, "the warden is not fed any more");
+    assert!(handle.publish(Publication::default()).await.is_err());
+}
+
+/// Protocol §9.1, the conjunction.
+#[actix::test]
+async fn one_critical_actor_that_does_not_tick_stops_feeding_and_renewing() {
+    let mut world = World::paused();
+    let handle = world.inline();
+    let (lively, stuck) = (handle.liveness("lively"), handle.liveness("stuck"));
+    assert!(world.lease().await);
+    let tick = |both: bool| {
+        lively.tick();
+        if both {
+            stuck.tick();
+        }
+    };
+    for _ in 0..20 {
+        pass(250).await;
+        tick(true);
+    }
+    let (feeds, heartbeat) = (world.feeds.load(Ordering::Relaxed), world.own().heartbeat);
+    assert!(world.gate.is_open());
+    for _ in 0..20 {
+        pass(250).await;
+        tick(false);
+    }
+    assert!(!world.lease().await && !world.gate.is_open());
+    assert!(world.feeds.load(Ordering::Relaxed) <= feeds + 4, "at most 2 R more");
+    assert!(world.own().heartbeat <= heartbeat + 2);
+    tick(true);
+    assert!(world.lease().await);
+}
+
+#[actix::test]
+async fn an_older_incarnation_is_refused_at_the_start() {
+    let world = World::paused();
+    world.inline();
+    let me = NodeIncarnation { incarnation: Incarnation(3), ..ME };
+    let older = LeaseSettings { me, ..world.settings() };
+    assert!(lease_thread::spawn_inline(older, world.disk.clone(), world.edges()).is_err());
+}
+
+#[actix::test]
+async fn a_disk_that_does_not_take_the_first_write_is_refused() {
+    let world = World::paused();
+    world.blocks.fail_writes(true);
+    let refused = lease_thread::spawn_inline(world.settings(), world.disk.clone(), world.edges());
+    assert!(refused.is_err() && !world.gate.is_open());
+}
