@@ -4,6 +4,7 @@
 //! simulator drive the same machines.
 
 pub mod agent;
+pub mod bugs;
 pub mod chronicle;
 pub mod coordinator;
 pub mod detector;
