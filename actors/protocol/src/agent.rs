@@ -1,1 +1,0 @@
-//! Membership manager's agent machine (protocol §5.5).

@@ -1,0 +1,350 @@
+//! Membership manager's agent machine: turns committed records into notifications of this node's subsystems (protocol §5.5).
+//!
+//! What always holds: nothing is dispatched from a record older than one processed (I-T21); all notices of one record for one
+//! level go out as one notification, this node's own join first (T-23); a subsystem is never given a notification that
+//! Table 1 does not allow ([`table`]); an answer to anything but the newest notice of a node is void.
+//!
+//! Pure: no I/O, no clock. Time arrives with [`Tick`](AgentInput::Tick).
+
+mod levels;
+mod own_entry;
+pub mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use phalanx_messages::membership::{MembershipRecord, Step, TransitionKind};
+use phalanx_messages::notification::{
+    SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
+};
+use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
+
+use crate::coordinator::level_states::{barriers, incarnation_of, is_newer, is_notified, states, subjects};
+use levels::Levels;
+use own_entry::OwnEntry;
+use table::Arrival;
+
+/// What happens to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentInput {
+    /// A committed record has come, from the master or from the disk.
+    Record(Box<MembershipRecord>),
+    /// A subsystem of this node has ended the processing of one notice.
+    Answered(SubsystemAcknowledged),
+    /// A new master asks for a promise and a report (protocol §3.6).
+    NewMaster {
+        /// The master.
+        from: NodeId,
+        /// Its first commit.
+        revision: Revision,
+    },
+    /// Time passes.
+    Tick(Instant),
+}
+
+/// What the caller must do next, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentOutput {
+    /// Notify the subsystem at that level.
+    Notify(SubsystemNotification),
+    /// Tell the master of that term.
+    Acknowledge {
+        /// Its term.
+        to_term: Term,
+        /// What the subsystems answered.
+        answers: Vec<SubsystemAcknowledged>,
+    },
+    /// Answer a new master, after the promise is published with this node's register.
+    Report {
+        /// The new master.
+        to: NodeId,
+        /// The promise: this node listens to no smaller term.
+        seen: Revision,
+        /// The newest step of each transitional node.
+        steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
+    },
+    /// Whoever sent the input is no longer master.
+    Stale {
+        /// The newest term this node listens to.
+        seen: Revision,
+    },
+    /// This node's join is complete.
+    Joined,
+    /// A level has completed this node's own leave: its subsystem gets nothing any more (protocol T-16).
+    Deregistered(Level),
+    /// This node's own leave is complete: stop with `CleanDown`.
+    Left,
+    /// This node must panic.
+    Panic {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The newest notice of one incarnation of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Dispatched {
+    id: NotificationId,
+    kind: TransitionKind,
+    last_barrier: bool,
+    progress: Progress,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    Processing,
+    Ended(SubsystemAnswer),
+    /// The subsystem failed and is notified again when the time comes (protocol T-24); `None` = from the next tick on.
+    Failed { text: String, again_at: Option<Instant> },
+}
+
+/// The subsystem is asked again after 1, 2, 4 ... seconds, at most this many doublings.
+const BACK_OFF_DOUBLINGS_MAX: u32 = 5;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    me: NodeIncarnation,
+    /// The newest record processed.
+    record: MembershipRecord,
+    /// No smaller term is listened to.
+    promised: Revision,
+    dispatched: BTreeMap<NodeIncarnation, Dispatched>,
+    failures: BTreeMap<NodeIncarnation, (NotificationId, u32)>,
+    levels: Levels,
+    own: OwnEntry,
+}
+
+impl Agent {
+    /// An agent that has seen nothing.
+    #[must_use]
+    pub fn new(me: NodeIncarnation) -> Self {
+        Self {
+            me,
+            record: MembershipRecord::default(),
+            promised: Revision::default(),
+            dispatched: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            levels: Levels::default(),
+            own: OwnEntry::default(),
+        }
+    }
+
+    /// Revision to publish as `seen`: the newest record processed, or the promise to a newer master.
+    #[must_use]
+    pub fn seen(&self) -> Revision {
+        self.record.revision.max(self.promised)
+    }
+
+    /// The newest record processed.
+    #[must_use]
+    pub const fn record(&self) -> &MembershipRecord {
+        &self.record
+    }
+
+    /// Advances by one input.
+    pub fn step(&mut self, input: AgentInput) -> Vec<AgentOutput> {
+        let mut outputs = Vec::new();
+        match input {
+            AgentInput::Record(record) => self.take(*record, &mut outputs),
+            AgentInput::Answered(answered) => self.answered(answered, &mut outputs),
+            AgentInput::NewMaster { from, revision } => self.new_master(from, revision, &mut outputs),
+            AgentInput::Tick(now) => self.ticked(now, &mut outputs),
+        }
+        outputs
+    }
+
+    fn take(&mut self, record: MembershipRecord, outputs: &mut Vec<AgentOutput>) {
+        if record.revision.term < self.seen().term {
+            outputs.push(AgentOutput::Stale { seen: self.seen() });
+            return;
+        }
+        if record.revision < self.record.revision {
+            return; // T-23: overtaken on its way.
+        }
+        self.record = record;
+        let fatal = self.own.learn(self.me, &self.record, outputs);
+        if fatal {
+            return;
+        }
+        self.forget_the_gone();
+        match self.dispatch() {
+            Ok(notifications) => outputs.extend(notifications.into_iter().map(AgentOutput::Notify)),
+            Err(reason) => {
+                outputs.push(AgentOutput::Panic { reason });
+                return;
+            }
+        }
+        self.repeat_answers(outputs);
+    }
+
+    /// What was known of incarnations that a newer one has replaced, and of levels that this node has left.
+    fn forget_the_gone(&mut self) {
+        let record = &self.record;
+        let current = |who: &NodeIncarnation| {
+            record.nodes.get(&who.node).is_none_or(|entry| entry.incarnation <= who.incarnation)
+                || record.ghosts.get(&who.node).is_some_and(|ghost| ghost.incarnation == who.incarnation)
+        };
+        self.dispatched.retain(|who, _| current(who));
+        self.failures.retain(|who, _| current(who));
+        self.levels.forget(|who| !current(who), self.own.deregistered());
+    }
+
+    /// T-23: exactly the running steps in which this node takes part and whose number is newer than the last one.
+    fn dispatch(&mut self) -> Result<Vec<SubsystemNotification>, String> {
+        let mut fresh: Vec<(NodeIncarnation, Step)> = subjects(&self.record)
+            .filter(|(_, step)| is_notified(&self.record, step) && step.participants.contains(self.me.node))
+            .filter_map(|(subject, step)| Some((incarnation_of(&self.record, subject)?, step.clone())))
+            .filter(|(who, step)| {
+                let last = self.dispatched.get(who);
+                last.is_none_or(|last| is_newer(step.kind, &step.notification(), &last.id))
+            })
+            .collect();
+        let own_join = |who: &NodeIncarnation, step: &Step| *who == self.me && step.kind == TransitionKind::Joining;
+        fresh.sort_by_key(|(who, step)| !own_join(who, step));
+        let mut batches: BTreeMap<Level, SubsystemNotification> = BTreeMap::new();
+        for (who, step) in fresh {
+            let notice = self.enter(who, &step)?;
+            let record = &self.record;
+            let notification = batches.entry(step.level).or_insert_with(|| SubsystemNotification {
+                level: step.level,
+                batch: Vec::new(),
+                states: states(record, step.level),
+                participants: step.participants,
+                formation: record.formation,
+            });
+            notification.batch.push(notice);
+        }
+        Ok(batches.into_values().collect())
+    }
+
+    /// Moves the level's table by one notification.
+    fn enter(&mut self, who: NodeIncarnation, step: &Step) -> Result<TransitionNotice, String> {
+        let id = step.notification();
+        let arrival = self.arrival(who, step).ok_or_else(|| format!("step {id:?} of node {who} came out of order"))?;
+        if self.own.deregistered().contains(&step.level) {
+            return Err(format!("level {} of this node has left and is notified of node {who} (I-T10)", step.level));
+        }
+        if who == self.me && step.kind == TransitionKind::Joining && step.barrier == 0 {
+            self.levels.start(step.level, self.me, &self.record);
+        }
+        let renotification = self.levels.enter(step.level, who, step.kind, arrival)?;
+        let last_barrier = step.barrier + 1 >= barriers(&self.record, step.level, step.kind);
+        let progress = Progress::Processing;
+        self.dispatched.insert(who, Dispatched { id, kind: step.kind, last_barrier, progress });
+        let NodeIncarnation { node, incarnation } = who;
+        Ok(TransitionNotice { id, node, incarnation, kind: step.kind, renotification })
+    }
+
+    fn arrival(&self, who: NodeIncarnation, step: &Step) -> Option<Arrival> {
+        let same_level = |last: &&Dispatched| last.id.transition == step.transition && last.id.level == step.level;
+        let Some(last) = self.dispatched.get(&who).filter(same_level) else {
+            return (step.barrier == 0).then_some(Arrival::First);
+        };
+        let acknowledged = matches!(last.progress, Progress::Ended(_));
+        match (step.restart > last.id.restart, step.barrier) {
+            (true, 0) => Some(Arrival::Restart),
+            (false, barrier) if acknowledged && barrier == last.id.barrier + 1 => Some(Arrival::Next),
+            (true | false, _) => None,
+        }
+    }
+
+    fn answered(&mut self, answered: SubsystemAcknowledged, outputs: &mut Vec<AgentOutput>) {
+        let who = answered.subject;
+        let current = |last: &&mut Dispatched| last.id == answered.id && last.progress == Progress::Processing;
+        let Some(last) = self.dispatched.get_mut(&who).filter(current) else {
+            return; // Void: the notice was replaced or has its answer.
+        };
+        match &answered.answer {
+            SubsystemAnswer::Failed { text } if who != self.me || last.kind != TransitionKind::Joining => {
+                last.progress = Progress::Failed { text: text.clone(), again_at: None };
+            }
+            SubsystemAnswer::Acknowledged | SubsystemAnswer::Failed { .. } => {
+                last.progress = Progress::Ended(answered.answer.clone());
+                self.levels.acknowledged(answered.id.level, who, last.kind, last.last_barrier);
+            }
+        }
+        outputs.push(AgentOutput::Acknowledge { to_term: self.seen().term, answers: vec![answered] });
+    }
+
+    /// T-21: a record that still shows a step as running asks for the answer again.
+    fn repeat_answers(&self, outputs: &mut Vec<AgentOutput>) {
+        let running = subjects(&self.record)
+            .filter(|(_, step)| is_notified(&self.record, step) && step.participants.contains(self.me.node));
+        let answers: Vec<_> = running
+            .filter_map(|(subject, step)| {
+                let who = incarnation_of(&self.record, subject)?;
+                let last = self.dispatched.get(&who).filter(|last| last.id == step.notification())?;
+                last.answer(who)
+            })
+            .collect();
+        if !answers.is_empty() {
+            outputs.push(AgentOutput::Acknowledge { to_term: self.seen().term, answers });
+        }
+    }
+
+    fn new_master(&mut self, from: NodeId, revision: Revision, outputs: &mut Vec<AgentOutput>) {
+        if revision.term < self.seen().term {
+            outputs.push(AgentOutput::Stale { seen: self.seen() });
+            return;
+        }
+        self.promised = self.promised.max(revision);
+        let steps = self.dispatched.iter().map(|(who, last)| (last.id, last.answer(*who))).collect();
+        outputs.push(AgentOutput::Report { to: from, seen: self.seen(), steps });
+    }
+
+    /// T-24: subsystems that failed are notified again.
+    fn ticked(&mut self, now: Instant, outputs: &mut Vec<AgentOutput>) {
+        let mut due = Vec::new();
+        for (who, last) in &mut self.dispatched {
+            let Progress::Failed { again_at, .. } = &mut last.progress else { continue };
+            let Some(at) = *again_at else {
+                let failures = self.failures.entry(*who).or_insert((last.id, 0));
+                if failures.0 != last.id {
+                    *failures = (last.id, 0);
+                }
+                *again_at = Some(now.plus(1_000 << failures.1));
+                failures.1 = (failures.1 + 1).min(BACK_OFF_DOUBLINGS_MAX);
+                continue;
+            };
+            if at <= now {
+                last.progress = Progress::Processing;
+                due.push((*who, last.id, last.kind));
+            }
+        }
+        for (who, id, kind) in due {
+            outputs.extend(self.notify_again(who, id, kind).map(AgentOutput::Notify));
+        }
+    }
+
+    fn notify_again(
+        &self,
+        who: NodeIncarnation,
+        id: NotificationId,
+        kind: TransitionKind,
+    ) -> Option<SubsystemNotification> {
+        let (_, step) = subjects(&self.record).find(|(_, step)| step.notification() == id)?;
+        let NodeIncarnation { node, incarnation } = who;
+        Some(SubsystemNotification {
+            level: id.level,
+            batch: vec![TransitionNotice { id, node, incarnation, kind, renotification: false }],
+            states: states(&self.record, id.level),
+            participants: step.participants,
+            formation: self.record.formation,
+        })
+    }
+}
+
+impl Dispatched {
+    /// The answer to send, if there is one.
+    fn answer(&self, subject: NodeIncarnation) -> Option<SubsystemAcknowledged> {
+        let answer = match &self.progress {
+            Progress::Processing => return None,
+            Progress::Ended(answer) => answer.clone(),
+            Progress::Failed { text, .. } => SubsystemAnswer::Failed { text: text.clone() },
+        };
+        Some(SubsystemAcknowledged { subject, id: self.id, answer })
+    }
+}
+
+/// Levels of this node that its own leave has completed.
+type Deregistered = BTreeSet<Level>;

@@ -1,1 +1,0 @@
-//! Coordinator machine of the master (protocol §5.2, §5.4).

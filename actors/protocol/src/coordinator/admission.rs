@@ -1,0 +1,174 @@
+//! Joins and graceful leaves are asked for (protocol T-12, T-13, T-14).
+
+use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX};
+use phalanx_messages::membership::{
+    FenceMethod, LevelRegistration, MemberEntry, NodeState, StepPhase, TransitionKind,
+};
+use phalanx_messages::peer::JoinRefusal;
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Level, NodeId, NodeIncarnation};
+
+use super::level_states::{become_inactive, unmarked_members};
+use super::{Coordinator, CoordinatorOutput, Gather};
+use crate::detector::Verdict;
+
+/// A request to join.
+pub(super) struct Request {
+    pub from: NodeIncarnation,
+    pub levels: Vec<LevelRegistration>,
+    pub same_boot: bool,
+    pub hears: NodeSet,
+    pub heard: NodeSet,
+    pub configured: bool,
+    pub key_matches: bool,
+}
+
+impl Coordinator {
+    pub(super) fn join_requested(&mut self, request: Request, outputs: &mut Vec<CoordinatorOutput>) {
+        let from = request.from;
+        if let Err(refusal) = may_ask(&request) {
+            outputs.push(CoordinatorOutput::Refuse { to: from, refusal });
+        } else if self.is_same_incarnation(from) {
+            self.tell_again(from, outputs); // The request is a repetition, and the record is its answer.
+        } else if let Err(refusal) =
+            self.old_incarnations_are_gone(from).and_then(|()| self.check_levels(&request)).and_then(|()| self.check_links(&request))
+        {
+            outputs.push(CoordinatorOutput::Refuse { to: from, refusal });
+        } else {
+            self.admit(request);
+        }
+    }
+
+    fn is_same_incarnation(&self, from: NodeIncarnation) -> bool {
+        self.draft.nodes.get(&from.node).is_some_and(|entry| entry.incarnation == from.incarnation)
+    }
+
+    /// T-13: no join before the old incarnation's recovery has ended, and is committed to have ended.
+    fn old_incarnations_are_gone(&mut self, from: NodeIncarnation) -> Result<(), JoinRefusal> {
+        let NodeIncarnation { node, incarnation } = from;
+        if let Some(entry) = self.draft.nodes.get(&node) {
+            if incarnation < entry.incarnation {
+                return Err(JoinRefusal::DuplicateId);
+            }
+            let victim = NodeIncarnation { node, incarnation: entry.incarnation };
+            if entry.state != NodeState::Inactive {
+                // 3.7 step 0: a new incarnation asks only after it has killed and counted the old one's processes.
+                let proof = Some(FenceMethod::NewIncarnation);
+                self.force(Verdict { victim, reason: "it was started again".to_owned(), proof });
+                return Err(JoinRefusal::BusyLeaving);
+            }
+        }
+        if let Some(ghost) = self.draft.ghosts.get(&node) {
+            if incarnation <= ghost.incarnation {
+                return Err(JoinRefusal::DuplicateId);
+            }
+            let victim = NodeIncarnation { node, incarnation: ghost.incarnation };
+            self.certain(victim, FenceMethod::NewIncarnation);
+            // T-18: the forming master must join first, for its own ghost's sake too.
+            if node != self.me.node {
+                return Err(JoinRefusal::BusyLeaving);
+            }
+        }
+        let inactive = self.committed.nodes.get(&node).is_none_or(|entry| entry.state == NodeState::Inactive);
+        let haunted = node != self.me.node && self.committed.ghosts.contains_key(&node);
+        if inactive && !haunted { Ok(()) } else { Err(JoinRefusal::BusyLeaving) }
+    }
+
+    fn check_levels(&self, request: &Request) -> Result<(), JoinRefusal> {
+        for want in &request.levels {
+            if let Some(have) = self.draft.levels.get(&want.level) {
+                if have.barriers != want.barriers || have.name != want.name {
+                    return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_links(&self, request: &Request) -> Result<(), JoinRefusal> {
+        let joiner: NodeSet = [request.from.node].into_iter().collect();
+        let mut missing = unmarked_members(&self.draft).difference(&joiner).difference(&request.hears);
+        if request.from.node != self.me.node && !request.heard.contains(request.from.node) {
+            missing.insert(self.me.node);
+        }
+        if missing.is_empty() { Ok(()) } else { Err(JoinRefusal::NotFullyConnected { missing }) }
+    }
+
+    fn admit(&mut self, request: Request) {
+        let NodeIncarnation { node, incarnation } = request.from;
+        let levels: Vec<_> = request.levels.iter().map(|registration| registration.level).collect();
+        let Some(lowest) = levels.first() else { return }; // `may_ask` refuses it
+        let step = Some(self.new_step(TransitionKind::Joining, *lowest));
+        for registration in request.levels {
+            self.draft.levels.entry(registration.level).or_insert(registration); // T-14: the first one fixes the counts
+        }
+        let entry =
+            MemberEntry { incarnation, state: NodeState::Joining, step, levels, ..MemberEntry::default() };
+        self.draft.nodes.insert(node, entry);
+        if self.gather == Gather::Off && self.join_gather_ms > 0 && !self.has_joined_node() {
+            self.gather = self.now.map_or(Gather::Begun, |now| Gather::Until(now.plus(self.join_gather_ms)));
+        }
+    }
+
+    pub(super) fn has_joined_node(&self) -> bool {
+        self.draft.nodes.values().any(|entry| entry.state == NodeState::Joined)
+    }
+
+    pub(super) fn leave_requested(&mut self, who: NodeIncarnation, outputs: &mut Vec<CoordinatorOutput>) {
+        let Some(entry) = self.draft.nodes.get(&who.node).filter(|entry| entry.incarnation == who.incarnation) else {
+            return; // Nothing to leave.
+        };
+        match entry.state {
+            NodeState::Joined => self.begin_leaving_at_top(who.node),
+            NodeState::Joining => self.reverse(who.node),
+            NodeState::Leaving | NodeState::Inactive | NodeState::ForcedLeaving => self.tell_again(who, outputs),
+        }
+    }
+
+    fn begin_leaving_at_top(&mut self, node: NodeId) {
+        let highest = self.draft.nodes.get(&node).and_then(|entry| entry.levels.last().copied());
+        self.begin_leaving(node, highest);
+    }
+
+    /// T-12: a join that is being processed reverses when its level is complete, one between levels at once.
+    fn reverse(&mut self, node: NodeId) {
+        let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
+        entry.leave_requested = true;
+        let Some(step) = entry.step.as_ref().filter(|step| step.phase == StepPhase::Between) else { return };
+        let below = entry.levels.iter().rev().copied().find(|level| *level < step.level);
+        self.begin_leaving(node, below);
+    }
+
+    /// Begins a graceful leave at `level`, or ends it if there is none. The entry keeps `leave_requested`, which tells the
+    /// node itself later that its `Inactive` is what it asked for.
+    pub(super) fn begin_leaving(&mut self, node: NodeId, level: Option<Level>) {
+        let step = level.map(|level| self.new_step(TransitionKind::Leaving, level));
+        let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
+        entry.leave_requested = true;
+        match step {
+            Some(step) => (entry.state, entry.step) = (NodeState::Leaving, Some(step)),
+            None => become_inactive(entry),
+        }
+    }
+}
+
+/// What can be refused without looking at the record.
+fn may_ask(request: &Request) -> Result<(), JoinRefusal> {
+    let ascending = request.levels.windows(2).all(|pair| pair[0].level < pair[1].level);
+    let counts = |registration: &LevelRegistration| {
+        let barriers = registration.barriers;
+        [barriers.joining, barriers.leaving, barriers.forced_leaving].into_iter().all(|count| count <= BARRIERS_MAX)
+    };
+    let sized = (1..=LEVELS_MAX).contains(&request.levels.len()) && request.levels.iter().all(counts);
+    if !request.configured {
+        Err(JoinRefusal::NotConfigured)
+    } else if !request.key_matches {
+        Err(JoinRefusal::KeyMismatch)
+    } else if !request.same_boot {
+        Err(JoinRefusal::OtherHost)
+    } else if !(ascending && sized) {
+        Err(JoinRefusal::LevelOrder)
+    } else {
+        Ok(())
+    }
+}

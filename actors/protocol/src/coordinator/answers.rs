@@ -1,0 +1,131 @@
+//! Acknowledgements and reports (protocol §3.6, §5.4, T-9, T-24).
+
+use std::collections::BTreeMap;
+
+use phalanx_messages::membership::TransitionKind;
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer};
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Instant, NodeId, NodeIncarnation, NotificationId, Revision};
+
+use super::level_states::{Subject, incarnation_of, is_newer, is_notified, step_of, subjects};
+use super::{Coordinator, CoordinatorOutput, Warning};
+
+/// What has come in for the running step of one subject. Never persisted: a new master collects it again.
+#[derive(Debug, Clone)]
+pub(super) struct Answers {
+    pub id: NotificationId,
+    pub acknowledged: NodeSet,
+    pub failed: BTreeMap<NodeId, String>,
+    /// When the step was first seen running, for T-20.
+    pub since: Option<Instant>,
+    /// Warnings given so far.
+    pub warned: usize,
+}
+
+impl Answers {
+    const fn to(id: NotificationId) -> Self {
+        Self { id, acknowledged: NodeSet::EMPTY, failed: BTreeMap::new(), since: None, warned: 0 }
+    }
+}
+
+impl Coordinator {
+    /// The answers to the running step; those to an earlier one are forgotten.
+    pub(super) fn answers_to(&mut self, subject: Subject, id: NotificationId) -> &mut Answers {
+        let answers = self.answers.entry(subject).or_insert_with(|| Answers::to(id));
+        if answers.id != id {
+            *answers = Answers::to(id);
+        }
+        answers
+    }
+
+    pub(super) fn acknowledged_by(&self, subject: Subject) -> NodeSet {
+        let running = step_of(&self.draft, subject).map(phalanx_messages::membership::Step::notification);
+        let answers = self.answers.get(&subject).filter(|answers| Some(answers.id) == running);
+        answers.map_or(NodeSet::EMPTY, |answers| answers.acknowledged)
+    }
+
+    /// Participants of the committed step that have not acknowledged it; nobody if the draft is already beyond it.
+    pub(super) fn awaited(&self, subject: Subject) -> NodeSet {
+        let Some(told) = step_of(&self.committed, subject).filter(|step| is_notified(&self.committed, step)) else {
+            return NodeSet::EMPTY;
+        };
+        let running = |step: &&phalanx_messages::membership::Step| {
+            step.notification() == told.notification() && is_notified(&self.draft, step)
+        };
+        if step_of(&self.draft, subject).filter(running).is_none() {
+            return NodeSet::EMPTY;
+        }
+        told.participants.difference(&self.acknowledged_by(subject))
+    }
+
+    pub(super) fn acknowledged(
+        &mut self,
+        from: NodeIncarnation,
+        answers: Vec<SubsystemAcknowledged>,
+        outputs: &mut Vec<CoordinatorOutput>,
+    ) {
+        let known = self.draft.nodes.get(&from.node).is_some_and(|entry| entry.incarnation == from.incarnation);
+        for answer in answers.into_iter().filter(|_| known) {
+            self.take_answer(from.node, answer, outputs);
+        }
+    }
+
+    /// Counts an answer to exactly the running step; anything else is late and changes nothing.
+    fn take_answer(&mut self, by: NodeId, answered: SubsystemAcknowledged, outputs: &mut Vec<CoordinatorOutput>) {
+        let SubsystemAcknowledged { subject: who, id, answer } = answered;
+        let running = subjects(&self.draft).find(|(subject, step)| {
+            step.notification() == id
+                && is_notified(&self.draft, step)
+                && step.participants.contains(by)
+                && incarnation_of(&self.draft, *subject) == Some(who)
+        });
+        let Some((subject, kind)) = running.map(|(subject, step)| (subject, step.kind)) else { return };
+        match answer {
+            SubsystemAnswer::Acknowledged => _ = self.answers_to(subject, id).acknowledged.insert(by),
+            SubsystemAnswer::Failed { text } => {
+                if self.answers_to(subject, id).failed.insert(by, text.clone()).as_ref() != Some(&text) {
+                    outputs.push(CoordinatorOutput::Warn(Warning::Failed { id, node: who.node, by, text: text.clone() }));
+                }
+                if kind == TransitionKind::Joining && subject == Subject::Node(by) {
+                    self.answers_to(subject, id).acknowledged.insert(by);
+                    self.join_failed(by, id, &text);
+                }
+            }
+        }
+    }
+
+    /// T-24: the join turns into a leave when its level is complete, as if the node had asked for it (T-12).
+    fn join_failed(&mut self, node: NodeId, id: NotificationId, text: &str) {
+        if let Some(entry) = self.draft.nodes.get_mut(&node) {
+            entry.leave_requested = true;
+            entry.reason = format!("its own subsystem at level {} could not join: {text}", id.level);
+        }
+    }
+
+    pub(super) fn reported(
+        &mut self,
+        from: NodeIncarnation,
+        seen: Revision,
+        steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
+        outputs: &mut Vec<CoordinatorOutput>,
+    ) {
+        let known = self.draft.nodes.get(&from.node).is_some_and(|entry| entry.incarnation == from.incarnation);
+        if !known || seen.term < self.committed.revision.term {
+            return;
+        }
+        for (id, _) in &steps {
+            // I-T4: what was ever notified was committed before, so the record knows it or something newer.
+            let beyond = |(_, step): &(Subject, &phalanx_messages::membership::Step)| {
+                step.transition == id.transition && is_newer(step.kind, id, &step.notification())
+            };
+            if subjects(&self.draft).any(|running| beyond(&running)) {
+                let reason = format!("node {from} reports step {id:?}, which was never committed (I-T4)");
+                outputs.push(CoordinatorOutput::Panic { reason });
+                return;
+            }
+        }
+        self.unreported.remove(from.node);
+        let answers = steps.into_iter().filter_map(|(_, answer)| answer).collect();
+        self.acknowledged(from, answers, outputs);
+    }
+}

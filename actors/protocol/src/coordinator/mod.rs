@@ -1,0 +1,319 @@
+//! Coordinator of all transitions, on the master (protocol §5.2, §5.4, §3.6).
+//!
+//! Decides on a *draft* of the membership record. Whenever draft and committed record differ and no commit is outstanding,
+//! the draft is given out as one commit; only what is committed is ever told to anybody (T-1, "persist, then tell").
+//! One commit therefore carries everything that was decided while the one before it was being written.
+//!
+//! What always holds: at most one commit is outstanding; a step advances only after all its participants acknowledged the
+//! step that was committed (T-2), and after they all reported to this master (§3.6); every notification is a whole committed
+//! record (T-23). Acknowledgements are not persisted: a new master collects them again.
+//!
+//! Absent: registration at run time (T-15), death of a single subsystem (T-17), the acts of T-20 and T-24 (only warnings).
+//!
+//! Pure: no I/O, no clock. Time arrives with [`Input::Tick`](CoordinatorInput::Tick).
+
+mod admission;
+mod answers;
+mod force;
+pub mod level_states;
+mod schedule;
+mod telling;
+
+use std::collections::BTreeMap;
+
+use phalanx_messages::membership::{
+    FenceMethod, LevelRegistration, MembershipRecord, Step, StepPhase, TransitionKind,
+};
+use phalanx_messages::notification::SubsystemAcknowledged;
+use phalanx_messages::peer::JoinRefusal;
+use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, TransitionId};
+
+use crate::detector::Verdict;
+use answers::Answers;
+use level_states::{Subject, subjects, unmarked_members};
+
+pub use force::pills;
+
+/// What happens to the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoordinatorInput {
+    /// The record given out by the last [`CoordinatorOutput::Commit`] is committed.
+    Committed,
+    /// A node asks to join (protocol T-14).
+    JoinRequest {
+        /// Who.
+        from: NodeIncarnation,
+        /// The levels it registers, ascending.
+        levels: Vec<LevelRegistration>,
+        /// It runs in the same boot of the kernel as this node.
+        same_boot: bool,
+        /// Nodes that the joiner hears.
+        hears: NodeSet,
+        /// Nodes that this node hears.
+        heard: NodeSet,
+        /// The configuration has it.
+        configured: bool,
+        /// Its static key is the configured one, or the first one.
+        key_matches: bool,
+    },
+    /// A node is to leave gracefully.
+    LeaveRequest {
+        /// Who.
+        node: NodeIncarnation,
+    },
+    /// These nodes must be forced out, in one commit.
+    Force {
+        /// Who, why, and whether death is already proved.
+        victims: Vec<Verdict>,
+    },
+    /// A death is proved.
+    Certain {
+        /// Who is dead.
+        victim: NodeIncarnation,
+        /// How it is known.
+        method: FenceMethod,
+    },
+    /// Subsystems of a node ended steps.
+    Acknowledged {
+        /// Whose subsystems.
+        from: NodeIncarnation,
+        /// What they answered.
+        answers: Vec<SubsystemAcknowledged>,
+    },
+    /// Answer to [`CoordinatorOutput::NewMaster`].
+    Report {
+        /// Who reports.
+        from: NodeIncarnation,
+        /// Its promise: it no longer listens to smaller terms.
+        seen: Revision,
+        /// The newest step of each transitional node it knows.
+        steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
+    },
+    /// A sign of life tells which record a node has processed; one that is behind is told again.
+    Seen {
+        /// Who.
+        from: NodeIncarnation,
+        /// Newest record it has processed.
+        revision: Revision,
+    },
+    /// Time passes.
+    Tick(Instant),
+}
+
+/// What the caller must do next, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoordinatorOutput {
+    /// Commit this record. Its revision is the next one of this term; the caller's Fenced Register Machine must agree.
+    Commit(Box<MembershipRecord>),
+    /// Send the committed record, to this node's own agent too if it is in `to`.
+    Notify {
+        /// Receivers.
+        to: NodeSet,
+        /// The newest committed record.
+        record: Box<MembershipRecord>,
+    },
+    /// Not (yet).
+    Refuse {
+        /// The joiner.
+        to: NodeIncarnation,
+        /// Why.
+        refusal: JoinRefusal,
+    },
+    /// Tell a victim that it is out.
+    Expel {
+        /// Who.
+        victim: NodeIncarnation,
+    },
+    /// Ask members where they stand (protocol §3.6).
+    NewMaster {
+        /// Receivers, this node included if it is a member.
+        to: NodeSet,
+    },
+    /// This node's own leave is committed: resign, then stop with `CleanDown` (protocol T-12).
+    HandOver,
+    /// For the log and the administrator (protocol T-20, T-24).
+    Warn(Warning),
+    /// An invariant is broken: the node must panic.
+    Panic {
+        /// Which.
+        reason: String,
+    },
+}
+
+/// Something that keeps a transition from ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A step takes long (protocol T-20: `warn`, and `hung` if `hung`).
+    Slow {
+        /// The step.
+        id: NotificationId,
+        /// The node in transition.
+        node: NodeId,
+        /// Whose subsystems have not acknowledged.
+        missing: NodeSet,
+        /// Milliseconds since the step began.
+        running_ms: u64,
+        /// It counts as hung.
+        hung: bool,
+    },
+    /// A subsystem could not process a step (protocol T-24).
+    Failed {
+        /// The step.
+        id: NotificationId,
+        /// The node in transition.
+        node: NodeId,
+        /// Whose subsystem.
+        by: NodeId,
+        /// What it said.
+        text: String,
+    },
+}
+
+/// Default of [`Coordinator::gathering_joins_for`], in milliseconds.
+pub const JOIN_GATHER_MS: u64 = 100;
+
+/// While a cluster forms, joins wait a moment for each other, so that they climb as one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gather {
+    /// Nothing to wait for.
+    Off,
+    /// A join has asked; the next tick starts the time.
+    Begun,
+    /// Joins enter from then on.
+    Until(Instant),
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Coordinator {
+    me: NodeIncarnation,
+    committed: MembershipRecord,
+    draft: MembershipRecord,
+    in_flight: Option<MembershipRecord>,
+    answers: BTreeMap<Subject, Answers>,
+    /// Members that have not yet promised to listen to nobody older (protocol §3.6).
+    unreported: NodeSet,
+    now: Option<Instant>,
+    told_at: BTreeMap<NodeId, Instant>,
+    join_gather_ms: u64,
+    gather: Gather,
+    handed_over: bool,
+}
+
+impl Coordinator {
+    /// Takes over with `base`, committed as the first record of the term.
+    ///
+    /// `cold_start` is given if the cluster forms anew: no member of `base` has a live lease. It holds the proofs of death that
+    /// are known of their incarnations; others may follow as [`CoordinatorInput::Certain`] (protocol T-18).
+    #[must_use]
+    pub fn new(
+        me: NodeIncarnation,
+        _profile: TimingProfile,
+        base: MembershipRecord,
+        cold_start: Option<BTreeMap<NodeIncarnation, FenceMethod>>,
+    ) -> (Self, Vec<CoordinatorOutput>) {
+        let mut coordinator = Self {
+            me,
+            draft: base.clone(),
+            committed: base,
+            in_flight: None,
+            answers: BTreeMap::new(),
+            unreported: NodeSet::EMPTY,
+            now: None,
+            told_at: BTreeMap::new(),
+            join_gather_ms: JOIN_GATHER_MS,
+            gather: Gather::Off,
+            handed_over: false,
+        };
+        if let Some(proofs) = cold_start {
+            coordinator.form_anew(&proofs);
+        } else if unmarked_members(&coordinator.draft).is_empty() && coordinator.draft.ghosts.is_empty() {
+            coordinator.draft.formation = coordinator.committed.revision.term;
+        }
+        let mut outputs = Vec::new();
+        coordinator.unreported = unmarked_members(&coordinator.draft);
+        coordinator.tell_new_master(&mut outputs);
+        coordinator.give_out(&mut outputs);
+        (coordinator, outputs)
+    }
+
+    /// Lets joins wait this long for each other while no node is joined; 0 = they do not wait.
+    #[must_use]
+    pub const fn gathering_joins_for(mut self, join_gather_ms: u64) -> Self {
+        self.join_gather_ms = join_gather_ms;
+        self
+    }
+
+    /// The newest committed record.
+    #[must_use]
+    pub const fn record(&self) -> &MembershipRecord {
+        &self.committed
+    }
+
+    /// Who has not acknowledged the running step of a transition.
+    #[must_use]
+    pub fn awaiting(&self, transition: TransitionId) -> NodeSet {
+        subjects(&self.committed)
+            .find(|(_, step)| step.transition == transition)
+            .map_or(NodeSet::EMPTY, |(subject, _)| self.awaited(subject))
+    }
+
+    /// Advances all transitions by one input.
+    pub fn step(&mut self, input: CoordinatorInput) -> Vec<CoordinatorOutput> {
+        let mut outputs = Vec::new();
+        if self.handed_over {
+            return outputs; // Whatever comes now is the next master's.
+        }
+        match input {
+            CoordinatorInput::Committed => self.committed(&mut outputs),
+            CoordinatorInput::JoinRequest { from, levels, same_boot, hears, heard, configured, key_matches } => {
+                let request = admission::Request { from, levels, same_boot, hears, heard, configured, key_matches };
+                self.join_requested(request, &mut outputs);
+            }
+            CoordinatorInput::LeaveRequest { node } => self.leave_requested(node, &mut outputs),
+            CoordinatorInput::Force { victims } => victims.into_iter().for_each(|verdict| self.force(verdict)),
+            CoordinatorInput::Certain { victim, method } => self.certain(victim, method),
+            CoordinatorInput::Acknowledged { from, answers } => self.acknowledged(from, answers, &mut outputs),
+            CoordinatorInput::Report { from, seen, steps } => self.reported(from, seen, steps, &mut outputs),
+            CoordinatorInput::Seen { from, revision } => self.seen(from, revision, &mut outputs),
+            CoordinatorInput::Tick(now) => self.ticked(now, &mut outputs),
+        }
+        if !self.handed_over {
+            self.settle();
+            self.give_out(&mut outputs);
+        }
+        outputs
+    }
+
+    /// Gives the draft out as the next commit if there is something to commit and nothing outstanding.
+    fn give_out(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
+        if self.in_flight.is_some() || self.draft == self.committed {
+            return;
+        }
+        let Revision { term, seq } = self.committed.revision;
+        self.draft.revision = Revision { term, seq: seq + 1 };
+        self.in_flight = Some(self.draft.clone());
+        outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));
+    }
+
+    /// A new transition id (protocol §5.1, `tid`).
+    fn new_transition(&mut self) -> TransitionId {
+        self.draft.transition_counter += 1;
+        TransitionId { term: self.committed.revision.term, counter: self.draft.transition_counter }
+    }
+
+    /// A step of a new transition that waits to enter `level`.
+    fn new_step(&mut self, kind: TransitionKind, level: Level) -> Step {
+        Step {
+            transition: self.new_transition(),
+            kind,
+            level,
+            barrier: 0,
+            restart: 0,
+            phase: StepPhase::Between,
+            participants: NodeSet::EMPTY,
+        }
+    }
+}
