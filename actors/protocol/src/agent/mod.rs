@@ -13,9 +13,7 @@ pub mod table;
 use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::membership::{MembershipRecord, Step, TransitionKind};
-use phalanx_messages::notification::{
-    SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
-};
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 
 use crate::coordinator::level_states::{barriers, incarnation_of, is_newer, is_notified, states, subjects};
@@ -94,7 +92,10 @@ enum Progress {
     Processing,
     Ended(SubsystemAnswer),
     /// The subsystem failed and is notified again when the time comes (protocol T-24); `None` = from the next tick on.
-    Failed { text: String, again_at: Option<Instant> },
+    Failed {
+        text: String,
+        again_at: Option<Instant>,
+    },
 }
 
 /// The subsystem is asked again after 1, 2, 4 ... seconds, at most this many doublings.
@@ -192,7 +193,7 @@ impl Agent {
     /// T-23: exactly the running steps in which this node takes part and whose number is newer than the last one.
     fn dispatch(&mut self) -> Result<Vec<SubsystemNotification>, String> {
         let mut fresh: Vec<(NodeIncarnation, Step)> = subjects(&self.record)
-            .filter(|(_, step)| is_notified(&self.record, step) && step.participants.contains(self.me.node))
+            .filter(|(_, step)| self.takes_part(step))
             .filter_map(|(subject, step)| Some((incarnation_of(&self.record, subject)?, step.clone())))
             .filter(|(who, step)| {
                 let last = self.dispatched.get(who);
@@ -215,6 +216,14 @@ impl Agent {
             notification.batch.push(notice);
         }
         Ok(batches.into_values().collect())
+    }
+
+    /// Participants are named by node; the record's entry tells which incarnation of it is meant.
+    fn takes_part(&self, step: &Step) -> bool {
+        let meant = self.record.nodes.get(&self.me.node).map(|entry| entry.incarnation);
+        meant == Some(self.me.incarnation)
+            && is_notified(&self.record, step)
+            && step.participants.contains(self.me.node)
     }
 
     /// Moves the level's table by one notification.
@@ -268,8 +277,7 @@ impl Agent {
 
     /// T-21: a record that still shows a step as running asks for the answer again.
     fn repeat_answers(&self, outputs: &mut Vec<AgentOutput>) {
-        let running = subjects(&self.record)
-            .filter(|(_, step)| is_notified(&self.record, step) && step.participants.contains(self.me.node));
+        let running = subjects(&self.record).filter(|(_, step)| self.takes_part(step));
         let answers: Vec<_> = running
             .filter_map(|(subject, step)| {
                 let who = incarnation_of(&self.record, subject)?;

@@ -187,10 +187,9 @@ const fn forced_leaving(standing: Standing, arrival: Arrival) -> Option<Row> {
             | S::Lost
             | S::ForcedLeaving,
         )
-        | (
-            Arrival::Restart,
-            S::Joining | S::JoiningAcknowledged | S::Joined | S::Leaving | S::LeavingAcknowledged,
-        ) => None,
+        | (Arrival::Restart, S::Joining | S::JoiningAcknowledged | S::Joined | S::Leaving | S::LeavingAcknowledged) => {
+            None
+        }
     }
 }
 
@@ -259,7 +258,8 @@ pub fn render() -> String {
         }
         text.push('\n');
     }
-    text
+    text.truncate(text.trim_end().len());
+    text + "\n"
 }
 
 /// Kinds of a new transition that may replace one being processed (spec, Table 1, "Allowed Re-notifications").

@@ -1,9 +1,7 @@
 //! Joins and graceful leaves are asked for (protocol T-12, T-13, T-14).
 
 use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX};
-use phalanx_messages::membership::{
-    FenceMethod, LevelRegistration, MemberEntry, NodeState, StepPhase, TransitionKind,
-};
+use phalanx_messages::membership::{FenceMethod, LevelRegistration, MemberEntry, NodeState, StepPhase, TransitionKind};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation};
@@ -30,8 +28,10 @@ impl Coordinator {
             outputs.push(CoordinatorOutput::Refuse { to: from, refusal });
         } else if self.is_same_incarnation(from) {
             self.tell_again(from, outputs); // The request is a repetition, and the record is its answer.
-        } else if let Err(refusal) =
-            self.old_incarnations_are_gone(from).and_then(|()| self.check_levels(&request)).and_then(|()| self.check_links(&request))
+        } else if let Err(refusal) = self
+            .old_incarnations_are_gone(from)
+            .and_then(|()| self.check_levels(&request))
+            .and_then(|()| self.check_links(&request))
         {
             outputs.push(CoordinatorOutput::Refuse { to: from, refusal });
         } else {
@@ -102,8 +102,7 @@ impl Coordinator {
         for registration in request.levels {
             self.draft.levels.entry(registration.level).or_insert(registration); // T-14: the first one fixes the counts
         }
-        let entry =
-            MemberEntry { incarnation, state: NodeState::Joining, step, levels, ..MemberEntry::default() };
+        let entry = MemberEntry { incarnation, state: NodeState::Joining, step, levels, ..MemberEntry::default() };
         self.draft.nodes.insert(node, entry);
         if self.gather == Gather::Off && self.join_gather_ms > 0 && !self.has_joined_node() {
             self.gather = self.now.map_or(Gather::Begun, |now| Gather::Until(now.plus(self.join_gather_ms)));

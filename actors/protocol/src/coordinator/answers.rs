@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::membership::TransitionKind;
+use phalanx_messages::membership::{StepPhase, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, NotificationId, Revision};
@@ -84,7 +84,12 @@ impl Coordinator {
             SubsystemAnswer::Acknowledged => _ = self.answers_to(subject, id).acknowledged.insert(by),
             SubsystemAnswer::Failed { text } => {
                 if self.answers_to(subject, id).failed.insert(by, text.clone()).as_ref() != Some(&text) {
-                    outputs.push(CoordinatorOutput::Warn(Warning::Failed { id, node: who.node, by, text: text.clone() }));
+                    outputs.push(CoordinatorOutput::Warn(Warning::Failed {
+                        id,
+                        node: who.node,
+                        by,
+                        text: text.clone(),
+                    }));
                 }
                 if kind == TransitionKind::Joining && subject == Subject::Node(by) {
                     self.answers_to(subject, id).acknowledged.insert(by);
@@ -116,7 +121,10 @@ impl Coordinator {
         for (id, _) in &steps {
             // I-T4: what was ever notified was committed before, so the record knows it or something newer.
             let beyond = |(_, step): &(Subject, &phalanx_messages::membership::Step)| {
-                step.transition == id.transition && is_newer(step.kind, id, &step.notification())
+                // A held step has forgotten the barrier at which it was stopped.
+                let barrier = if step.phase == StepPhase::Held { u8::MAX } else { step.barrier };
+                let committed = NotificationId { barrier, ..step.notification() };
+                step.transition == id.transition && is_newer(step.kind, id, &committed)
             };
             if subjects(&self.draft).any(|running| beyond(&running)) {
                 let reason = format!("node {from} reports step {id:?}, which was never committed (I-T4)");

@@ -11,9 +11,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation, Term};
 
 use super::Coordinator;
-use super::level_states::{
-    Subject, become_inactive, entry_state, incarnation_of, step_mut, subjects, top_of, victims,
-};
+use super::level_states::{Subject, become_inactive, entry_state, incarnation_of, step_mut, subjects, top_of, victims};
 use crate::detector::Verdict;
 
 impl Coordinator {

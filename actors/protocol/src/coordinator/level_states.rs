@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use phalanx_messages::membership::{
-    Certainty, FenceState, LevelState, MemberEntry, MembershipRecord, NodeState, Step, StepPhase, TransitionKind, Victim,
+    Certainty, FenceState, LevelState, MemberEntry, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
+    Victim,
 };
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation, NotificationId};
@@ -71,11 +72,8 @@ fn victim_state(step: &Step, top: Option<Level>, level: Level) -> LevelState {
 /// `Inactive` there.
 #[must_use]
 pub fn states(record: &MembershipRecord, level: Level) -> BTreeMap<NodeId, (Incarnation, LevelState)> {
-    let mut states: BTreeMap<_, _> = record
-        .nodes
-        .iter()
-        .map(|(node, entry)| (*node, (entry.incarnation, entry_state(entry, level))))
-        .collect();
+    let mut states: BTreeMap<_, _> =
+        record.nodes.iter().map(|(node, entry)| (*node, (entry.incarnation, entry_state(entry, level)))).collect();
     for (node, ghost) in &record.ghosts {
         let told = (ghost.incarnation, ghost_state(ghost, level));
         let shown = states.entry(*node).or_insert(told);

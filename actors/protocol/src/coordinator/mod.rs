@@ -22,7 +22,7 @@ mod telling;
 use std::collections::BTreeMap;
 
 use phalanx_messages::membership::{
-    FenceMethod, LevelRegistration, MembershipRecord, Step, StepPhase, TransitionKind,
+    FenceMethod, LevelRegistration, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
 };
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::JoinRefusal;
@@ -227,6 +227,12 @@ impl Coordinator {
             gather: Gather::Off,
             handed_over: false,
         };
+        let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
+        if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
+            // This node is out already and had not heard of it: whoever comes next is master.
+            coordinator.handed_over = true;
+            return (coordinator, vec![CoordinatorOutput::HandOver]);
+        }
         if let Some(proofs) = cold_start {
             coordinator.form_anew(&proofs);
         } else if unmarked_members(&coordinator.draft).is_empty() && coordinator.draft.ghosts.is_empty() {

@@ -5,8 +5,8 @@ use phalanx_messages::membership::{Certainty, MembershipRecord, NodeState, StepP
 use phalanx_messages::set::NodeSet;
 
 use super::level_states::{
-    Subject, barriers, batch, become_inactive, is_notified, joining_at, members_at, step_mut, step_of,
-    subjects, victims,
+    Subject, barriers, batch, become_inactive, is_notified, joining_at, members_at, step_mut, step_of, subjects,
+    victims,
 };
 use super::{Coordinator, Gather};
 use crate::bugs::{self, Bug};

@@ -28,11 +28,8 @@ impl Coordinator {
             }
         }
         self.notify(concerned(&before, &self.committed), outputs);
-        let own = |record: &MembershipRecord| {
-            let entry = record.nodes.get(&self.me.node).filter(|entry| entry.incarnation == self.me.incarnation);
-            entry.map_or(NodeState::Inactive, |entry| entry.state)
-        };
-        if own(&before) != NodeState::Inactive && own(&self.committed) == NodeState::Inactive {
+        let own = self.committed.nodes.get(&self.me.node).filter(|entry| entry.incarnation == self.me.incarnation);
+        if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
             self.handed_over = true;
             outputs.push(CoordinatorOutput::HandOver);
         }
@@ -143,12 +140,12 @@ fn concerned(before: &MembershipRecord, record: &MembershipRecord) -> NodeSet {
         let known = step_of(before, *subject);
         is_notified(record, step) && known.is_none_or(|known| known != *step)
     };
-    let mut to = subjects(record)
-        .filter(started)
-        .fold(NodeSet::EMPTY, |to, (_, step)| to.union(&step.participants));
+    let mut to = subjects(record).filter(started).fold(NodeSet::EMPTY, |to, (_, step)| to.union(&step.participants));
     let changed = |(node, entry): &(&NodeId, &phalanx_messages::membership::MemberEntry)| {
         let known = before.nodes.get(node);
-        known.is_none_or(|known| (known.state, known.fence, known.incarnation) != (entry.state, entry.fence, entry.incarnation))
+        known.is_none_or(|known| {
+            (known.state, known.fence, known.incarnation) != (entry.state, entry.fence, entry.incarnation)
+        })
     };
     let changed: Vec<NodeId> = record.nodes.iter().filter(changed).map(|(node, _)| *node).collect();
     if !changed.is_empty() || before.ghosts.keys().ne(record.ghosts.keys()) {

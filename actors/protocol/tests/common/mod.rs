@@ -1,0 +1,538 @@
+//! A cluster in memory: one coordinator, an agent and subsystems on each node, a lossy wire, and the invariants of protocol §5.7.
+//!
+//! Nothing happens by itself: a test either lets everything run in order ([`Cluster::run`]) or draws single events
+//! ([`Cluster::event`]). Each commit and each notification is checked against what really happened, never against what the
+//! machines believe; what is wrong is kept in [`Cluster::violations`].
+#![expect(dead_code, reason = "each test binary uses a part")]
+
+pub mod invariants;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use phalanx_messages::membership::{
+    BarrierCounts, Certainty, FenceMethod, LevelRegistration, LevelState, MembershipRecord, NodeState, TransitionKind,
+};
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
+use phalanx_messages::peer::JoinRefusal;
+use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Incarnation, Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
+use phalanx_protocol::agent::{Agent, AgentInput, AgentOutput};
+use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput, Warning};
+use phalanx_protocol::detector::Verdict;
+
+pub fn level(level: Level, name: &str, joining: u8, leaving: u8, forced_leaving: u8) -> LevelRegistration {
+    let barriers = BarrierCounts { joining, leaving, forced_leaving };
+    LevelRegistration { level, name: name.to_owned(), barriers, needs: Certainty::Io, optional: false }
+}
+
+/// The subsystems of the spec's figures, one barrier each.
+pub fn spec_levels() -> Vec<LevelRegistration> {
+    vec![
+        level(Level::DLM, "DLM", 1, 1, 1),
+        level(Level::VDM, "VDM", 1, 1, 1),
+        level(Level::SFS, "SFS", 1, 1, 1),
+        level(Level::EVENT_MANAGER, "event manager", 1, 1, 1),
+    ]
+}
+
+#[derive(Debug, Clone)]
+pub enum Packet {
+    Record(Box<MembershipRecord>),
+    NewMaster(Revision),
+    Acknowledge(Vec<SubsystemAcknowledged>),
+    Report(Revision, Vec<(NotificationId, Option<SubsystemAcknowledged>)>),
+    Join,
+    Leave,
+    Seen(Revision),
+    Expelled,
+}
+
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    pub from: NodeIncarnation,
+    pub to: NodeId,
+    pub packet: Packet,
+}
+
+/// What a subsystem of a node really knows of an incarnation of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    Inactive,
+    Processing(TransitionKind),
+    Joined,
+    Lost,
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub incarnation: Incarnation,
+    pub alive: bool,
+    pub wants_in: bool,
+    pub wants_out: bool,
+    pub agent: Agent,
+    pub levels: Vec<LevelRegistration>,
+    pub views: BTreeMap<(Level, NodeIncarnation), View>,
+    pub left: bool,
+    pub joined: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub node: NodeId,
+    pub answer: SubsystemAcknowledged,
+    pub kind: TransitionKind,
+    pub last: bool,
+}
+
+pub struct Cluster {
+    pub now: Instant,
+    pub disk: MembershipRecord,
+    pub term: u64,
+    pub master: Option<(NodeId, Coordinator)>,
+    pub writing: Option<MembershipRecord>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub wire: VecDeque<Envelope>,
+    pub work: VecDeque<Work>,
+    /// One line a notice, in the order in which subsystems were told.
+    pub log: Vec<String>,
+    pub refusals: Vec<(NodeId, JoinRefusal)>,
+    pub warnings: Vec<Warning>,
+    pub hung: BTreeSet<(NodeId, Level)>,
+    /// Subsystems that answer `Failed` this many times more.
+    pub failing: BTreeMap<(NodeId, Level), u32>,
+    pub violations: Vec<String>,
+    pub gather_ms: u64,
+    acknowledged: Vec<(NodeIncarnation, NotificationId)>,
+    committed: Vec<NotificationId>,
+}
+
+pub fn n(node: u16) -> NodeId {
+    NodeId(node)
+}
+
+impl Cluster {
+    /// `count` nodes that are powered down, with these levels.
+    pub fn new(count: u16, levels: &[LevelRegistration]) -> Self {
+        let node = |id: u16| {
+            let incarnation = Incarnation(0);
+            let agent = Agent::new(NodeIncarnation { node: n(id), incarnation });
+            let (views, levels) = (BTreeMap::new(), levels.to_vec());
+            let (alive, wants_in, wants_out, left, joined) = (false, false, false, false, false);
+            (n(id), Node { incarnation, alive, wants_in, wants_out, agent, levels, views, left, joined })
+        };
+        Self {
+            now: Instant(1_000_000),
+            disk: MembershipRecord::default(),
+            term: 0,
+            master: None,
+            writing: None,
+            nodes: (0..count).map(node).collect(),
+            wire: VecDeque::new(),
+            work: VecDeque::new(),
+            log: Vec::new(),
+            refusals: Vec::new(),
+            warnings: Vec::new(),
+            hung: BTreeSet::new(),
+            failing: BTreeMap::new(),
+            violations: Vec::new(),
+            gather_ms: 0,
+            acknowledged: Vec::new(),
+            committed: Vec::new(),
+        }
+    }
+
+    /// A cluster in which nodes `0..count` have joined, with an empty log.
+    pub fn joined(count: u16, total: u16, levels: &[LevelRegistration]) -> Self {
+        let mut cluster = Self::new(total, levels);
+        (0..count).for_each(|id| cluster.boot(id));
+        cluster.run();
+        assert!((0..count).all(|id| cluster.state(id) == NodeState::Joined), "{:?}", cluster.disk);
+        cluster.log.clear();
+        cluster
+    }
+
+    /// Powers a node up and lets it ask to join.
+    pub fn boot(&mut self, id: u16) {
+        let node = self.nodes.get_mut(&n(id)).unwrap();
+        node.incarnation = node.incarnation.next();
+        (node.alive, node.wants_in, node.wants_out, node.left, node.joined) = (true, true, false, false, false);
+        node.agent = Agent::new(NodeIncarnation { node: n(id), incarnation: node.incarnation });
+        node.views.clear();
+        self.wire.retain(|envelope| envelope.to != n(id));
+        if self.live_master().is_none() && self.live_members().is_empty() {
+            self.elect(n(id));
+        }
+        self.ask(n(id));
+    }
+
+    pub fn leave(&mut self, id: u16) {
+        self.nodes.get_mut(&n(id)).unwrap().wants_out = true;
+        self.ask(n(id));
+    }
+
+    /// Ends a node without warning. Its commit in flight counts if `landed`.
+    pub fn kill(&mut self, id: u16, landed: bool) {
+        let node = self.nodes.get_mut(&n(id)).unwrap();
+        (node.alive, node.wants_in, node.wants_out) = (false, false, false);
+        self.work.retain(|work| work.node != n(id));
+        if self.master.as_ref().is_some_and(|(master, _)| *master == n(id)) {
+            self.master = None;
+            if let Some(record) = self.writing.take().filter(|_| landed) {
+                self.land(record);
+            }
+        }
+    }
+
+    /// The master notices every dead member.
+    pub fn detect(&mut self, proof: Option<FenceMethod>) {
+        let victims: Vec<Verdict> = self
+            .disk
+            .nodes
+            .iter()
+            .filter(|(_, entry)| entry.state != NodeState::Inactive)
+            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
+            .filter(|victim| self.is_dead(*victim))
+            .map(|victim| Verdict { victim, reason: "no sign of life".to_owned(), proof })
+            .collect();
+        if !victims.is_empty() {
+            self.coordinate(CoordinatorInput::Force { victims });
+        }
+    }
+
+    /// A node is suspected wrongly.
+    pub fn suspect(&mut self, id: u16) {
+        let victim = self.incarnation(n(id));
+        let victims = vec![Verdict { victim, reason: "not reachable".to_owned(), proof: None }];
+        self.coordinate(CoordinatorInput::Force { victims });
+    }
+
+    /// Every death that really happened becomes certain.
+    pub fn prove(&mut self) {
+        let entries = self.disk.nodes.iter().map(|(node, entry)| (*node, entry.incarnation, entry.state));
+        let ghosts = self.disk.ghosts.iter().map(|(node, g)| (*node, g.incarnation, NodeState::ForcedLeaving));
+        let victims: Vec<_> = entries
+            .chain(ghosts)
+            .filter(|(_, _, state)| *state == NodeState::ForcedLeaving)
+            .map(|(node, incarnation, _)| NodeIncarnation { node, incarnation })
+            .filter(|victim| self.is_dead(*victim))
+            .collect();
+        for victim in victims {
+            self.coordinate(CoordinatorInput::Certain { victim, method: FenceMethod::Local });
+        }
+    }
+
+    /// Another node becomes master: a live member, or anybody if none is left.
+    pub fn elect(&mut self, node: NodeId) {
+        assert!(self.live_master().is_none());
+        self.term += 1;
+        self.disk.revision = Revision { term: Term(self.term), seq: 0 };
+        let cold = self.live_members().is_empty();
+        let proofs = self
+            .disk
+            .nodes
+            .iter()
+            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
+            .filter(|who| self.is_dead(*who))
+            .map(|who| (who, FenceMethod::Local));
+        let proofs = cold.then(|| proofs.collect());
+        let me = self.incarnation(node);
+        let (coordinator, outputs) = Coordinator::new(me, TimingProfile::DEV, self.disk.clone(), proofs);
+        self.master = Some((node, coordinator.gathering_joins_for(self.gather_ms)));
+        self.carry_out(outputs);
+        self.coordinate(CoordinatorInput::Tick(self.now));
+    }
+
+    /// Lets the first live member become master, which notices the dead at once.
+    pub fn take_over(&mut self, proof: Option<FenceMethod>) {
+        let next = self.live_members().into_iter().next().expect("a member lives");
+        self.elect(next);
+        self.detect(proof);
+    }
+
+    /// Delivers, commits and answers in order until nothing is left to do but to wait.
+    pub fn run(&mut self) {
+        for _ in 0..1_000_000 {
+            if self.writing.is_some() {
+                self.land_commit();
+            } else if let Some(envelope) = self.wire.pop_front() {
+                self.deliver(envelope);
+            } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
+                self.answer(at);
+            } else {
+                return self.assert_sound();
+            }
+        }
+        panic!("does not come to rest: {:?}", self.disk);
+    }
+
+    /// Time passes, with everything that time brings.
+    pub fn tick(&mut self, ms: u64) {
+        self.now = self.now.plus(ms);
+        self.coordinate(CoordinatorInput::Tick(self.now));
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.agent(node, AgentInput::Tick(self.now));
+            self.ask(node);
+        }
+    }
+
+    /// Runs and lets time pass until `done`.
+    pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..1_000 {
+            self.run();
+            if done(self) {
+                return;
+            }
+            self.tick(500);
+        }
+        panic!("never comes true: {:#?}", self.disk);
+    }
+
+    pub fn assert_sound(&self) {
+        assert!(self.violations.is_empty(), "{:#?}\n{}", self.violations, self.log.join("\n"));
+    }
+
+    pub fn state(&self, id: u16) -> NodeState {
+        self.disk.nodes.get(&n(id)).map_or(NodeState::Inactive, |entry| entry.state)
+    }
+
+    pub fn incarnation(&self, node: NodeId) -> NodeIncarnation {
+        NodeIncarnation { node, incarnation: self.nodes[&node].incarnation }
+    }
+
+    pub fn is_dead(&self, who: NodeIncarnation) -> bool {
+        let node = &self.nodes[&who.node];
+        node.incarnation != who.incarnation || !node.alive
+    }
+
+    pub fn live_master(&self) -> Option<NodeId> {
+        self.master.as_ref().map(|(node, _)| *node)
+    }
+
+    pub fn live_members(&self) -> Vec<NodeId> {
+        let live = |node: &NodeId, incarnation| !self.is_dead(NodeIncarnation { node: *node, incarnation });
+        self.disk
+            .nodes
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving))
+            .filter(|(node, entry)| live(node, entry.incarnation))
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    pub fn is_hung(&self, work: &Work) -> bool {
+        self.hung.contains(&(work.node, work.answer.id.level))
+    }
+
+    /// The node repeats what it wants, and gives its sign of life.
+    fn ask(&mut self, id: NodeId) {
+        let (node, from) = (&self.nodes[&id], self.incarnation(id));
+        if !node.alive {
+            return;
+        }
+        let mut packets = vec![Packet::Seen(node.agent.seen())];
+        if node.wants_in && !node.joined {
+            packets.push(Packet::Join);
+        }
+        if node.wants_out {
+            packets.push(Packet::Leave);
+        }
+        if let Some(to) = self.live_master() {
+            self.wire.extend(packets.into_iter().map(|packet| Envelope { from, to, packet }));
+        }
+    }
+
+    pub fn coordinate(&mut self, input: CoordinatorInput) {
+        let Some((_, coordinator)) = &mut self.master else { return };
+        let outputs = coordinator.step(input);
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<CoordinatorOutput>) {
+        for output in outputs {
+            let Some(master) = self.live_master() else { return };
+            let from = self.incarnation(master);
+            match output {
+                CoordinatorOutput::Commit(record) => {
+                    if self.writing.replace(*record).is_some() {
+                        self.violations.push("two commits outstanding".to_owned());
+                    }
+                }
+                CoordinatorOutput::Notify { to, record } => {
+                    if record.revision != self.disk.revision {
+                        self.violations
+                            .push(format!("I-M3: {} told, {} committed", record.revision, self.disk.revision));
+                    }
+                    let packet = |to| Envelope { from, to, packet: Packet::Record(record.clone()) };
+                    self.wire.extend(to.iter().map(packet));
+                }
+                CoordinatorOutput::Refuse { to, refusal } => self.refusals.push((to.node, refusal)),
+                CoordinatorOutput::Expel { victim } => {
+                    if !self.is_dead(victim) {
+                        self.wire.push_back(Envelope { from, to: victim.node, packet: Packet::Expelled });
+                    }
+                }
+                CoordinatorOutput::NewMaster { to } => {
+                    let revision = Revision { term: self.disk.revision.term, seq: 0 };
+                    self.wire.extend(to.iter().map(|to| Envelope { from, to, packet: Packet::NewMaster(revision) }));
+                }
+                CoordinatorOutput::HandOver => {
+                    self.master = None;
+                    let node = self.nodes.get_mut(&master).unwrap();
+                    (node.left, node.alive, node.wants_out) = (true, false, false);
+                    self.work.retain(|work| work.node != master);
+                }
+                CoordinatorOutput::Warn(warning) => self.warnings.push(warning),
+                CoordinatorOutput::Panic { reason } => self.violations.push(reason),
+            }
+        }
+    }
+
+    pub fn land_commit(&mut self) {
+        let Some(record) = self.writing.take() else { return };
+        self.land(record);
+        self.coordinate(CoordinatorInput::Committed);
+    }
+
+    fn land(&mut self, record: MembershipRecord) {
+        self.violations.extend(invariants::of_commit(self, &self.disk, &record));
+        self.committed.extend(invariants::running(&record).map(|(_, step)| step.notification()));
+        self.disk = record;
+    }
+
+    pub fn deliver(&mut self, envelope: Envelope) {
+        let Envelope { from, to, packet } = envelope;
+        if !self.nodes[&to].alive {
+            return;
+        }
+        let at_master = self.live_master() == Some(to);
+        match packet {
+            Packet::Record(record) => self.agent(to, AgentInput::Record(record)),
+            Packet::NewMaster(revision) => self.agent(to, AgentInput::NewMaster { from: from.node, revision }),
+            Packet::Expelled => self.kill(to.0, true),
+            Packet::Acknowledge(answers) if at_master => {
+                self.coordinate(CoordinatorInput::Acknowledged { from, answers });
+            }
+            Packet::Report(seen, steps) if at_master => self.coordinate(CoordinatorInput::Report { from, seen, steps }),
+            Packet::Seen(revision) if at_master => self.coordinate(CoordinatorInput::Seen { from, revision }),
+            Packet::Leave if at_master => self.coordinate(CoordinatorInput::LeaveRequest { node: from }),
+            Packet::Join if at_master => {
+                let all: NodeSet = self.nodes.keys().copied().collect();
+                let levels = self.nodes[&from.node].levels.clone();
+                let (same_boot, configured, key_matches) = (true, true, true);
+                let (hears, heard) = (all, all);
+                self.coordinate(CoordinatorInput::JoinRequest {
+                    from,
+                    levels,
+                    same_boot,
+                    hears,
+                    heard,
+                    configured,
+                    key_matches,
+                });
+            }
+            Packet::Acknowledge(_) | Packet::Report(..) | Packet::Seen(_) | Packet::Leave | Packet::Join => {}
+        }
+    }
+
+    fn agent(&mut self, id: NodeId, input: AgentInput) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        if !node.alive {
+            return;
+        }
+        let outputs = node.agent.step(input);
+        for output in outputs {
+            let from = self.incarnation(id);
+            let packet = match output {
+                AgentOutput::Notify(notification) => {
+                    self.notified(id, notification);
+                    continue;
+                }
+                AgentOutput::Acknowledge { answers, .. } => Packet::Acknowledge(answers),
+                AgentOutput::Report { seen, steps, .. } => Packet::Report(seen, steps),
+                AgentOutput::Joined => {
+                    self.nodes.get_mut(&id).unwrap().joined = true;
+                    continue;
+                }
+                AgentOutput::Left => {
+                    let node = self.nodes.get_mut(&id).unwrap();
+                    (node.left, node.alive, node.wants_out) = (true, false, false);
+                    continue;
+                }
+                AgentOutput::Panic { reason } => {
+                    let expected = ["forced out", "formed without"].iter().any(|part| reason.contains(part));
+                    if !expected {
+                        self.violations.push(format!("node {id} panics: {reason}"));
+                    }
+                    self.kill(id.0, true);
+                    return;
+                }
+                AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => continue,
+            };
+            if let Some(to) = self.live_master() {
+                self.wire.push_back(Envelope { from, to, packet });
+            }
+        }
+    }
+
+    /// A subsystem is told.
+    fn notified(&mut self, id: NodeId, notification: SubsystemNotification) {
+        self.violations.extend(invariants::of_notification(self, id, &notification));
+        let me = self.incarnation(id);
+        let at = notification.level;
+        let own = |kind| kind == TransitionKind::Joining;
+        let node = self.nodes.get_mut(&id).unwrap();
+        if notification.batch.iter().any(|t| t.node == id && own(t.kind) && t.id.barrier == 0) {
+            node.views.retain(|(level, who), _| *level != at || *who == me);
+            for (other, (incarnation, state)) in &notification.states {
+                let view = match state {
+                    LevelState::Joined | LevelState::Leaving => View::Joined,
+                    LevelState::ForcedLeaving => View::Lost,
+                    LevelState::Inactive | LevelState::Joining => View::Inactive,
+                };
+                let who = NodeIncarnation { node: *other, incarnation: *incarnation };
+                if who != me {
+                    node.views.insert((at, who), view);
+                }
+            }
+        }
+        for notice in &notification.batch {
+            let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
+            node.views.insert((at, subject), View::Processing(notice.kind));
+            self.work.retain(|work| work.node != id || work.answer.subject != subject);
+            let name = &node.levels.iter().find(|registration| registration.level == at).unwrap();
+            let count = name.barriers.of(notice.kind);
+            let again = if notice.renotification { ", re-notified" } else { "" };
+            let kind = match notice.kind {
+                TransitionKind::Joining | TransitionKind::JoinExtending => "joining",
+                TransitionKind::Leaving => "leaving",
+                TransitionKind::ForcedLeaving => "forced-leaving",
+            };
+            let barrier = if count > 1 { format!(" barrier {}", notice.id.barrier) } else { String::new() };
+            self.log.push(format!("N{id} {}: N{} {kind}{barrier}{again}", name.name, notice.node));
+            let answer = SubsystemAcknowledged { subject, id: notice.id, answer: SubsystemAnswer::Acknowledged };
+            let last = notice.id.barrier + 1 == count;
+            self.work.push_back(Work { node: id, answer, kind: notice.kind, last });
+        }
+    }
+
+    /// A subsystem ends its work.
+    pub fn answer(&mut self, at: usize) {
+        let Work { node, mut answer, kind, last } = self.work.remove(at).unwrap();
+        let me = self.incarnation(node);
+        let fails = self.failing.get_mut(&(node, answer.id.level)).filter(|times| **times > 0);
+        let failed = fails.is_some();
+        if let Some(times) = fails {
+            *times -= 1;
+            answer.answer = SubsystemAnswer::Failed { text: "no".to_owned() };
+        }
+        if !failed || (kind == TransitionKind::Joining && answer.subject == me) {
+            self.acknowledged.push((me, answer.id));
+            if last {
+                let view = if kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
+                self.nodes.get_mut(&node).unwrap().views.insert((answer.id.level, answer.subject), view);
+            }
+        }
+        self.agent(node, AgentInput::Answered(answer));
+    }
+}
