@@ -104,13 +104,15 @@ impl Coordinator {
         }
         let entry = MemberEntry { incarnation, state: NodeState::Joining, step, levels, ..MemberEntry::default() };
         self.draft.nodes.insert(node, entry);
-        if self.gather == Gather::Off && self.join_gather_ms > 0 && !self.has_joined_node() {
-            self.gather = self.now.map_or(Gather::Begun, |now| Gather::Until(now.plus(self.join_gather_ms)));
+        if !self.draft.nodes.values().any(|entry| entry.state == NodeState::Joined) {
+            self.begin_gathering();
         }
     }
 
-    pub(super) fn has_joined_node(&self) -> bool {
-        self.draft.nodes.values().any(|entry| entry.state == NodeState::Joined)
+    fn begin_gathering(&mut self) {
+        if self.gather == Gather::Off && self.gather_ms > 0 {
+            self.gather = self.now.map_or(Gather::Begun, |now| Gather::Until(now.plus(self.gather_ms)));
+        }
     }
 
     pub(super) fn leave_requested(&mut self, who: NodeIncarnation, outputs: &mut Vec<CoordinatorOutput>) {
@@ -126,6 +128,7 @@ impl Coordinator {
 
     fn begin_leaving_at_top(&mut self, node: NodeId) {
         let highest = self.draft.nodes.get(&node).and_then(|entry| entry.levels.last().copied());
+        self.begin_gathering();
         self.begin_leaving(node, highest);
     }
 

@@ -171,17 +171,17 @@ pub enum Warning {
     },
 }
 
-/// Default of [`Coordinator::gathering_joins_for`], in milliseconds.
-pub const JOIN_GATHER_MS: u64 = 100;
+/// Default of [`Coordinator::gathering_for`], in milliseconds.
+pub const GATHER_MS: u64 = 100;
 
-/// While a cluster forms, joins wait a moment for each other, so that they climb as one batch.
+/// Joins of a cluster that forms wait a moment for each other, and so do leaves, so that they go as one batch (T-5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gather {
     /// Nothing to wait for.
     Off,
-    /// A join has asked; the next tick starts the time.
+    /// The first one has asked; the next tick starts the time.
     Begun,
-    /// Joins enter from then on.
+    /// They enter from then on.
     Until(Instant),
 }
 
@@ -197,7 +197,7 @@ pub struct Coordinator {
     unreported: NodeSet,
     now: Option<Instant>,
     told_at: BTreeMap<NodeId, Instant>,
-    join_gather_ms: u64,
+    gather_ms: u64,
     gather: Gather,
     handed_over: bool,
 }
@@ -223,7 +223,7 @@ impl Coordinator {
             unreported: NodeSet::EMPTY,
             now: None,
             told_at: BTreeMap::new(),
-            join_gather_ms: JOIN_GATHER_MS,
+            gather_ms: GATHER_MS,
             gather: Gather::Off,
             handed_over: false,
         };
@@ -245,10 +245,10 @@ impl Coordinator {
         (coordinator, outputs)
     }
 
-    /// Lets joins wait this long for each other while no node is joined; 0 = they do not wait.
+    /// Lets the joins of a cluster that forms, and leaves, wait this long for each other; 0 = they do not wait.
     #[must_use]
-    pub const fn gathering_joins_for(mut self, join_gather_ms: u64) -> Self {
-        self.join_gather_ms = join_gather_ms;
+    pub const fn gathering_for(mut self, gather_ms: u64) -> Self {
+        self.gather_ms = gather_ms;
         self
     }
 

@@ -1,7 +1,7 @@
 //! Which steps may start, restart and complete now (protocol T-2, T-3, T-5, T-9, T-10, T-11, T-18, T-19).
 
 use phalanx_messages::Level;
-use phalanx_messages::membership::{Certainty, MembershipRecord, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::membership::{Certainty, MemberEntry, MembershipRecord, NodeState, StepPhase, TransitionKind};
 use phalanx_messages::set::NodeSet;
 
 use super::level_states::{
@@ -191,9 +191,10 @@ impl Coordinator {
         let members = members_at(&self.draft, level);
         let entering: Vec<Subject> = subjects(&self.draft)
             .filter(|(_, step)| step.level == level && step.phase != StepPhase::Notifying)
-            .filter(|(subject, step)| match step.kind {
+            .filter(|(subject, _)| !self.is_gathering(*subject))
+            .filter(|(_, step)| match step.kind {
                 TransitionKind::Joining | TransitionKind::JoinExtending => {
-                    self.join_may_enter(level, members.is_empty()) && !self.is_gathering(*subject)
+                    self.join_may_enter(level, members.is_empty())
                 }
                 TransitionKind::Leaving => self.leave_may_enter(level),
                 TransitionKind::ForcedLeaving => false,
@@ -217,11 +218,12 @@ impl Coordinator {
         victims(&self.draft).all(|victim| victim.step.level > level || victim.top.is_none_or(|top| top < level))
     }
 
-    /// While the cluster forms, a join at its first level waits for the others that boot at the same time.
+    /// A join or leave at its first level waits a moment for the others that come at the same time (T-5).
     fn is_gathering(&self, subject: Subject) -> bool {
-        let first = |entry: &phalanx_messages::membership::MemberEntry| {
-            let step = entry.step.as_ref();
-            step.is_some_and(|step| step.phase == StepPhase::Between && entry.levels.first() == Some(&step.level))
+        let first = |entry: &MemberEntry| {
+            let Some(step) = entry.step.as_ref().filter(|step| step.phase == StepPhase::Between) else { return false };
+            let first = if step.kind == TransitionKind::Leaving { entry.levels.last() } else { entry.levels.first() };
+            first == Some(&step.level)
         };
         self.gather != Gather::Off && self.draft.nodes.get(&subject.node()).is_some_and(first)
     }

@@ -92,7 +92,7 @@ impl Coordinator {
             self.told_at.extend(self.all_awaited().union(&self.unreported).iter().map(|node| (node, now)));
         }
         self.gather = match self.gather {
-            Gather::Begun => Gather::Until(now.plus(self.join_gather_ms)),
+            Gather::Begun => Gather::Until(now.plus(self.gather_ms)),
             Gather::Until(until) if until <= now => Gather::Off,
             Gather::Off | Gather::Until(_) => self.gather,
         };

@@ -238,7 +238,7 @@ impl Cluster {
         let proofs = cold.then(|| proofs.collect());
         let me = self.incarnation(node);
         let (coordinator, outputs) = Coordinator::new(me, TimingProfile::DEV, self.disk.clone(), proofs);
-        self.master = Some((node, coordinator.gathering_joins_for(self.gather_ms)));
+        self.master = Some((node, coordinator.gathering_for(self.gather_ms)));
         self.carry_out(outputs);
         self.coordinate(CoordinatorInput::Tick(self.now));
     }
