@@ -76,10 +76,9 @@ impl Coordinator {
 
     fn check_levels(&self, request: &Request) -> Result<(), JoinRefusal> {
         for want in &request.levels {
-            if let Some(have) = self.draft.levels.get(&want.level) {
-                if have.barriers != want.barriers || have.name != want.name {
-                    return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
-                }
+            let differs = |have: &&LevelRegistration| have.barriers != want.barriers || have.name != want.name;
+            if let Some(have) = self.draft.levels.get(&want.level).filter(differs) {
+                return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
             }
         }
         Ok(())
