@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_graceful_step_after_the_forced_leave_began_is_found() {
-        let log = format!("{RIGHT}\n80 n0 200 joining n1 2 3.3 0 0 begin\n81 n0 200 joining n1 2 3.3 0 0 end");
+        let log = format!("{RIGHT}\n80 n0 100 joining n1 2 3.3 1 0 begin\n81 n0 100 joining n1 2 3.3 1 0 end");
         assert!(faults(&log).iter().any(|fault| fault.contains("after its forced leave began")));
     }
 

@@ -15,7 +15,8 @@ impl Random {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(limit).unwrap()).unwrap()
+        let limit = u64::try_from(limit).expect("a small number");
+        usize::try_from(self.0 % limit).expect("a small number")
     }
 
     fn one_in(&mut self, chances: usize) -> bool {
@@ -34,11 +35,11 @@ fn levels() -> Vec<LevelRegistration> {
 
 /// One event of many, faults included while the budget lasts.
 fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
-    let nodes = u16::try_from(cluster.nodes.len()).unwrap();
+    let nodes = cluster.nodes.len();
     match random.below(20) {
         0..6 if !cluster.wire.is_empty() => {
             let at = random.below(cluster.wire.len().min(6));
-            let envelope = cluster.wire.remove(at).unwrap();
+            let envelope = cluster.wire.remove(at).expect("an envelope at that place");
             if *faults > 0 && random.one_in(12) {
                 return; // lost
             }
@@ -64,8 +65,8 @@ fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
     }
 }
 
-fn fault(cluster: &mut Cluster, random: &mut Random, nodes: u16) {
-    let id = u16::try_from(random.below(usize::from(nodes))).unwrap();
+fn fault(cluster: &mut Cluster, random: &mut Random, nodes: usize) {
+    let id = u16::try_from(random.below(nodes)).expect("a small number");
     let alive = cluster.nodes[&n(id)].alive;
     match random.below(6) {
         0 | 1 if alive => cluster.kill(id, random.one_in(2)),

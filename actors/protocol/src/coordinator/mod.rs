@@ -252,6 +252,15 @@ impl Coordinator {
         self
     }
 
+    /// When a tick will let joins or leaves go on; an earlier tick does nothing for them.
+    #[must_use]
+    pub const fn wake_at(&self) -> Option<Instant> {
+        match self.gather {
+            Gather::Off | Gather::Begun => None,
+            Gather::Until(at) => Some(at),
+        }
+    }
+
     /// The newest committed record.
     #[must_use]
     pub const fn record(&self) -> &MembershipRecord {

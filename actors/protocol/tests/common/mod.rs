@@ -154,7 +154,7 @@ impl Cluster {
 
     /// Powers a node up and lets it ask to join.
     pub fn boot(&mut self, id: u16) {
-        let node = self.nodes.get_mut(&n(id)).unwrap();
+        let node = self.node_mut(n(id));
         node.incarnation = node.incarnation.next();
         (node.alive, node.wants_in, node.wants_out, node.left, node.joined) = (true, true, false, false, false);
         node.agent = Agent::new(NodeIncarnation { node: n(id), incarnation: node.incarnation });
@@ -167,13 +167,13 @@ impl Cluster {
     }
 
     pub fn leave(&mut self, id: u16) {
-        self.nodes.get_mut(&n(id)).unwrap().wants_out = true;
+        self.node_mut(n(id)).wants_out = true;
         self.ask(n(id));
     }
 
     /// Ends a node without warning. Its commit in flight counts if `landed`.
     pub fn kill(&mut self, id: u16, landed: bool) {
-        let node = self.nodes.get_mut(&n(id)).unwrap();
+        let node = self.node_mut(n(id));
         (node.alive, node.wants_in, node.wants_out) = (false, false, false);
         self.work.retain(|work| work.node != n(id));
         if self.master.as_ref().is_some_and(|(master, _)| *master == n(id)) {
@@ -324,6 +324,10 @@ impl Cluster {
         self.hung.contains(&(work.node, work.answer.id.level))
     }
 
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a node of this cluster")
+    }
+
     /// The node repeats what it wants, and gives its sign of life.
     fn ask(&mut self, id: NodeId) {
         let (node, from) = (&self.nodes[&id], self.incarnation(id));
@@ -378,7 +382,7 @@ impl Cluster {
                 }
                 CoordinatorOutput::HandOver => {
                     self.master = None;
-                    let node = self.nodes.get_mut(&master).unwrap();
+                    let node = self.node_mut(master);
                     (node.left, node.alive, node.wants_out) = (true, false, false);
                     self.work.retain(|work| work.node != master);
                 }
@@ -436,7 +440,7 @@ impl Cluster {
     }
 
     fn agent(&mut self, id: NodeId, input: AgentInput) {
-        let node = self.nodes.get_mut(&id).unwrap();
+        let node = self.node_mut(id);
         if !node.alive {
             return;
         }
@@ -451,11 +455,11 @@ impl Cluster {
                 AgentOutput::Acknowledge { answers, .. } => Packet::Acknowledge(answers),
                 AgentOutput::Report { seen, steps, .. } => Packet::Report(seen, steps),
                 AgentOutput::Joined => {
-                    self.nodes.get_mut(&id).unwrap().joined = true;
+                    self.node_mut(id).joined = true;
                     continue;
                 }
                 AgentOutput::Left => {
-                    let node = self.nodes.get_mut(&id).unwrap();
+                    let node = self.node_mut(id);
                     (node.left, node.alive, node.wants_out) = (true, false, false);
                     continue;
                 }
@@ -481,7 +485,7 @@ impl Cluster {
         let me = self.incarnation(id);
         let at = notification.level;
         let own = |kind| kind == TransitionKind::Joining;
-        let node = self.nodes.get_mut(&id).unwrap();
+        let node = self.nodes.get_mut(&id).expect("a node of this cluster");
         if notification.batch.iter().any(|t| t.node == id && own(t.kind) && t.id.barrier == 0) {
             node.views.retain(|(level, who), _| *level != at || *who == me);
             for (other, (incarnation, state)) in &notification.states {
@@ -500,7 +504,7 @@ impl Cluster {
             let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
             node.views.insert((at, subject), View::Processing(notice.kind));
             self.work.retain(|work| work.node != id || work.answer.subject != subject);
-            let name = &node.levels.iter().find(|registration| registration.level == at).unwrap();
+            let name = node.levels.iter().find(|registration| registration.level == at).expect("a registered level");
             let count = name.barriers.of(notice.kind);
             let again = if notice.renotification { ", re-notified" } else { "" };
             let kind = match notice.kind {
@@ -518,7 +522,7 @@ impl Cluster {
 
     /// A subsystem ends its work.
     pub fn answer(&mut self, at: usize) {
-        let Work { node, mut answer, kind, last } = self.work.remove(at).unwrap();
+        let Work { node, mut answer, kind, last } = self.work.remove(at).expect("work at that place");
         let me = self.incarnation(node);
         let fails = self.failing.get_mut(&(node, answer.id.level)).filter(|times| **times > 0);
         let failed = fails.is_some();
@@ -530,7 +534,7 @@ impl Cluster {
             self.acknowledged.push((me, answer.id));
             if last {
                 let view = if kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
-                self.nodes.get_mut(&node).unwrap().views.insert((answer.id.level, answer.subject), view);
+                self.node_mut(node).views.insert((answer.id.level, answer.subject), view);
             }
         }
         self.agent(node, AgentInput::Answered(answer));
