@@ -1,339 +1,358 @@
-//! The agent of the membership manager: turns committed records into notifications of this node's subsystems (protocol §5.5).
+//! Membership manager's agent machine: turns committed records into notifications of this node's subsystems (protocol §5.5).
 //!
-//! Level-triggered (T-23): a record tells everything, and the newest one is enough. The agent dispatches exactly those running
-//! steps in which this incarnation takes part and which are newer than what it dispatched last for the same node.
+//! What always holds: nothing is dispatched from a record older than one processed (I-T21); all notices of one record for one
+//! level go out as one notification, this node's own join first (T-23); a subsystem is never given a notification that
+//! Table 1 does not allow ([`table`]); an answer to anything but the newest notice of a node is void.
 //!
-//! Always holds: no record older than one processed is dispatched (I-T21); one step at a time for each node and level; each
-//! step is acknowledged with one answer, which is repeated when it is asked for again (I-T13); no notification without a batch
-//! (I-T15).
-//!
-//! Never: decides about membership, or goes on when the record says that this node is out: then the node panics.
+//! Pure: no I/O, no clock. Time arrives with [`Tick`](AgentInput::Tick).
 
+mod levels;
+mod own_entry;
 pub mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use phalanx_messages::membership::{LevelRegistration, LevelState, MembershipRecord, NodeState, TransitionKind};
+use phalanx_messages::membership::{MembershipRecord, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
-use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
+use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 
 use crate::coordinator::level_states::{barriers, incarnation_of, is_newer, is_notified, states, subjects};
-use table::Known;
+use levels::Levels;
+use own_entry::OwnEntry;
+use table::Arrival;
 
 /// What happens to the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentInput {
-    /// The master sent a committed record.
-    Record {
-        /// Who sent it.
-        from: NodeId,
-        /// The record.
-        record: Box<MembershipRecord>,
-    },
-    /// A subsystem of this node has ended a step.
+    /// A committed record has come, from the master or from the disk.
+    Record(Box<MembershipRecord>),
+    /// A subsystem of this node has ended the processing of one notice.
     Answered(SubsystemAcknowledged),
-    /// A new master asks where this node stands (protocol §3.6).
+    /// A new master asks for a promise and a report (protocol §3.6).
     NewMaster {
-        /// Who.
+        /// The master.
         from: NodeId,
         /// Its first commit.
         revision: Revision,
     },
+    /// Time passes.
+    Tick(Instant),
 }
 
 /// What the caller must do next, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentOutput {
-    /// Notify the subsystem at `notification.level`.
+    /// Notify the subsystem at that level.
     Notify(SubsystemNotification),
-    /// Tell the master.
+    /// Tell the master of that term.
     Acknowledge {
-        /// Answers of subsystems of this node.
+        /// Its term.
+        to_term: Term,
+        /// What the subsystems answered.
         answers: Vec<SubsystemAcknowledged>,
     },
-    /// Answer a new master.
+    /// Answer a new master, after the promise is published with this node's register.
     Report {
         /// The new master.
         to: NodeId,
-        /// A promise not to listen to smaller terms.
+        /// The promise: this node listens to no smaller term.
         seen: Revision,
-        /// Newest step of each node, with the answer if there is one.
+        /// The newest step of each transitional node.
         steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
     },
-    /// The sender is not the master any more.
+    /// Whoever sent the input is no longer master.
     Stale {
-        /// The sender.
-        to: NodeId,
+        /// The newest term this node listens to.
+        seen: Revision,
     },
-    /// This node must halt.
+    /// This node's join is complete.
+    Joined,
+    /// A level has completed this node's own leave: its subsystem gets nothing any more (protocol T-16).
+    Deregistered(Level),
+    /// This node's own leave is complete: stop with `CleanDown`.
+    Left,
+    /// This node must panic.
     Panic {
         /// Why.
         reason: String,
     },
-    /// This incarnation was admitted: the record has it.
-    Admitted,
-    /// This node is joined.
-    Joined,
-    /// This node's graceful leave, or the reversal of its join, is complete. The reason is not empty if it did not ask for it.
-    Left {
-        /// Why, where it was the cluster's decision.
-        reason: String,
+}
+
+/// The newest notice of one incarnation of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Dispatched {
+    id: NotificationId,
+    kind: TransitionKind,
+    last_barrier: bool,
+    progress: Progress,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    Processing,
+    Ended(SubsystemAnswer),
+    /// The subsystem failed and is notified again when the time comes (protocol T-24); `None` = from the next tick on.
+    Failed {
+        text: String,
+        again_at: Option<Instant>,
     },
 }
 
-/// The newest step dispatched for one incarnation of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Dispatched {
-    kind: TransitionKind,
-    id: NotificationId,
-    answer: Option<SubsystemAcknowledged>,
-}
+/// The subsystem is asked again after 1, 2, 4 ... seconds, at most this many doublings.
+const BACK_OFF_DOUBLINGS_MAX: u32 = 5;
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Agent {
     me: NodeIncarnation,
-    levels: Vec<LevelRegistration>,
-    seen: Revision,
-    promised: Term,
+    /// The newest record processed.
+    record: MembershipRecord,
+    /// No smaller term is listened to.
+    promised: Revision,
     dispatched: BTreeMap<NodeIncarnation, Dispatched>,
-    tables: BTreeMap<(Level, NodeIncarnation), Known>,
-    admitted: bool,
-    joined: bool,
-    ended: bool,
+    failures: BTreeMap<NodeIncarnation, (NotificationId, u32)>,
+    levels: Levels,
+    own: OwnEntry,
 }
 
 impl Agent {
-    /// The agent of one incarnation of a node with the levels that it registers.
+    /// An agent that has seen nothing.
     #[must_use]
-    pub const fn new(me: NodeIncarnation, levels: Vec<LevelRegistration>) -> Self {
+    pub fn new(me: NodeIncarnation) -> Self {
         Self {
             me,
-            levels,
-            seen: Revision { term: Term(0), seq: 0 },
-            promised: Term(0),
+            record: MembershipRecord::default(),
+            promised: Revision::default(),
             dispatched: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            admitted: false,
-            joined: false,
-            ended: false,
+            failures: BTreeMap::new(),
+            levels: Levels::default(),
+            own: OwnEntry::default(),
         }
     }
 
-    /// Newest record processed.
+    /// Revision to publish as `seen`: the newest record processed, or the promise to a newer master.
     #[must_use]
-    pub const fn seen(&self) -> Revision {
-        self.seen
+    pub fn seen(&self) -> Revision {
+        self.record.revision.max(self.promised)
     }
 
-    /// What the subsystem at `level` knows of a node, for invariants I-T9 and I-T19.
+    /// The newest record processed.
     #[must_use]
-    pub fn known(&self, level: Level, node: NodeIncarnation) -> LevelState {
-        self.tables.get(&(level, node)).map_or(LevelState::Inactive, Known::processing)
+    pub const fn record(&self) -> &MembershipRecord {
+        &self.record
     }
 
     /// Advances by one input.
     pub fn step(&mut self, input: AgentInput) -> Vec<AgentOutput> {
-        if self.ended {
-            return Vec::new(); // De-registered subsystems get and say nothing (I-T10).
-        }
+        let mut outputs = Vec::new();
         match input {
-            AgentInput::Record { from, record } => self.record(from, &record),
-            AgentInput::Answered(answer) => self.answered(answer),
-            AgentInput::NewMaster { from, revision } => self.new_master(from, revision),
-        }
-    }
-
-    fn new_master(&mut self, from: NodeId, revision: Revision) -> Vec<AgentOutput> {
-        if revision.term < self.promised || revision.term < self.seen.term {
-            return vec![AgentOutput::Stale { to: from }];
-        }
-        self.promised = revision.term;
-        let steps = self.dispatched.values().map(|step| (step.id, step.answer.clone())).collect();
-        vec![AgentOutput::Report { to: from, seen: revision, steps }]
-    }
-
-    fn record(&mut self, from: NodeId, record: &MembershipRecord) -> Vec<AgentOutput> {
-        // I-M4: no message of a term below the promised one. I-T21: no older record.
-        if record.revision.term < self.promised || record.revision < self.seen {
-            return vec![AgentOutput::Stale { to: from }];
-        }
-        self.seen = record.revision;
-        self.promised = record.revision.term;
-        let mut outputs = match self.own_fate(record) {
-            Ok(outputs) => outputs,
-            Err(end) => {
-                self.ended = true;
-                return vec![end];
-            }
-        };
-        if self.admitted {
-            for registration in self.levels.clone() {
-                self.dispatch(record, registration.level, &mut outputs);
-            }
+            AgentInput::Record(record) => self.take(*record, &mut outputs),
+            AgentInput::Answered(answered) => self.answered(answered, &mut outputs),
+            AgentInput::NewMaster { from, revision } => self.new_master(from, revision, &mut outputs),
+            AgentInput::Tick(now) => self.ticked(now, &mut outputs),
         }
         outputs
     }
 
-    /// What the record says of this node itself.
-    fn own_fate(&mut self, record: &MembershipRecord) -> Result<Vec<AgentOutput>, AgentOutput> {
-        let out = |reason: &str| Err(AgentOutput::Panic { reason: reason.to_owned() });
-        if record.ghosts.get(&self.me.node).is_some_and(|ghost| ghost.incarnation >= self.me.incarnation) {
-            return out("the cluster was formed anew without this node");
-        }
-        let Some(entry) = record.nodes.get(&self.me.node) else { return Ok(Vec::new()) };
-        if entry.incarnation > self.me.incarnation {
-            return out("a newer start of this node is a member");
-        }
-        if entry.incarnation < self.me.incarnation {
-            return Ok(Vec::new()); // The record still speaks of an earlier start.
-        }
-        let mut outputs = Vec::new();
-        match entry.state {
-            NodeState::ForcedLeaving => return out(&format!("forced out: {}", entry.reason)),
-            NodeState::Inactive if entry.leave_requested => {
-                return Err(AgentOutput::Left { reason: entry.reason.clone() });
-            }
-            NodeState::Inactive => {
-                return out("the membership database has this node as inactive, and it did not leave");
-            }
-            NodeState::Joined | NodeState::Joining | NodeState::Leaving => {}
-        }
-        if !std::mem::replace(&mut self.admitted, true) {
-            outputs.push(AgentOutput::Admitted);
-        }
-        if entry.state == NodeState::Joined && !std::mem::replace(&mut self.joined, true) {
-            outputs.push(AgentOutput::Joined);
-        }
-        Ok(outputs)
-    }
-
-    /// Dispatches what runs at one level: graceful transitions as one unit, forced ones as another (protocol T-5, T-10).
-    fn dispatch(&mut self, record: &MembershipRecord, level: Level, outputs: &mut Vec<AgentOutput>) {
-        for forced in [false, true] {
-            let running: Vec<(NodeIncarnation, TransitionKind, NotificationId)> = subjects(record)
-                .filter(|(_, step)| step.level == level && (step.kind == TransitionKind::ForcedLeaving) == forced)
-                .filter(|(_, step)| is_notified(record, step) && step.participants.contains(self.me.node))
-                .filter_map(|(subject, step)| Some((incarnation_of(record, subject)?, step.kind, step.notification())))
-                .collect();
-            self.begin_own_join(record, level, &running);
-            self.repeat_answers(&running, outputs);
-            match self.new_notices(&running) {
-                Ok(batch) if batch.is_empty() => {}
-                Ok(batch) => outputs.push(AgentOutput::Notify(notification(record, level, batch))),
-                Err(reason) => outputs.push(AgentOutput::Panic { reason }),
-            }
-        }
-    }
-
-    /// Starting table (protocol §5.3): a subsystem that is itself joining takes the states of all others from the record that
-    /// carries its own Joining at barrier 0; the same again at a restart.
-    fn begin_own_join(
-        &mut self,
-        record: &MembershipRecord,
-        level: Level,
-        running: &[(NodeIncarnation, TransitionKind, NotificationId)],
-    ) {
-        let own = running.iter().find(|(subject, kind, _)| *subject == self.me && *kind == TransitionKind::Joining);
-        if !own.is_some_and(|(_, kind, id)| id.barrier == 0 && self.is_new(self.me, *kind, id)) {
+    fn take(&mut self, record: MembershipRecord, outputs: &mut Vec<AgentOutput>) {
+        if record.revision.term < self.seen().term {
+            outputs.push(AgentOutput::Stale { seen: self.seen() });
             return;
         }
-        // It knows nothing yet of what it learnt at this level before.
-        self.tables.retain(|(at, _), _| *at != level);
-        for (node, (incarnation, state)) in states(record, level) {
-            let state = match state {
-                LevelState::Joined | LevelState::Leaving => LevelState::Joined,
-                LevelState::Joining | LevelState::Inactive => LevelState::Inactive,
-                LevelState::ForcedLeaving => LevelState::ForcedLeaving,
-            };
-            self.tables.insert((level, NodeIncarnation { node, incarnation }), Known::starting(state));
+        if record.revision < self.record.revision {
+            return; // T-23: overtaken on its way.
         }
+        self.record = record;
+        let fatal = self.own.learn(self.me, &self.record, outputs);
+        if fatal {
+            return;
+        }
+        self.forget_the_gone();
+        match self.dispatch() {
+            Ok(notifications) => outputs.extend(notifications.into_iter().map(AgentOutput::Notify)),
+            Err(reason) => {
+                outputs.push(AgentOutput::Panic { reason });
+                return;
+            }
+        }
+        self.repeat_answers(outputs);
     }
 
-    fn is_new(&self, subject: NodeIncarnation, kind: TransitionKind, id: &NotificationId) -> bool {
-        self.dispatched.get(&subject).is_none_or(|last| is_newer(kind, id, &last.id))
-    }
-
-    /// A step that is told again after it was acknowledged gets the same answer again (I-T13).
-    fn repeat_answers(
-        &self,
-        running: &[(NodeIncarnation, TransitionKind, NotificationId)],
-        outputs: &mut Vec<AgentOutput>,
-    ) {
-        let given = |(subject, _, id): &(NodeIncarnation, TransitionKind, NotificationId)| {
-            let last = self.dispatched.get(subject).filter(|last| last.id == *id)?;
-            let answer = last.answer.clone()?;
-            self.ends_step(last.kind, &answer).then_some(answer)
+    /// What was known of incarnations that a newer one has replaced, and of levels that this node has left.
+    fn forget_the_gone(&mut self) {
+        let record = &self.record;
+        let current = |who: &NodeIncarnation| {
+            record.nodes.get(&who.node).is_none_or(|entry| entry.incarnation <= who.incarnation)
+                || record.ghosts.get(&who.node).is_some_and(|ghost| ghost.incarnation == who.incarnation)
         };
-        let answers: Vec<_> = running.iter().filter_map(given).collect();
-        if !answers.is_empty() {
-            outputs.push(AgentOutput::Acknowledge { answers });
-        }
+        self.dispatched.retain(|who, _| current(who));
+        self.failures.retain(|who, _| current(who));
+        self.levels.forget(|who| !current(who), self.own.deregistered());
     }
 
-    /// The notices that the subsystem has not got yet, or must try again after it failed (protocol T-24).
-    fn new_notices(
-        &mut self,
-        running: &[(NodeIncarnation, TransitionKind, NotificationId)],
-    ) -> Result<Vec<TransitionNotice>, String> {
-        let mut batch = Vec::new();
-        for (subject, kind, id) in running {
-            let last = self.dispatched.get(subject);
-            let failed = last.is_some_and(|last| {
-                last.id == *id && last.answer.as_ref().is_some_and(|answer| !self.ends_step(last.kind, answer))
+    /// T-23: exactly the running steps in which this node takes part and whose number is newer than the last one.
+    fn dispatch(&mut self) -> Result<Vec<SubsystemNotification>, String> {
+        let mut fresh: Vec<(NodeIncarnation, Step)> = subjects(&self.record)
+            .filter(|(_, step)| self.takes_part(step))
+            .filter_map(|(subject, step)| Some((incarnation_of(&self.record, subject)?, step.clone())))
+            .filter(|(who, step)| {
+                let last = self.dispatched.get(who);
+                last.is_none_or(|last| is_newer(step.kind, &step.notification(), &last.id))
+            })
+            .collect();
+        let own_join = |who: &NodeIncarnation, step: &Step| *who == self.me && step.kind == TransitionKind::Joining;
+        fresh.sort_by_key(|(who, step)| !own_join(who, step));
+        let mut batches: BTreeMap<Level, SubsystemNotification> = BTreeMap::new();
+        for (who, step) in fresh {
+            let notice = self.enter(who, &step)?;
+            let record = &self.record;
+            let notification = batches.entry(step.level).or_insert_with(|| SubsystemNotification {
+                level: step.level,
+                batch: Vec::new(),
+                states: states(record, step.level),
+                participants: step.participants,
+                formation: record.formation,
             });
-            if !failed && !self.is_new(*subject, *kind, id) {
+            notification.batch.push(notice);
+        }
+        Ok(batches.into_values().collect())
+    }
+
+    /// Participants are named by node; the record's entry tells which incarnation of it is meant.
+    fn takes_part(&self, step: &Step) -> bool {
+        let meant = self.record.nodes.get(&self.me.node).map(|entry| entry.incarnation);
+        meant == Some(self.me.incarnation)
+            && is_notified(&self.record, step)
+            && step.participants.contains(self.me.node)
+    }
+
+    /// Moves the level's table by one notification.
+    fn enter(&mut self, who: NodeIncarnation, step: &Step) -> Result<TransitionNotice, String> {
+        let id = step.notification();
+        let arrival = self.arrival(who, step).ok_or_else(|| format!("step {id:?} of node {who} came out of order"))?;
+        if self.own.deregistered().contains(&step.level) {
+            return Err(format!("level {} of this node has left and is notified of node {who} (I-T10)", step.level));
+        }
+        if who == self.me && step.kind == TransitionKind::Joining && step.barrier == 0 {
+            self.levels.start(step.level, self.me, &self.record);
+        }
+        let renotification = self.levels.enter(step.level, who, step.kind, arrival)?;
+        let last_barrier = step.barrier + 1 >= barriers(&self.record, step.level, step.kind);
+        let progress = Progress::Processing;
+        self.dispatched.insert(who, Dispatched { id, kind: step.kind, last_barrier, progress });
+        let NodeIncarnation { node, incarnation } = who;
+        Ok(TransitionNotice { id, node, incarnation, kind: step.kind, renotification })
+    }
+
+    fn arrival(&self, who: NodeIncarnation, step: &Step) -> Option<Arrival> {
+        let same_level = |last: &&Dispatched| last.id.transition == step.transition && last.id.level == step.level;
+        let Some(last) = self.dispatched.get(&who).filter(same_level) else {
+            return (step.barrier == 0).then_some(Arrival::First);
+        };
+        let acknowledged = matches!(last.progress, Progress::Ended(_));
+        match (step.restart > last.id.restart, step.barrier) {
+            (true, 0) => Some(Arrival::Restart),
+            (false, barrier) if acknowledged && barrier == last.id.barrier + 1 => Some(Arrival::Next),
+            (true | false, _) => None,
+        }
+    }
+
+    fn answered(&mut self, answered: SubsystemAcknowledged, outputs: &mut Vec<AgentOutput>) {
+        let who = answered.subject;
+        let current = |last: &&mut Dispatched| last.id == answered.id && last.progress == Progress::Processing;
+        let Some(last) = self.dispatched.get_mut(&who).filter(current) else {
+            return; // Void: the notice was replaced or has its answer.
+        };
+        match &answered.answer {
+            SubsystemAnswer::Failed { text } if who != self.me || last.kind != TransitionKind::Joining => {
+                last.progress = Progress::Failed { text: text.clone(), again_at: None };
+            }
+            SubsystemAnswer::Acknowledged | SubsystemAnswer::Failed { .. } => {
+                last.progress = Progress::Ended(answered.answer.clone());
+                self.levels.acknowledged(answered.id.level, who, last.kind, last.last_barrier);
+            }
+        }
+        outputs.push(AgentOutput::Acknowledge { to_term: self.seen().term, answers: vec![answered] });
+    }
+
+    /// T-21: a record that still shows a step as running asks for the answer again.
+    fn repeat_answers(&self, outputs: &mut Vec<AgentOutput>) {
+        let running = subjects(&self.record).filter(|(_, step)| self.takes_part(step));
+        let answers: Vec<_> = running
+            .filter_map(|(subject, step)| {
+                let who = incarnation_of(&self.record, subject)?;
+                let last = self.dispatched.get(&who).filter(|last| last.id == step.notification())?;
+                last.answer(who)
+            })
+            .collect();
+        if !answers.is_empty() {
+            outputs.push(AgentOutput::Acknowledge { to_term: self.seen().term, answers });
+        }
+    }
+
+    fn new_master(&mut self, from: NodeId, revision: Revision, outputs: &mut Vec<AgentOutput>) {
+        if revision.term < self.seen().term {
+            outputs.push(AgentOutput::Stale { seen: self.seen() });
+            return;
+        }
+        self.promised = self.promised.max(revision);
+        let steps = self.dispatched.iter().map(|(who, last)| (last.id, last.answer(*who))).collect();
+        outputs.push(AgentOutput::Report { to: from, seen: self.seen(), steps });
+    }
+
+    /// T-24: subsystems that failed are notified again.
+    fn ticked(&mut self, now: Instant, outputs: &mut Vec<AgentOutput>) {
+        let mut due = Vec::new();
+        for (who, last) in &mut self.dispatched {
+            let Progress::Failed { again_at, .. } = &mut last.progress else { continue };
+            let Some(at) = *again_at else {
+                let failures = self.failures.entry(*who).or_insert((last.id, 0));
+                if failures.0 != last.id {
+                    *failures = (last.id, 0);
+                }
+                *again_at = Some(now.plus(1_000 << failures.1));
+                failures.1 = (failures.1 + 1).min(BACK_OFF_DOUBLINGS_MAX);
                 continue;
+            };
+            if at <= now {
+                last.progress = Progress::Processing;
+                due.push((*who, last.id, last.kind));
             }
-            let renotification = last.is_some_and(|last| last.answer.is_none());
-            let known = self.tables.entry((id.level, *subject)).or_default();
-            if !failed {
-                table::look_up(known, *kind, id).map_err(|illegal| {
-                    format!("protocol error: {kind:?} {id:?} of {subject} while {known:?}: {illegal:?}")
-                })?;
-            }
-            known.notified(*kind, *id);
-            self.dispatched.insert(*subject, Dispatched { kind: *kind, id: *id, answer: None });
-            let NodeIncarnation { node, incarnation } = *subject;
-            batch.push(TransitionNotice { id: *id, node, incarnation, kind: *kind, renotification });
         }
-        Ok(batch)
-    }
-
-    /// Acknowledged; or this node's own join failed, which turns it into a leave at this level (protocol T-24). Any other
-    /// failed step is tried again when it is told again.
-    fn ends_step(&self, kind: TransitionKind, answer: &SubsystemAcknowledged) -> bool {
-        match answer.answer {
-            SubsystemAnswer::Acknowledged => true,
-            SubsystemAnswer::Failed { .. } => answer.subject == self.me && kind == TransitionKind::Joining,
+        for (who, id, kind) in due {
+            outputs.extend(self.notify_again(who, id, kind).map(AgentOutput::Notify));
         }
     }
 
-    fn answered(&mut self, answer: SubsystemAcknowledged) -> Vec<AgentOutput> {
-        let Some(last) = self.dispatched.get_mut(&answer.subject) else { return Vec::new() };
-        // An answer to a step that was replaced meanwhile is void; a second answer changes nothing.
-        if last.id != answer.id || last.answer.is_some() {
-            return Vec::new();
-        }
-        last.answer = Some(answer.clone());
-        let kind = last.kind;
-        if self.ends_step(kind, &answer) {
-            let registration = self.levels.iter().find(|registration| registration.level == answer.id.level);
-            let barriers = registration.map_or(0, |registration| registration.barriers.of(kind));
-            let failed = answer.answer != SubsystemAnswer::Acknowledged;
-            let is_last = failed || answer.id.barrier + 1 >= barriers;
-            if let Some(known) = self.tables.get_mut(&(answer.id.level, answer.subject)) {
-                known.acknowledged(answer.id.transition, is_last);
-            }
-        }
-        vec![AgentOutput::Acknowledge { answers: vec![answer] }]
+    fn notify_again(
+        &self,
+        who: NodeIncarnation,
+        id: NotificationId,
+        kind: TransitionKind,
+    ) -> Option<SubsystemNotification> {
+        let (_, step) = subjects(&self.record).find(|(_, step)| step.notification() == id)?;
+        let NodeIncarnation { node, incarnation } = who;
+        Some(SubsystemNotification {
+            level: id.level,
+            batch: vec![TransitionNotice { id, node, incarnation, kind, renotification: false }],
+            states: states(&self.record, id.level),
+            participants: step.participants,
+            formation: self.record.formation,
+        })
     }
 }
 
-fn notification(record: &MembershipRecord, level: Level, batch: Vec<TransitionNotice>) -> SubsystemNotification {
-    let participants = subjects(record)
-        .find(|(_, step)| batch.iter().any(|notice| notice.id == step.notification()))
-        .map_or_else(Default::default, |(_, step)| step.participants);
-    debug_assert!(batch.iter().all(|notice| notice.id.barrier < barriers(record, level, notice.kind)));
-    SubsystemNotification { level, batch, states: states(record, level), participants, formation: record.formation }
+impl Dispatched {
+    /// The answer to send, if there is one.
+    fn answer(&self, subject: NodeIncarnation) -> Option<SubsystemAcknowledged> {
+        let answer = match &self.progress {
+            Progress::Processing => return None,
+            Progress::Ended(answer) => answer.clone(),
+            Progress::Failed { text, .. } => SubsystemAnswer::Failed { text: text.clone() },
+        };
+        Some(SubsystemAcknowledged { subject, id: self.id, answer })
+    }
 }
+
+/// Levels of this node that its own leave has completed.
+type Deregistered = BTreeSet<Level>;

@@ -4,9 +4,10 @@ use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX};
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, MemberEntry, NodeState, StepPhase, TransitionKind};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{NodeId, NodeIncarnation};
+use phalanx_messages::{Level, NodeId, NodeIncarnation};
 
-use super::{Coordinator, CoordinatorOutput, Gather, unmarked_members};
+use super::level_states::{become_inactive, unmarked_members};
+use super::{Coordinator, CoordinatorOutput, Gather};
 use crate::detector::Verdict;
 
 /// A request to join.
@@ -68,16 +69,16 @@ impl Coordinator {
                 return Err(JoinRefusal::BusyLeaving);
             }
         }
-        let committed_inactive = self.committed.nodes.get(&node).is_none_or(|entry| entry.state == NodeState::Inactive);
-        if committed_inactive { Ok(()) } else { Err(JoinRefusal::BusyLeaving) }
+        let inactive = self.committed.nodes.get(&node).is_none_or(|entry| entry.state == NodeState::Inactive);
+        let haunted = node != self.me.node && self.committed.ghosts.contains_key(&node);
+        if inactive && !haunted { Ok(()) } else { Err(JoinRefusal::BusyLeaving) }
     }
 
     fn check_levels(&self, request: &Request) -> Result<(), JoinRefusal> {
         for want in &request.levels {
-            if let Some(have) = self.draft.levels.get(&want.level) {
-                if have.barriers != want.barriers || have.name != want.name {
-                    return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
-                }
+            let differs = |have: &&LevelRegistration| have.barriers != want.barriers || have.name != want.name;
+            if let Some(have) = self.draft.levels.get(&want.level).filter(differs) {
+                return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
             }
         }
         Ok(())
@@ -102,13 +103,15 @@ impl Coordinator {
         }
         let entry = MemberEntry { incarnation, state: NodeState::Joining, step, levels, ..MemberEntry::default() };
         self.draft.nodes.insert(node, entry);
-        if self.gather == Gather::Off && self.join_gather_ms > 0 && !self.has_joined_node() {
-            self.gather = self.now.map_or(Gather::Begun, |now| Gather::Until(now.plus(self.join_gather_ms)));
+        if !self.draft.nodes.values().any(|entry| entry.state == NodeState::Joined) {
+            self.begin_gathering();
         }
     }
 
-    pub(super) fn has_joined_node(&self) -> bool {
-        self.draft.nodes.values().any(|entry| entry.state == NodeState::Joined)
+    fn begin_gathering(&mut self) {
+        if self.gather == Gather::Off && self.gather_ms > 0 {
+            self.gather = self.now.map_or(Gather::Begun, |now| Gather::Until(now.plus(self.gather_ms)));
+        }
     }
 
     pub(super) fn leave_requested(&mut self, who: NodeIncarnation, outputs: &mut Vec<CoordinatorOutput>) {
@@ -124,6 +127,7 @@ impl Coordinator {
 
     fn begin_leaving_at_top(&mut self, node: NodeId) {
         let highest = self.draft.nodes.get(&node).and_then(|entry| entry.levels.last().copied());
+        self.begin_gathering();
         self.begin_leaving(node, highest);
     }
 
@@ -138,13 +142,13 @@ impl Coordinator {
 
     /// Begins a graceful leave at `level`, or ends it if there is none. The entry keeps `leave_requested`, which tells the
     /// node itself later that its `Inactive` is what it asked for.
-    pub(super) fn begin_leaving(&mut self, node: NodeId, level: Option<phalanx_messages::Level>) {
+    pub(super) fn begin_leaving(&mut self, node: NodeId, level: Option<Level>) {
         let step = level.map(|level| self.new_step(TransitionKind::Leaving, level));
         let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
         entry.leave_requested = true;
         match step {
             Some(step) => (entry.state, entry.step) = (NodeState::Leaving, Some(step)),
-            None => entry.become_inactive(),
+            None => become_inactive(entry),
         }
     }
 }
@@ -167,22 +171,5 @@ fn may_ask(request: &Request) -> Result<(), JoinRefusal> {
         Err(JoinRefusal::LevelOrder)
     } else {
         Ok(())
-    }
-}
-
-/// An entry whose transition out of the cluster has ended.
-pub(super) trait BecomeInactive {
-    /// Forgets everything but incarnation, reason, and whether the node asked for it.
-    fn become_inactive(&mut self);
-}
-
-impl BecomeInactive for MemberEntry {
-    fn become_inactive(&mut self) {
-        *self = Self {
-            incarnation: self.incarnation,
-            leave_requested: self.leave_requested,
-            reason: std::mem::take(&mut self.reason),
-            ..Self::default()
-        };
     }
 }

@@ -1,142 +1,158 @@
-//! Nodes are forced out: the mark, what it holds, the certainty, and the cold start (protocol T-7 to T-9, T-11, T-18).
+//! Forced leaves begin: the mark, the hold, certainty, and the ghosts of a cold start (protocol §4.6, T-7 to T-9, T-13, T-18).
 
 use std::collections::BTreeMap;
 
+use phalanx_messages::limits::PILLS_MAX;
 use phalanx_messages::membership::{
-    FenceMethod, FenceState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind, Victim,
+    FenceMethod, FenceState, MemberEntry, MembershipRecord, NodeState, StepPhase, TransitionKind, Victim,
 };
 use phalanx_messages::register::Pill;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation, Term};
 
 use super::Coordinator;
-use super::admission::BecomeInactive;
-use super::level_states::{batch, entry_state, step_mut, subjects, top_of};
+use super::level_states::{Subject, become_inactive, entry_state, incarnation_of, step_mut, subjects, top_of, victims};
 use crate::detector::Verdict;
 
-/// The death orders that a master's register carries: one for every node that is being forced out (protocol §3.6).
-#[must_use]
-pub fn pills(record: &MembershipRecord, term: Term) -> Vec<Pill> {
-    let marked = record.nodes.iter().filter(|(_, entry)| entry.state == NodeState::ForcedLeaving);
-    let marked = marked.map(|(node, entry)| (*node, entry.incarnation));
-    let ghosts = record.ghosts.iter().map(|(node, ghost)| (*node, ghost.incarnation));
-    marked.chain(ghosts).map(|(target, incarnation)| Pill { target, incarnation, term }).collect()
-}
-
 impl Coordinator {
-    /// Marks a member. One that is marked already only gains the proof.
-    pub(super) fn force(&mut self, Verdict { victim, reason, proof }: Verdict) {
-        let Some(entry) = self.draft.nodes.get(&victim.node).filter(|e| e.incarnation == victim.incarnation) else {
-            return;
-        };
-        if matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving) {
-            let (top, lowest) = (top_of(entry), entry.levels.first().copied());
-            self.hold_batches_with(victim.node);
-            let step = self.new_step(TransitionKind::ForcedLeaving, lowest.unwrap_or_default());
-            if let Some(entry) = self.draft.nodes.get_mut(&victim.node) {
-                entry.state = NodeState::ForcedLeaving;
-                (entry.top, entry.step, entry.reason) = (top, Some(step), reason);
-                entry.fence = FenceState { marked: true, ..FenceState::default() };
-            }
-            self.unreported.remove(victim.node);
+    /// Marks one member. Says nothing of anybody who is no member with that incarnation, nor of this node itself.
+    pub(super) fn force(&mut self, verdict: Verdict) {
+        let Verdict { victim, reason, proof } = verdict;
+        if victim.node == self.me.node && victim.incarnation >= self.me.incarnation {
+            return; // A master that is no longer fit panics; it never marks itself.
+        }
+        let state = self.draft.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
+        if state.is_some_and(|entry| is_unmarked_member(entry.state)) {
+            self.mark(victim.node, reason);
         }
         if let Some(method) = proof {
             self.certain(victim, method);
         }
     }
 
-    /// T-9: every running batch at a level where the victim takes part, or where the level knows it, is void as a whole.
-    fn hold_batches_with(&mut self, victim: NodeId) {
-        let levels: Vec<Level> = self.draft.levels.keys().copied().collect();
-        for level in levels {
-            let known = self.draft.nodes.get(&victim).map(|entry| entry_state(entry, level));
-            let known = known.is_some_and(|state| state != Default::default());
-            for forced in [false, true] {
-                let batch = batch(&self.draft, level, forced);
-                let takes_part = subjects(&self.draft)
-                    .any(|(subject, step)| batch.contains(&subject) && step.participants.contains(victim));
-                if !(known || takes_part) {
-                    continue;
-                }
-                for subject in batch {
-                    if let Some(step) = step_mut(&mut self.draft, subject) {
-                        hold(step);
-                    }
-                }
+    /// One death is certain. No method of this cut proves less than that (protocol §4.5, F0, F3, F5).
+    pub(super) fn certain(&mut self, victim: NodeIncarnation, method: FenceMethod) {
+        if let Some(ghost) = self.draft.ghosts.get_mut(&victim.node).filter(|g| g.incarnation == victim.incarnation) {
+            prove(&mut ghost.fence, method);
+        }
+        let marked = |entry: &&mut MemberEntry| {
+            entry.incarnation == victim.incarnation && entry.state == NodeState::ForcedLeaving
+        };
+        if let Some(entry) = self.draft.nodes.get_mut(&victim.node).filter(marked) {
+            prove(&mut entry.fence, method);
+        }
+    }
+
+    /// T-7, T-9: the commit that marks a node also holds every batch that could wait for it or not know of its loss.
+    fn mark(&mut self, node: NodeId, reason: String) {
+        let Some(entry) = self.draft.nodes.get(&node) else { return };
+        let top = top_of(entry);
+        let lowest = entry.levels.first().copied().unwrap_or_default();
+        self.hold_steps_with(node);
+        let step = self.new_step(TransitionKind::ForcedLeaving, lowest);
+        let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
+        entry.state = NodeState::ForcedLeaving;
+        entry.step = Some(step);
+        entry.top = top;
+        entry.fence = FenceState { marked: true, ..FenceState::default() };
+        entry.leave_requested = false;
+        entry.reason = reason;
+        self.unreported.remove(node);
+    }
+
+    fn hold_steps_with(&mut self, node: NodeId) {
+        let Some(entry) = self.draft.nodes.get(&node) else { return };
+        let concerned: Vec<Subject> = subjects(&self.draft)
+            .filter(|(subject, step)| {
+                let knows = || entry_state(entry, step.level) != phalanx_messages::membership::LevelState::Inactive;
+                *subject != Subject::Node(node)
+                    && step.phase == StepPhase::Notifying
+                    && (step.participants.contains(node) || knows())
+            })
+            .map(|(subject, _)| subject)
+            .collect();
+        for subject in concerned {
+            self.answers.remove(&subject); // What was awaited is void.
+            if let Some(step) = step_mut(&mut self.draft, subject) {
+                step.phase = StepPhase::Held;
+                step.barrier = 0;
+                step.participants = NodeSet::EMPTY;
             }
         }
     }
 
-    /// A death is proved. On this kind of disk a dead node's writes cannot land late (protocol §1.3, `T_late` = 0), so both
-    /// certainties come together.
-    pub(super) fn certain(&mut self, victim: NodeIncarnation, method: FenceMethod) {
-        let entry = self.draft.nodes.get_mut(&victim.node);
-        let entry = entry.filter(|e| e.incarnation == victim.incarnation && e.state == NodeState::ForcedLeaving);
-        let ghost = self.draft.ghosts.get_mut(&victim.node).filter(|ghost| ghost.incarnation == victim.incarnation);
-        let fences = entry.map(|entry| &mut entry.fence).into_iter().chain(ghost.map(|ghost| &mut ghost.fence));
-        for fence in fences {
-            (fence.io_certain, fence.death_certain) = (true, true);
-            fence.method.get_or_insert(method);
-        }
-    }
-
-    /// T-18: no member of the record has a live lease. Whoever a level ever heard of becomes a ghost, which frees the entries.
+    /// T-18: nobody of the old cluster is left. Its entries become ghosts, which frees the entries, this node's own included.
     pub(super) fn form_anew(&mut self, proofs: &BTreeMap<NodeIncarnation, FenceMethod>) {
         self.draft.formation = self.committed.revision.term;
-        for ghost in self.draft.ghosts.values_mut() {
-            restart(&mut ghost.step);
+        for ghost in self.draft.ghosts.values_mut().filter(|ghost| ghost.step.phase != StepPhase::Between) {
+            ghost.step.phase = StepPhase::Between;
+            ghost.step.barrier = 0;
+            ghost.step.restart += 1;
+            ghost.step.participants = NodeSet::EMPTY;
         }
-        let nodes: Vec<NodeId> = self.draft.nodes.keys().copied().collect();
-        for node in nodes {
-            self.entry_to_ghost(node);
+        let active = |(_, entry): &(&NodeId, &MemberEntry)| entry.state != NodeState::Inactive;
+        for node in self.draft.nodes.iter().filter(active).map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.bury(node);
         }
+        let own = self.draft.ghosts.get(&self.me.node).map(|ghost| ghost.incarnation);
         for (victim, method) in proofs {
             self.certain(*victim, *method);
         }
+        if let Some(incarnation) = own {
+            // 3.7: this start killed and counted what was left of it.
+            self.certain(NodeIncarnation { node: self.me.node, incarnation }, FenceMethod::NewIncarnation);
+        }
     }
 
-    fn entry_to_ghost(&mut self, node: NodeId) {
-        let Some(entry) = self.draft.nodes.get(&node).filter(|entry| entry.state != NodeState::Inactive).cloned()
-        else {
-            return;
-        };
+    /// Moves one entry into the ghost table, where it merges with an older ghost: newest incarnation, highest `top`, lowest
+    /// frontier. An incarnation that no level ever heard of leaves nothing behind.
+    fn bury(&mut self, node: NodeId) {
+        let Some(entry) = self.draft.nodes.get(&node).cloned() else { return };
         let forced = entry.state == NodeState::ForcedLeaving;
         let top = if forced { entry.top } else { top_of(&entry) };
-        let frontier = match &entry.step {
-            Some(step) if forced => step.level,
-            Some(_) | None => entry.levels.first().copied().unwrap_or_default(),
-        };
+        let lowest = entry.levels.first().copied().unwrap_or_default();
+        let frontier = entry.step.as_ref().filter(|_| forced).map_or(lowest, |step| step.level);
+        let fence = FenceState { marked: true, ..if forced { entry.fence } else { FenceState::default() } };
+        let reason = if forced { entry.reason } else { "the whole cluster went down".to_owned() };
+        let older = self.draft.ghosts.remove(&node);
+        let frontier = self.frontier_of_ghost(top.map(|_| frontier), older.as_ref());
+        let top = top.max(older.as_ref().and_then(|ghost| ghost.top));
+        if let Some((top, frontier)) = top.zip(frontier) {
+            let step = self.new_step(TransitionKind::ForcedLeaving, frontier);
+            let ghost = Victim { incarnation: entry.incarnation, top: Some(top), fence, reason, step };
+            self.draft.ghosts.insert(node, ghost);
+        }
         if let Some(entry) = self.draft.nodes.get_mut(&node) {
-            entry.become_inactive();
+            entry.leave_requested = false;
+            become_inactive(entry);
         }
-        let Some(top) = top else { return }; // no level ever heard of it
-        let step = self.new_step(TransitionKind::ForcedLeaving, frontier);
-        let fence = if forced { entry.fence } else { FenceState { marked: true, ..FenceState::default() } };
-        let reason = if forced { entry.reason } else { "the whole cluster was lost".to_owned() };
-        let ghost = self.draft.ghosts.entry(node).or_insert_with(|| Victim {
-            incarnation: entry.incarnation,
-            top: Some(top),
-            fence,
-            reason,
-            step,
-        });
-        // One ghost a node: newest incarnation, highest top, lowest frontier.
-        if ghost.incarnation < entry.incarnation {
-            (ghost.incarnation, ghost.fence) = (entry.incarnation, fence);
-        }
-        ghost.top = ghost.top.max(Some(top));
-        ghost.step.level = ghost.step.level.min(frontier);
+    }
+
+    fn frontier_of_ghost(&self, own: Option<Level>, older: Option<&Victim>) -> Option<Level> {
+        [own, older.map(|ghost| ghost.step.level)].into_iter().flatten().min()
     }
 }
 
-fn hold(step: &mut Step) {
-    (step.phase, step.participants) = (StepPhase::Held, NodeSet::EMPTY);
+fn is_unmarked_member(state: NodeState) -> bool {
+    matches!(state, NodeState::Joining | NodeState::Joined | NodeState::Leaving)
 }
 
-/// Back to `Between`; it starts again with a higher restart, so that older answers are void.
-fn restart(step: &mut Step) {
-    if step.phase != StepPhase::Between {
-        step.restart += 1;
+fn prove(fence: &mut FenceState, method: FenceMethod) {
+    if !fence.death_certain {
+        *fence = FenceState { marked: true, io_certain: true, death_certain: true, method: Some(method) };
     }
-    (step.phase, step.barrier, step.participants) = (StepPhase::Between, 0, NodeSet::EMPTY);
+}
+
+/// The death orders that the master of `term` publishes for a committed record: one for every victim (protocol §3.6, §4.6).
+/// If there are too many, those of the proved dead go first, since nobody is left to read them.
+#[must_use]
+pub fn pills(record: &MembershipRecord, term: Term) -> Vec<Pill> {
+    let mut victims: Vec<_> = victims(record).collect();
+    victims.sort_by_key(|victim| (victim.fence.death_certain, victim.subject));
+    victims
+        .into_iter()
+        .filter_map(|victim| incarnation_of(record, victim.subject))
+        .map(|NodeIncarnation { node, incarnation }| Pill { target: node, incarnation, term })
+        .take(PILLS_MAX)
+        .collect()
 }

@@ -216,3 +216,20 @@ pub fn is_newer(kind: TransitionKind, new: &NotificationId, old: &NotificationId
     };
     place(new) > place(old)
 }
+
+/// Members that are not marked.
+#[must_use]
+pub fn unmarked_members(record: &MembershipRecord) -> NodeSet {
+    let live = |state| matches!(state, NodeState::Joining | NodeState::Joined | NodeState::Leaving);
+    record.nodes.iter().filter(|(_, entry)| live(entry.state)).map(|(node, _)| *node).collect()
+}
+
+/// Ends a node's way out. The entry keeps its incarnation, the reason, and whether the node itself asked to leave.
+pub(super) fn become_inactive(entry: &mut MemberEntry) {
+    *entry = MemberEntry {
+        incarnation: entry.incarnation,
+        leave_requested: entry.leave_requested,
+        reason: std::mem::take(&mut entry.reason),
+        ..MemberEntry::default()
+    };
+}

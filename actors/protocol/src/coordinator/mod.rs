@@ -21,7 +21,9 @@ mod telling;
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::membership::{FenceMethod, LevelRegistration, MembershipRecord, NodeState, TransitionKind};
+use phalanx_messages::membership::{
+    FenceMethod, LevelRegistration, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
+};
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::profile::TimingProfile;
@@ -30,7 +32,7 @@ use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, 
 
 use crate::detector::Verdict;
 use answers::Answers;
-use level_states::{Subject, subjects};
+use level_states::{Subject, subjects, unmarked_members};
 
 pub use force::pills;
 
@@ -169,17 +171,17 @@ pub enum Warning {
     },
 }
 
-/// Default of [`Coordinator::gathering_joins_for`], in milliseconds.
-pub const JOIN_GATHER_MS: u64 = 100;
+/// Default of [`Coordinator::gathering_for`], in milliseconds.
+pub const GATHER_MS: u64 = 100;
 
-/// While a cluster forms, joins wait a moment for each other, so that they climb as one batch.
+/// Joins of a cluster that forms wait a moment for each other, and so do leaves, so that they go as one batch (T-5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gather {
     /// Nothing to wait for.
     Off,
-    /// A join has asked; the next tick starts the time.
+    /// The first one has asked; the next tick starts the time.
     Begun,
-    /// Joins enter from then on.
+    /// They enter from then on.
     Until(Instant),
 }
 
@@ -195,7 +197,7 @@ pub struct Coordinator {
     unreported: NodeSet,
     now: Option<Instant>,
     told_at: BTreeMap<NodeId, Instant>,
-    join_gather_ms: u64,
+    gather_ms: u64,
     gather: Gather,
     handed_over: bool,
 }
@@ -221,10 +223,16 @@ impl Coordinator {
             unreported: NodeSet::EMPTY,
             now: None,
             told_at: BTreeMap::new(),
-            join_gather_ms: JOIN_GATHER_MS,
+            gather_ms: GATHER_MS,
             gather: Gather::Off,
             handed_over: false,
         };
+        let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
+        if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
+            // This node is out already and had not heard of it: whoever comes next is master.
+            coordinator.handed_over = true;
+            return (coordinator, vec![CoordinatorOutput::HandOver]);
+        }
         if let Some(proofs) = cold_start {
             coordinator.form_anew(&proofs);
         } else if unmarked_members(&coordinator.draft).is_empty() && coordinator.draft.ghosts.is_empty() {
@@ -237,11 +245,20 @@ impl Coordinator {
         (coordinator, outputs)
     }
 
-    /// Lets joins wait this long for each other while no node is joined; 0 = they do not wait.
+    /// Lets the joins of a cluster that forms, and leaves, wait this long for each other; 0 = they do not wait.
     #[must_use]
-    pub const fn gathering_joins_for(mut self, join_gather_ms: u64) -> Self {
-        self.join_gather_ms = join_gather_ms;
+    pub const fn gathering_for(mut self, gather_ms: u64) -> Self {
+        self.gather_ms = gather_ms;
         self
+    }
+
+    /// When a tick will let joins or leaves go on; an earlier tick does nothing for them.
+    #[must_use]
+    pub const fn wake_at(&self) -> Option<Instant> {
+        match self.gather {
+            Gather::Off | Gather::Begun => None,
+            Gather::Until(at) => Some(at),
+        }
     }
 
     /// The newest committed record.
@@ -303,21 +320,15 @@ impl Coordinator {
     }
 
     /// A step of a new transition that waits to enter `level`.
-    fn new_step(&mut self, kind: TransitionKind, level: Level) -> phalanx_messages::membership::Step {
-        phalanx_messages::membership::Step {
+    fn new_step(&mut self, kind: TransitionKind, level: Level) -> Step {
+        Step {
             transition: self.new_transition(),
             kind,
             level,
             barrier: 0,
             restart: 0,
-            phase: phalanx_messages::membership::StepPhase::Between,
+            phase: StepPhase::Between,
             participants: NodeSet::EMPTY,
         }
     }
-}
-
-/// Nodes that are members and not marked.
-fn unmarked_members(record: &MembershipRecord) -> NodeSet {
-    let live = |state| matches!(state, NodeState::Joining | NodeState::Joined | NodeState::Leaving);
-    record.nodes.iter().filter(|(_, entry)| live(entry.state)).map(|(node, _)| *node).collect()
 }

@@ -1,258 +1,254 @@
-//! Which steps run: batches enter levels, advance barrier by barrier, and complete levels (protocol T-2, T-3, T-5, T-7, T-9 to
-//! T-11, T-18, T-19).
+//! Which steps may start, restart and complete now (protocol T-2, T-3, T-5, T-9, T-10, T-11, T-18, T-19).
 
-use phalanx_messages::membership::{MembershipRecord, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::Level;
+use phalanx_messages::membership::{Certainty, MemberEntry, MembershipRecord, NodeState, StepPhase, TransitionKind};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{Level, NodeId};
 
-use super::admission::BecomeInactive;
 use super::level_states::{
-    Subject, VictimView, barriers, batch, joining_at, members_at, step_mut, step_of, subjects, victims,
+    Subject, barriers, batch, become_inactive, is_notified, joining_at, members_at, step_mut, step_of, subjects,
+    victims,
 };
 use super::{Coordinator, Gather};
 use crate::bugs::{self, Bug};
 
 impl Coordinator {
-    /// Carries every transition as far as it may go now.
+    /// Does everything that the rules allow now, lowest level first.
     pub(super) fn settle(&mut self) {
-        while self.complete_barriers() || self.pass_victims() || self.enter_levels() {}
+        loop {
+            let mut moved = self.finish_unknown_victims();
+            for level in self.draft.levels.keys().copied().collect::<Vec<_>>() {
+                moved |= self.advance_batch(level, true) | self.advance_batch(level, false);
+                moved |= self.skip_memberless_level(level);
+                moved |= self.start_forced(level);
+                moved |= self.start_graceful(level);
+            }
+            if !moved {
+                break;
+            }
+        }
         self.forget_unused_levels();
     }
 
-    fn registered_levels(&self) -> Vec<Level> {
-        self.draft.levels.keys().copied().collect()
+    /// T-7: a victim that no level ever heard of needs no recovery, only certainty.
+    fn finish_unknown_victims(&mut self) -> bool {
+        let mut moved = false;
+        for entry in self.draft.nodes.values_mut() {
+            if entry.state == NodeState::ForcedLeaving && entry.top.is_none() && entry.fence.io_certain {
+                become_inactive(entry);
+                moved = true;
+            }
+        }
+        moved
     }
 
-    /// T-2, T-5: barrier b+1, or the next level, after every participant acknowledged b for the whole batch.
-    fn complete_barriers(&mut self) -> bool {
-        let mut changed = false;
-        for level in self.registered_levels() {
-            for forced in [false, true] {
-                let batch = batch(&self.draft, level, forced);
-                if !batch.is_empty() && self.is_acknowledged(&batch) {
-                    self.complete_barrier(level, &batch);
-                    changed = true;
+    /// T-2, T-5: the whole batch goes to its next barrier, or completes the level, when all of it is acknowledged.
+    fn advance_batch(&mut self, level: Level, forced: bool) -> bool {
+        let batch = batch(&self.draft, level, forced);
+        if batch.is_empty() || !batch.iter().all(|subject| self.is_acknowledged(*subject)) {
+            return false;
+        }
+        let count = |record: &MembershipRecord, subject: &Subject| {
+            step_of(record, *subject).map_or((0, 0), |step| (step.barrier, barriers(record, level, step.kind)))
+        };
+        let current = batch.iter().map(|subject| count(&self.draft, subject).0).max().unwrap_or(0);
+        let longest = batch.iter().map(|subject| count(&self.draft, subject).1).max().unwrap_or(0);
+        for subject in batch {
+            let (barrier, own) = count(&self.draft, &subject);
+            if current + 1 >= longest {
+                self.complete_level(subject);
+            } else if barrier + 1 < own {
+                // A kind with fewer barriers stays at its last one: it has nothing more to acknowledge.
+                self.answers.remove(&subject);
+                if let Some(step) = step_mut(&mut self.draft, subject) {
+                    step.barrier += 1;
                 }
             }
         }
-        changed
+        true
     }
 
-    /// True if the batch's barrier is committed and nobody is awaited at it, not even a report to a new master (§3.6).
-    fn is_acknowledged(&self, batch: &[Subject]) -> bool {
-        batch.iter().all(|subject| {
-            let (Some(step), Some(told)) = (step_of(&self.draft, *subject), step_of(&self.committed, *subject)) else {
-                return false;
-            };
-            if step.notification() != told.notification() || told.phase != StepPhase::Notifying {
-                return false;
-            }
-            if bugs::active(Bug::BarrierSkipped) {
-                return true;
-            }
-            let reported = told.participants.difference(&self.unreported) == told.participants;
-            reported && self.awaited(*subject).is_empty()
-        })
-    }
-
-    fn complete_barrier(&mut self, level: Level, batch: &[Subject]) {
-        let barrier = batch.iter().filter_map(|subject| step_of(&self.draft, *subject)).map(|step| step.barrier).max();
-        let next = barrier.unwrap_or(0) + 1;
-        if next < self.barriers_of(level, batch) {
-            for subject in batch {
-                if let Some(step) = step_mut(&mut self.draft, *subject) {
-                    step.barrier = next;
-                }
-            }
-        } else {
-            // All transitions of a batch complete the level in one commit (I-T22).
-            batch.iter().for_each(|subject| self.complete_level(*subject, level));
+    fn is_acknowledged(&self, subject: Subject) -> bool {
+        let Some(step) = step_of(&self.draft, subject).filter(|step| is_notified(&self.draft, step)) else {
+            return true;
+        };
+        let acknowledged = self.acknowledged_by(subject);
+        if bugs::active(Bug::BarrierSkipped) && step.barrier == 0 && !acknowledged.is_empty() {
+            return true;
         }
+        // §3.6 step 5: a participant that has not reported may still listen to an older master.
+        let reported = step.participants.difference(&self.unreported) == step.participants;
+        reported && step.participants.is_subset(&acknowledged)
     }
 
-    /// Barriers of a batch: those of its kind that has most.
-    fn barriers_of(&self, level: Level, batch: &[Subject]) -> u8 {
-        let kinds = batch.iter().filter_map(|subject| step_of(&self.draft, *subject)).map(|step| step.kind);
-        kinds.map(|kind| barriers(&self.draft, level, kind)).max().unwrap_or(0)
-    }
-
-    fn complete_level(&mut self, subject: Subject, level: Level) {
+    /// The subject has completed its level; it waits to enter the next one or is through.
+    fn complete_level(&mut self, subject: Subject) {
+        self.answers.remove(&subject);
         let Some(kind) = step_of(&self.draft, subject).map(|step| step.kind) else { return };
         match (kind, subject) {
-            (TransitionKind::Joining | TransitionKind::JoinExtending, Subject::Node(node)) => {
-                self.joined_level(node, level)
-            }
-            (TransitionKind::Leaving, Subject::Node(node)) => self.left_level(node, level),
-            (TransitionKind::ForcedLeaving, _) => self.recovered_level(subject, level),
-            (TransitionKind::Joining | TransitionKind::JoinExtending | TransitionKind::Leaving, Subject::Ghost(_)) => {}
+            (TransitionKind::Joining | TransitionKind::JoinExtending, _) => self.complete_joining_level(subject),
+            (TransitionKind::Leaving, _) => self.complete_leaving_level(subject),
+            (TransitionKind::ForcedLeaving, Subject::Node(_)) => self.complete_recovery(subject),
+            (TransitionKind::ForcedLeaving, Subject::Ghost(_)) => self.complete_ghost_recovery(subject),
         }
     }
 
-    fn joined_level(&mut self, node: NodeId, level: Level) {
+    fn complete_joining_level(&mut self, subject: Subject) {
+        let node = subject.node();
         let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
+        let Some(level) = entry.step.as_ref().map(|step| step.level) else { return };
         if entry.leave_requested {
-            self.begin_leaving(node, Some(level)); // T-12
-            return;
+            return self.begin_leaving(node, Some(level)); // T-12: between notifications only, from this level down
         }
-        let next = entry.levels.iter().copied().find(|next| *next > level);
-        match (next, &mut entry.step) {
-            (Some(next), Some(step)) => wait_for(step, next),
-            (None, _) => (entry.state, entry.step) = (NodeState::Joined, None),
-            (Some(_), None) => {}
+        match entry.levels.iter().copied().find(|next| *next > level) {
+            Some(next) => self.wait_at(subject, next),
+            None => (entry.state, entry.step) = (NodeState::Joined, None),
         }
     }
 
-    fn left_level(&mut self, node: NodeId, level: Level) {
-        let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
-        let next = entry.levels.iter().rev().copied().find(|next| *next < level);
-        match (next, &mut entry.step) {
-            (Some(next), Some(step)) => wait_for(step, next),
-            (None, _) => entry.become_inactive(),
-            (Some(_), None) => {}
+    fn complete_leaving_level(&mut self, subject: Subject) {
+        let Some(entry) = self.draft.nodes.get_mut(&subject.node()) else { return };
+        let Some(level) = entry.step.as_ref().map(|step| step.level) else { return };
+        match entry.levels.iter().rev().copied().find(|next| *next < level) {
+            Some(next) => self.wait_at(subject, next),
+            None => become_inactive(entry),
         }
     }
 
-    /// T-7: through `top` and no further.
-    fn recovered_level(&mut self, subject: Subject, level: Level) {
-        let top = victims(&self.draft).find(|victim| victim.subject == subject).and_then(|victim| victim.top);
-        let next = self.draft.levels.keys().copied().find(|next| *next > level && Some(*next) <= top);
-        match (next, step_mut(&mut self.draft, subject)) {
-            (Some(next), Some(step)) => wait_for(step, next),
-            (None, _) => self.end_victim(subject),
-            (Some(_), None) => {}
+    fn complete_recovery(&mut self, subject: Subject) {
+        let Some(entry) = self.draft.nodes.get_mut(&subject.node()) else { return };
+        let Some(level) = entry.step.as_ref().map(|step| step.level) else { return };
+        match entry.levels.iter().copied().find(|next| *next > level && Some(*next) <= entry.top) {
+            Some(next) => self.wait_at(subject, next),
+            None => become_inactive(entry),
         }
     }
 
-    fn end_victim(&mut self, subject: Subject) {
-        match subject {
-            Subject::Node(node) => {
-                if let Some(entry) = self.draft.nodes.get_mut(&node) {
-                    entry.leave_requested = false; // it did not leave: it was lost
-                    entry.become_inactive();
-                }
-            }
-            Subject::Ghost(node) => drop(self.draft.ghosts.remove(&node)),
+    fn complete_ghost_recovery(&mut self, subject: Subject) {
+        let Some(ghost) = self.draft.ghosts.get(&subject.node()) else { return };
+        let (level, top) = (ghost.step.level, ghost.top);
+        match self.draft.levels.keys().copied().find(|next| *next > level && Some(*next) <= top) {
+            Some(next) => self.wait_at(subject, next),
+            None => _ = self.draft.ghosts.remove(&subject.node()),
         }
     }
 
-    /// Victims that need no notification: no level ever heard of them (T-7), or nobody is left at an optional one (T-18).
-    fn pass_victims(&mut self) -> bool {
-        let passes = |victim: &VictimView<'_>| {
-            let level = victim.step.level;
-            let Some(top) = victim.top else { return victim.fence.io_certain };
-            match self.draft.levels.get(&level) {
-                None => level <= top,
-                Some(registration) => {
-                    registration.optional
-                        && victim.is_certain(registration.needs)
-                        && victim.step.phase != StepPhase::Notifying
-                        && members_at(&self.draft, level).union(&joining_at(&self.draft, level)).is_empty()
-                }
-            }
+    fn wait_at(&mut self, subject: Subject, level: Level) {
+        if let Some(step) = step_mut(&mut self.draft, subject) {
+            step.level = level;
+            step.barrier = 0;
+            step.phase = StepPhase::Between;
+            step.participants = NodeSet::EMPTY;
+        }
+    }
+
+    /// T-18: at an optional level without members there is no state to recover.
+    fn skip_memberless_level(&mut self, level: Level) -> bool {
+        let Some(registration) = self.draft.levels.get(&level).filter(|registration| registration.optional) else {
+            return false;
         };
-        let passing: Vec<_> = victims(&self.draft).filter(passes).map(|v| (v.subject, v.step.level, v.top)).collect();
-        for (subject, level, top) in &passing {
-            match top {
-                None => self.end_victim(*subject),
-                Some(_) => self.recovered_level(*subject, *level),
+        let needs = registration.needs;
+        if !members_at(&self.draft, level).union(&joining_at(&self.draft, level)).is_empty() {
+            return false;
+        }
+        let parked: Vec<Subject> = victims(&self.draft)
+            .filter(|victim| {
+                victim.step.level == level && victim.top.is_some_and(|top| level <= top) && victim.is_certain(needs)
+            })
+            .map(|victim| victim.subject)
+            .collect();
+        parked.iter().for_each(|subject| self.complete_level(*subject));
+        !parked.is_empty()
+    }
+
+    /// T-10, T-11, T-18: all victims at this level recover together, once the last one has come and all are certain.
+    fn start_forced(&mut self, level: Level) -> bool {
+        let reaches = |top: Option<Level>| top.is_some_and(|top| level <= top);
+        let concerned: Vec<_> = victims(&self.draft).filter(|victim| reaches(victim.top)).collect();
+        let needs = self.draft.levels.get(&level).map_or(Certainty::Death, |registration| registration.needs);
+        let (mut wave, mut blocked) = (Vec::new(), false);
+        for victim in concerned {
+            blocked |= victim.step.level < level; // (a) it will come here too
+            if victim.step.level == level {
+                blocked |= victim.step.phase == StepPhase::Notifying;
+                blocked |= !victim.is_certain(needs) && !bugs::active(Bug::RecoveryBeforeProof); // (b)
+                wave.push(victim.subject);
             }
         }
-        !passing.is_empty()
-    }
-
-    fn enter_levels(&mut self) -> bool {
-        let mut changed = false;
-        for level in self.registered_levels() {
-            changed |= self.enter_graceful(level);
-            changed |= self.enter_forced(level);
+        let members = members_at(&self.draft, level);
+        if wave.is_empty() || blocked || members.is_empty() {
+            return false;
         }
-        changed
+        let participants = members.union(&joining_at(&self.draft, level));
+        wave.iter().for_each(|subject| self.start(*subject, participants));
+        true
     }
 
-    /// T-5, T-19: all graceful steps that wait or are held at the level enter it together.
-    fn enter_graceful(&mut self, level: Level) -> bool {
+    /// T-5, T-9, T-19: all joins and leaves that wait at this level enter or restart together.
+    fn start_graceful(&mut self, level: Level) -> bool {
         if !batch(&self.draft, level, false).is_empty() {
             return false;
         }
-        let waiting: Vec<Subject> = subjects(&self.draft)
+        let members = members_at(&self.draft, level);
+        let entering: Vec<Subject> = subjects(&self.draft)
             .filter(|(_, step)| step.level == level && step.phase != StepPhase::Notifying)
+            .filter(|(subject, _)| !self.is_gathering(*subject))
             .filter(|(_, step)| match step.kind {
                 TransitionKind::Joining | TransitionKind::JoinExtending => {
-                    self.gather == Gather::Off && may_join(&self.draft, level)
+                    self.join_may_enter(level, members.is_empty())
                 }
-                TransitionKind::Leaving => may_leave(&self.draft, level),
+                TransitionKind::Leaving => self.leave_may_enter(level),
                 TransitionKind::ForcedLeaving => false,
             })
             .map(|(subject, _)| subject)
             .collect();
-        let nodes: NodeSet = waiting.iter().map(|subject| subject.node()).collect();
-        let participants = members_at(&self.draft, level).union(&nodes);
-        self.start(&waiting, participants);
-        !waiting.is_empty()
+        let participants = entering.iter().map(|subject| subject.node()).collect::<NodeSet>().union(&members);
+        entering.iter().for_each(|subject| self.start(*subject, participants));
+        !entering.is_empty()
     }
 
-    /// T-10, T-11: all victims whose frontier is the level run as one wave, once nobody is behind and all are certain.
-    fn enter_forced(&mut self, level: Level) -> bool {
-        let Some(needs) = self.draft.levels.get(&level).map(|registration| registration.needs) else { return false };
-        let behind = |victim: &VictimView<'_>| victim.top >= Some(level) && victim.step.level < level;
-        let here = |victim: &VictimView<'_>| victim.top.is_some() && victim.step.level == level;
-        if victims(&self.draft).any(|victim| behind(&victim)) {
-            return false;
-        }
-        let wave: Vec<_> = victims(&self.draft).filter(here).collect();
-        let proved = |victim: &VictimView<'_>| victim.is_certain(needs) || bugs::active(Bug::RecoveryBeforeProof);
-        let runs = |victim: &VictimView<'_>| victim.step.phase == StepPhase::Notifying;
-        let members = members_at(&self.draft, level);
-        if wave.is_empty() || members.is_empty() || wave.iter().any(|victim| runs(victim) || !proved(victim)) {
-            return false;
-        }
-        let wave: Vec<Subject> = wave.iter().map(|victim| victim.subject).collect();
-        let participants = members.union(&joining_at(&self.draft, level));
-        self.start(&wave, participants);
-        true
+    /// T-19; the exception lets a join form an empty level, where the victims are parked until it has members (T-18).
+    fn join_may_enter(&self, level: Level, empty: bool) -> bool {
+        victims(&self.draft)
+            .filter(|victim| victim.top.is_some() && victim.step.level <= level)
+            .all(|victim| empty && victim.step.level == level)
     }
 
-    fn start(&mut self, batch: &[Subject], participants: NodeSet) {
-        for subject in batch {
-            if let Some(step) = step_mut(&mut self.draft, *subject) {
-                // T-9: a held step begins again; answers to what it was are void.
-                step.restart += u32::from(step.phase == StepPhase::Held);
-                (step.phase, step.barrier, step.participants) = (StepPhase::Notifying, 0, participants);
-            }
-        }
-        let silent = |level| batch.iter().filter_map(|s| step_of(&self.draft, *s)).all(|s| s.level == level);
-        let level = batch.first().and_then(|subject| step_of(&self.draft, *subject)).map(|step| step.level);
-        if let Some(level) = level.filter(|level| silent(*level) && self.barriers_of(*level, batch) == 0) {
-            // Nobody is notified of these kinds here, so there is nothing to wait for.
-            batch.iter().for_each(|subject| self.complete_level(*subject, level));
+    /// T-19: a leave beside a pending recovery would take a participant away from it.
+    fn leave_may_enter(&self, level: Level) -> bool {
+        victims(&self.draft).all(|victim| victim.step.level > level || victim.top.is_none_or(|top| top < level))
+    }
+
+    /// A join or leave at its first level waits a moment for the others that come at the same time (T-5).
+    fn is_gathering(&self, subject: Subject) -> bool {
+        let first = |entry: &MemberEntry| {
+            let Some(step) = entry.step.as_ref().filter(|step| step.phase == StepPhase::Between) else { return false };
+            let first = if step.kind == TransitionKind::Leaving { entry.levels.last() } else { entry.levels.first() };
+            first == Some(&step.level)
+        };
+        self.gather != Gather::Off && self.draft.nodes.get(&subject.node()).is_some_and(first)
+    }
+
+    /// Begins or restarts one step of a batch; a restart has a number of its own, so that older answers are void (T-9).
+    fn start(&mut self, subject: Subject, participants: NodeSet) {
+        self.answers.remove(&subject);
+        if let Some(step) = step_mut(&mut self.draft, subject) {
+            step.restart += u32::from(step.phase == StepPhase::Held);
+            step.barrier = 0;
+            step.phase = StepPhase::Notifying;
+            step.participants = participants;
         }
     }
 
-    /// T-14: a level's entry goes away with the last node that uses it.
+    /// T-14: the registry entry of a level goes away with its last user.
     fn forget_unused_levels(&mut self) {
-        let MembershipRecord { nodes, ghosts, levels, .. } = &mut self.draft;
-        levels.retain(|level, _| {
-            let used = nodes.values().any(|entry| entry.state != NodeState::Inactive && entry.levels.contains(level));
-            used || ghosts.values().any(|ghost| ghost.top >= Some(*level))
-        });
+        let used = |level: Level| {
+            let active = |state| state != NodeState::Inactive;
+            self.draft.nodes.values().any(|entry| active(entry.state) && entry.levels.contains(&level))
+                || self.draft.ghosts.values().any(|ghost| ghost.step.level <= level && Some(level) <= ghost.top)
+        };
+        let unused: Vec<Level> = self.draft.levels.keys().copied().filter(|level| !used(*level)).collect();
+        for level in unused {
+            self.draft.levels.remove(&level);
+        }
     }
-}
-
-fn wait_for(step: &mut phalanx_messages::membership::Step, level: Level) {
-    (step.level, step.barrier, step.phase, step.participants) = (level, 0, StepPhase::Between, NodeSet::EMPTY);
-}
-
-/// T-19 for joins.
-fn may_join(record: &MembershipRecord, level: Level) -> bool {
-    let mut pending = victims(record).filter(|victim| victim.top.is_some() && victim.step.level <= level).peekable();
-    if pending.peek().is_none() {
-        return true;
-    }
-    // T-18: an empty level is formed first; its parked victims are recovered by those who form it.
-    members_at(record, level).is_empty() && pending.all(|victim| victim.step.level == level)
-}
-
-/// T-19 for leaves.
-fn may_leave(record: &MembershipRecord, level: Level) -> bool {
-    !victims(record).any(|victim| victim.step.level <= level && Some(level) <= victim.top)
 }

@@ -1,46 +1,42 @@
-//! Who is told what, and when again (protocol T-1, T-21, T-23, §3.6).
+//! Who is told of what, when, and again (protocol T-1, T-20, T-21, T-23, §3.6).
 
-use phalanx_messages::membership::{MembershipRecord, NodeState};
+use phalanx_messages::membership::{MembershipRecord, NodeState, Step};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{Instant, NodeIncarnation, Revision};
+use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
 
-use super::{Coordinator, CoordinatorOutput, Gather, unmarked_members};
+use super::level_states::{Subject, incarnation_of, is_notified, step_of, subjects, unmarked_members, victims};
+use super::{Coordinator, CoordinatorOutput, Gather, Warning};
 
-/// Whoever is awaited is told again after this time (protocol T-21).
-const TELL_AGAIN_MS: u64 = 1_000;
+/// What is not acknowledged is sent again after this long (protocol T-21).
+const RESEND_MS: u64 = 1_000;
+/// A step that runs this long is warned of; the second time it counts as hung (protocol T-20).
+const SLOW_MS: [u64; 2] = [30_000, 60_000];
 
 impl Coordinator {
-    /// The record in flight is committed: everybody it concerns may know it now.
+    /// The outstanding record is committed: now, and not before, others may know.
     pub(super) fn committed(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
-        let Some(record) = self.in_flight.take() else { return };
+        let Some(record) = self.in_flight.take() else {
+            let reason = "a commit completed that this coordinator did not ask for".to_owned();
+            outputs.push(CoordinatorOutput::Panic { reason });
+            return;
+        };
         let before = std::mem::replace(&mut self.committed, record);
-        self.forget_old_answers();
-        self.expel_marked(&before, outputs);
-        // Who has just left must hear that it has; it acknowledges nothing any more.
-        let to = unmarked_members(&self.committed).union(&left_since(&before, &self.committed));
-        self.tell(to, outputs);
-        let own = self.committed.nodes.get(&self.me.node);
-        let left = own.is_some_and(|e| {
-            e.incarnation == self.me.incarnation && e.state == NodeState::Inactive && e.leave_requested
-        });
-        if left {
+        let marked = |record: &MembershipRecord, subject| victims(record).any(|victim| victim.subject == subject);
+        for victim in victims(&self.committed).filter(|victim| !marked(&before, victim.subject)) {
+            if let Some(victim) = incarnation_of(&self.committed, victim.subject) {
+                outputs.push(CoordinatorOutput::Expel { victim });
+            }
+        }
+        self.notify(concerned(&before, &self.committed), outputs);
+        let own = self.committed.nodes.get(&self.me.node).filter(|entry| entry.incarnation == self.me.incarnation);
+        if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
             self.handed_over = true;
             outputs.push(CoordinatorOutput::HandOver);
         }
     }
 
-    fn expel_marked(&self, before: &MembershipRecord, outputs: &mut Vec<CoordinatorOutput>) {
-        for (node, entry) in &self.committed.nodes {
-            let marked = entry.state == NodeState::ForcedLeaving;
-            let known = before.nodes.get(node).is_some_and(|entry| entry.state == NodeState::ForcedLeaving);
-            if marked && !known {
-                let victim = NodeIncarnation { node: *node, incarnation: entry.incarnation };
-                outputs.push(CoordinatorOutput::Expel { victim });
-            }
-        }
-    }
-
-    pub(super) fn tell(&mut self, to: NodeSet, outputs: &mut Vec<CoordinatorOutput>) {
+    /// Sends the newest committed record.
+    fn notify(&mut self, to: NodeSet, outputs: &mut Vec<CoordinatorOutput>) {
         if to.is_empty() {
             return;
         }
@@ -50,59 +46,112 @@ impl Coordinator {
         outputs.push(CoordinatorOutput::Notify { to, record: Box::new(self.committed.clone()) });
     }
 
-    /// A request was repeated: the committed record is its answer, if it already shows it.
-    pub(super) fn tell_again(&mut self, who: NodeIncarnation, outputs: &mut Vec<CoordinatorOutput>) {
-        if self.committed.nodes.get(&who.node).is_some_and(|entry| entry.incarnation == who.incarnation) {
-            self.tell([who.node].into_iter().collect(), outputs);
-        }
-    }
-
-    /// §3.6: members promise to follow, and running steps are told again with the same ids.
+    /// §3.6 steps 3 and 5: ask for promises, then send what is running with the same numbers.
     pub(super) fn tell_new_master(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
-        let to = self.unreported;
-        if !to.is_empty() {
-            outputs.push(CoordinatorOutput::NewMaster { to });
-            self.tell(to, outputs);
+        if self.unreported.is_empty() {
+            return;
         }
-        self.forget_old_answers();
+        outputs.push(CoordinatorOutput::NewMaster { to: self.unreported });
+        let awaited = self.all_awaited();
+        self.notify(awaited, outputs);
     }
 
-    /// A sign of life of a member that has not processed the newest record.
+    fn all_awaited(&self) -> NodeSet {
+        let running: Vec<Subject> = subjects(&self.committed).map(|(subject, _)| subject).collect();
+        running.into_iter().fold(NodeSet::EMPTY, |all, subject| all.union(&self.awaited(subject)))
+    }
+
+    /// Answers a repeated request with the committed record, or with the expulsion it has missed.
+    pub(super) fn tell_again(&mut self, who: NodeIncarnation, outputs: &mut Vec<CoordinatorOutput>) {
+        let entry = self.committed.nodes.get(&who.node).filter(|entry| entry.incarnation == who.incarnation);
+        match entry.map(|entry| entry.state) {
+            None => {} // Not committed yet: it will be told when it is.
+            Some(NodeState::ForcedLeaving) => outputs.push(CoordinatorOutput::Expel { victim: who }),
+            Some(NodeState::Inactive | NodeState::Joining | NodeState::Joined | NodeState::Leaving) => {
+                self.notify([who.node].into_iter().collect(), outputs);
+            }
+        }
+    }
+
     pub(super) fn seen(&mut self, from: NodeIncarnation, revision: Revision, outputs: &mut Vec<CoordinatorOutput>) {
-        let behind = revision < self.committed.revision && unmarked_members(&self.committed).contains(from.node);
-        if behind && self.is_due(from.node) {
+        if revision < self.committed.revision && self.is_due(from.node) {
             self.tell_again(from, outputs);
         }
     }
 
-    fn is_due(&self, node: phalanx_messages::NodeId) -> bool {
-        let told = self.told_at.get(&node);
-        self.now.is_some_and(|now| told.is_none_or(|told| now.since(*told) >= TELL_AGAIN_MS))
+    fn is_due(&self, node: NodeId) -> bool {
+        let now = self.now.unwrap_or_default();
+        self.told_at.get(&node).is_none_or(|told| now.since(*told) >= RESEND_MS)
     }
 
     pub(super) fn ticked(&mut self, now: Instant, outputs: &mut Vec<CoordinatorOutput>) {
+        let first = self.now.is_none();
         self.now = Some(now);
+        if first {
+            // What was sent before the first tick was sent just now.
+            self.told_at.extend(self.all_awaited().union(&self.unreported).iter().map(|node| (node, now)));
+        }
         self.gather = match self.gather {
-            Gather::Begun => Gather::Until(now.plus(self.join_gather_ms)),
-            Gather::Until(end) if end <= now => Gather::Off,
-            other @ (Gather::Off | Gather::Until(_)) => other,
+            Gather::Begun => Gather::Until(now.plus(self.gather_ms)),
+            Gather::Until(until) if until <= now => Gather::Off,
+            Gather::Off | Gather::Until(_) => self.gather,
         };
-        let silent: NodeSet = self.unreported.iter().filter(|node| self.is_due(*node)).collect();
+        self.send_again(outputs);
+        self.warn_of_slow_steps(now, outputs);
+    }
+
+    fn send_again(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
+        let due = |set: NodeSet| set.iter().filter(|node| self.is_due(*node)).collect::<NodeSet>();
+        let (silent, awaited) = (due(self.unreported), due(self.all_awaited()));
         if !silent.is_empty() {
             outputs.push(CoordinatorOutput::NewMaster { to: silent });
         }
-        let awaited = self.awaited_now(now).union(&silent);
-        let due: NodeSet = awaited.iter().filter(|node| self.is_due(*node)).collect();
-        self.tell(due, outputs);
-        self.warn_of_slow(now, outputs);
+        if let Some(now) = self.now {
+            self.told_at.extend(silent.iter().map(|node| (node, now)));
+        }
+        self.notify(awaited, outputs);
+    }
+
+    fn warn_of_slow_steps(&mut self, now: Instant, outputs: &mut Vec<CoordinatorOutput>) {
+        let running: Vec<(Subject, Step)> =
+            subjects(&self.committed).map(|(subject, step)| (subject, step.clone())).collect();
+        for (subject, step) in running {
+            let missing = self.awaited(subject);
+            if missing.is_empty() {
+                continue;
+            }
+            let id = step.notification();
+            let answers = self.answers_to(subject, id);
+            let running_ms = now.since(*answers.since.get_or_insert(now));
+            if SLOW_MS.get(answers.warned).is_some_and(|limit_ms| running_ms >= *limit_ms) {
+                answers.warned += 1;
+                let hung = answers.warned == SLOW_MS.len();
+                let node = subject.node();
+                outputs.push(CoordinatorOutput::Warn(Warning::Slow { id, node, missing, running_ms, hung }));
+            }
+        }
     }
 }
 
-/// Nodes whose graceful leave has ended with this record.
-fn left_since(before: &MembershipRecord, now: &MembershipRecord) -> NodeSet {
-    let left = |(node, entry): (&phalanx_messages::NodeId, &phalanx_messages::membership::MemberEntry)| {
-        let was = before.nodes.get(node).is_some_and(|entry| entry.state != NodeState::Inactive);
-        (was && entry.state == NodeState::Inactive && entry.leave_requested).then_some(*node)
+/// Who must hear of a commit at once: the participants of each step that it starts, and every member (and whoever has just
+/// left) if the state of a node or what is certain of it has changed.
+fn concerned(before: &MembershipRecord, record: &MembershipRecord) -> NodeSet {
+    let started = |(subject, step): &(Subject, &Step)| {
+        let known = step_of(before, *subject);
+        is_notified(record, step) && known.is_none_or(|known| known != *step)
     };
-    now.nodes.iter().filter_map(left).collect()
+    let mut to = subjects(record).filter(started).fold(NodeSet::EMPTY, |to, (_, step)| to.union(&step.participants));
+    let changed = |(node, entry): &(&NodeId, &phalanx_messages::membership::MemberEntry)| {
+        let known = before.nodes.get(node);
+        known.is_none_or(|known| {
+            (known.state, known.fence, known.incarnation) != (entry.state, entry.fence, entry.incarnation)
+        })
+    };
+    let changed: Vec<NodeId> = record.nodes.iter().filter(changed).map(|(node, _)| *node).collect();
+    if !changed.is_empty() || before.ghosts.keys().ne(record.ghosts.keys()) {
+        to = to.union(&unmarked_members(record));
+        let left = |node: &NodeId| record.nodes.get(node).is_some_and(|entry| entry.leave_requested);
+        to.extend(changed.into_iter().filter(left));
+    }
+    to
 }

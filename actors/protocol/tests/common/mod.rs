@@ -1,437 +1,542 @@
-//! A whole cluster of coordinator and agents in memory: commits, messages and subsystems happen when the test lets them.
+//! A cluster in memory: one coordinator, an agent and subsystems on each node, a lossy wire, and the invariants of protocol §5.7.
 //!
-//! The invariants of protocol §5.7 that can be seen from outside are checked after every step.
+//! Nothing happens by itself: a test either lets everything run in order ([`Cluster::run`]) or draws single events
+//! ([`Cluster::event`]). Each commit and each notification is checked against what really happened, never against what the
+//! machines believe; what is wrong is kept in [`Cluster::violations`].
+#![expect(dead_code, reason = "each test binary uses a part")]
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses a part of the harness")]
+pub mod invariants;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use phalanx_messages::membership::*;
-use phalanx_messages::notification::*;
+use phalanx_messages::membership::{
+    BarrierCounts, Certainty, FenceMethod, LevelRegistration, LevelState, MembershipRecord, NodeState, TransitionKind,
+};
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
+use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::*;
+use phalanx_messages::{Incarnation, Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 use phalanx_protocol::agent::{Agent, AgentInput, AgentOutput};
-use phalanx_protocol::coordinator::level_states::subjects;
-use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput};
+use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput, Warning};
 use phalanx_protocol::detector::Verdict;
 
-pub const DLM: Level = Level::DLM;
-pub const VDM: Level = Level::VDM;
-pub const SFS: Level = Level::SFS;
-pub const EM: Level = Level::EVENT_MANAGER;
-
-pub const fn node(id: u16) -> NodeIncarnation {
-    NodeIncarnation { node: NodeId(id), incarnation: Incarnation(1) }
-}
-
-pub fn registration(level: Level, joining: u8, leaving: u8, forced_leaving: u8) -> LevelRegistration {
-    let name = match level {
-        DLM => "DLM",
-        VDM => "VDM",
-        SFS => "SFS",
-        EM => "EM",
-        _ => "user",
-    };
-    let needs = if level == EM { Certainty::Death } else { Certainty::Io };
+pub fn level(level: Level, name: &str, joining: u8, leaving: u8, forced_leaving: u8) -> LevelRegistration {
     let barriers = BarrierCounts { joining, leaving, forced_leaving };
-    LevelRegistration { level, name: name.to_owned(), barriers, needs, optional: false }
+    LevelRegistration { level, name: name.to_owned(), barriers, needs: Certainty::Io, optional: false }
 }
 
-/// The levels of the spec with one barrier each.
+/// The subsystems of the spec's figures, one barrier each.
 pub fn spec_levels() -> Vec<LevelRegistration> {
-    [DLM, VDM, SFS, EM].map(|level| registration(level, 1, 1, 1)).to_vec()
+    vec![
+        level(Level::DLM, "DLM", 1, 1, 1),
+        level(Level::VDM, "VDM", 1, 1, 1),
+        level(Level::SFS, "SFS", 1, 1, 1),
+        level(Level::EVENT_MANAGER, "event manager", 1, 1, 1),
+    ]
 }
 
-/// What a subsystem was told, as one word: `N1:DLM N0 joining b0`.
-pub fn words(node: NodeId, level: &str, notice: &TransitionNotice) -> String {
-    let kind = match notice.kind {
-        TransitionKind::Joining => "joining",
-        TransitionKind::JoinExtending => "extending",
-        TransitionKind::Leaving => "leaving",
-        TransitionKind::ForcedLeaving => "forced-leaving",
-    };
-    let restart = if notice.id.restart > 0 { format!(" r{}", notice.id.restart) } else { String::new() };
-    format!("N{node}:{level} N{} {kind} b{}{restart}", notice.node, notice.id.barrier)
-}
-
-/// Something on its way.
 #[derive(Debug, Clone)]
-pub enum Message {
-    Record {
-        from: NodeId,
-        to: NodeIncarnation,
-        record: Box<MembershipRecord>,
-    },
-    NewMaster {
-        from: NodeId,
-        to: NodeIncarnation,
-        revision: Revision,
-    },
-    Answers {
-        from: NodeIncarnation,
-        to: NodeId,
-        answers: Vec<SubsystemAcknowledged>,
-    },
-    Report {
-        from: NodeIncarnation,
-        to: NodeId,
-        seen: Revision,
-        steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
-    },
+pub enum Packet {
+    Record(Box<MembershipRecord>),
+    NewMaster(Revision),
+    Acknowledge(Vec<SubsystemAcknowledged>),
+    Report(Revision, Vec<(NotificationId, Option<SubsystemAcknowledged>)>),
+    Join,
+    Leave,
+    Seen(Revision),
+    Expelled,
 }
 
-pub struct Member {
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    pub from: NodeIncarnation,
+    pub to: NodeId,
+    pub packet: Packet,
+}
+
+/// What a subsystem of a node really knows of an incarnation of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    Inactive,
+    Processing(TransitionKind),
+    Joined,
+    Lost,
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub incarnation: Incarnation,
+    pub alive: bool,
+    pub wants_in: bool,
+    pub wants_out: bool,
     pub agent: Agent,
     pub levels: Vec<LevelRegistration>,
-    pub alive: bool,
+    pub views: BTreeMap<(Level, NodeIncarnation), View>,
     pub left: bool,
-    pub panicked: Option<String>,
-    /// Notices that the subsystem is processing.
-    pub processing: Vec<(Level, TransitionNotice)>,
+    pub joined: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub node: NodeId,
+    pub answer: SubsystemAcknowledged,
+    pub kind: TransitionKind,
+    pub last: bool,
 }
 
 pub struct Cluster {
-    pub members: BTreeMap<NodeIncarnation, Member>,
-    pub master: NodeIncarnation,
-    pub coordinator: Option<Coordinator>,
-    pub committed: MembershipRecord,
-    pub committing: Option<Box<MembershipRecord>>,
-    pub messages: VecDeque<Message>,
-    /// Everything that subsystems were told, in order.
-    pub log: Vec<String>,
-    /// Invariants found broken.
-    pub broken: Vec<String>,
     pub now: Instant,
-    proved: BTreeSet<NodeIncarnation>,
-    acknowledged: HashMap<NotificationId, NodeSet>,
-    participants: HashMap<NotificationId, NodeSet>,
-    pub handed_over: bool,
-    pub warnings: usize,
+    pub disk: MembershipRecord,
+    pub term: u64,
+    pub master: Option<(NodeId, Coordinator)>,
+    pub writing: Option<MembershipRecord>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub wire: VecDeque<Envelope>,
+    pub work: VecDeque<Work>,
+    /// One line a notice, in the order in which subsystems were told.
+    pub log: Vec<String>,
+    pub refusals: Vec<(NodeId, JoinRefusal)>,
+    pub warnings: Vec<Warning>,
+    pub hung: BTreeSet<(NodeId, Level)>,
+    /// Subsystems that answer `Failed` this many times more.
+    pub failing: BTreeMap<(NodeId, Level), u32>,
+    pub violations: Vec<String>,
+    pub gather_ms: u64,
+    acknowledged: Vec<(NodeIncarnation, NotificationId)>,
+    committed: Vec<NotificationId>,
+}
+
+pub fn n(node: u16) -> NodeId {
+    NodeId(node)
 }
 
 impl Cluster {
-    /// A cluster with nothing on the disk; node 0 owns term 1.
-    pub fn new() -> Self {
-        Self::from_record(node(0), MembershipRecord::default(), 1)
-    }
-
-    /// `master` owns `term` and finds `record`.
-    pub fn from_record(master: NodeIncarnation, record: MembershipRecord, term: u64) -> Self {
-        let mut cluster = Self {
-            members: BTreeMap::new(),
-            master,
-            coordinator: None,
-            committed: record,
-            committing: None,
-            messages: VecDeque::new(),
-            log: Vec::new(),
-            broken: Vec::new(),
+    /// `count` nodes that are powered down, with these levels.
+    pub fn new(count: u16, levels: &[LevelRegistration]) -> Self {
+        let node = |id: u16| {
+            let incarnation = Incarnation(0);
+            let agent = Agent::new(NodeIncarnation { node: n(id), incarnation });
+            let (views, levels) = (BTreeMap::new(), levels.to_vec());
+            let (alive, wants_in, wants_out, left, joined) = (false, false, false, false, false);
+            (n(id), Node { incarnation, alive, wants_in, wants_out, agent, levels, views, left, joined })
+        };
+        Self {
             now: Instant(1_000_000),
-            proved: BTreeSet::new(),
-            acknowledged: HashMap::new(),
-            participants: HashMap::new(),
-            handed_over: false,
-            warnings: 0,
-        };
-        cluster.own(master, term, None);
-        cluster
-    }
-
-    /// `master` becomes owner of `term`: everything the old master's process knew is gone.
-    pub fn own(
-        &mut self,
-        master: NodeIncarnation,
-        term: u64,
-        cold_start: Option<BTreeMap<NodeIncarnation, FenceMethod>>,
-    ) {
-        self.master = master;
-        self.committing = None;
-        self.committed.revision = Revision { term: Term(term), seq: 0 };
-        let (coordinator, outputs) = Coordinator::new(master, TimingProfile::DEV, self.committed.clone(), cold_start);
-        self.coordinator = Some(coordinator.gathering_joins_for(0));
-        self.carry_out(outputs);
-    }
-
-    pub fn start(&mut self, who: NodeIncarnation, levels: Vec<LevelRegistration>) {
-        let agent = Agent::new(who, levels.clone());
-        let member = Member { agent, levels, alive: true, left: false, panicked: None, processing: Vec::new() };
-        self.members.insert(who, member);
-    }
-
-    /// Starts a node and lets it ask to join.
-    pub fn join(&mut self, who: NodeIncarnation, levels: Vec<LevelRegistration>) {
-        self.start(who, levels);
-        self.ask_to_join(who);
-    }
-
-    pub fn ask_to_join(&mut self, who: NodeIncarnation) {
-        let levels = self.members[&who].levels.clone();
-        let everybody: NodeSet = (0..16).map(NodeId).collect();
-        let (hears, heard) = (everybody, everybody);
-        let request = CoordinatorInput::JoinRequest {
-            from: who,
-            levels,
-            same_boot: true,
-            hears,
-            heard,
-            configured: true,
-            key_matches: true,
-        };
-        self.tell_coordinator(request);
-    }
-
-    pub fn leave(&mut self, who: NodeIncarnation) {
-        self.tell_coordinator(CoordinatorInput::LeaveRequest { node: who });
-    }
-
-    /// The process of a node ends.
-    pub fn kill(&mut self, who: NodeIncarnation) {
-        self.members.get_mut(&who).expect("a member").alive = false;
-        if who == self.master {
-            self.coordinator = None;
-            self.committing = None;
+            disk: MembershipRecord::default(),
+            term: 0,
+            master: None,
+            writing: None,
+            nodes: (0..count).map(node).collect(),
+            wire: VecDeque::new(),
+            work: VecDeque::new(),
+            log: Vec::new(),
+            refusals: Vec::new(),
+            warnings: Vec::new(),
+            hung: BTreeSet::new(),
+            failing: BTreeMap::new(),
+            violations: Vec::new(),
+            gather_ms: 0,
+            acknowledged: Vec::new(),
+            committed: Vec::new(),
         }
     }
 
-    pub fn force(&mut self, who: NodeIncarnation) {
-        let victims = vec![Verdict { victim: who, reason: "test".to_owned(), proof: None }];
-        self.tell_coordinator(CoordinatorInput::Force { victims });
+    /// A cluster in which nodes `0..count` have joined, with an empty log.
+    pub fn joined(count: u16, total: u16, levels: &[LevelRegistration]) -> Self {
+        let mut cluster = Self::new(total, levels);
+        (0..count).for_each(|id| cluster.boot(id));
+        cluster.run();
+        assert!((0..count).all(|id| cluster.state(id) == NodeState::Joined), "{:?}", cluster.disk);
+        cluster.log.clear();
+        cluster
     }
 
-    pub fn prove(&mut self, who: NodeIncarnation) {
-        self.proved.insert(who);
-        self.tell_coordinator(CoordinatorInput::Certain { victim: who, method: FenceMethod::OwnWord });
+    /// Powers a node up and lets it ask to join.
+    pub fn boot(&mut self, id: u16) {
+        let node = self.node_mut(n(id));
+        node.incarnation = node.incarnation.next();
+        (node.alive, node.wants_in, node.wants_out, node.left, node.joined) = (true, true, false, false, false);
+        node.agent = Agent::new(NodeIncarnation { node: n(id), incarnation: node.incarnation });
+        node.views.clear();
+        self.wire.retain(|envelope| envelope.to != n(id));
+        if self.live_master().is_none() && self.live_members().is_empty() {
+            self.elect(n(id));
+        }
+        self.ask(n(id));
     }
 
-    pub fn tell_coordinator(&mut self, input: CoordinatorInput) {
-        let Some(coordinator) = &mut self.coordinator else { return };
+    pub fn leave(&mut self, id: u16) {
+        self.node_mut(n(id)).wants_out = true;
+        self.ask(n(id));
+    }
+
+    /// Ends a node without warning. Its commit in flight counts if `landed`.
+    pub fn kill(&mut self, id: u16, landed: bool) {
+        let node = self.node_mut(n(id));
+        (node.alive, node.wants_in, node.wants_out) = (false, false, false);
+        self.work.retain(|work| work.node != n(id));
+        if self.master.as_ref().is_some_and(|(master, _)| *master == n(id)) {
+            self.master = None;
+            if let Some(record) = self.writing.take().filter(|_| landed) {
+                self.land(record);
+            }
+        }
+    }
+
+    /// The master notices every dead member.
+    pub fn detect(&mut self, proof: Option<FenceMethod>) {
+        let victims: Vec<Verdict> = self
+            .disk
+            .nodes
+            .iter()
+            .filter(|(_, entry)| entry.state != NodeState::Inactive)
+            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
+            .filter(|victim| self.is_dead(*victim))
+            .map(|victim| Verdict { victim, reason: "no sign of life".to_owned(), proof })
+            .collect();
+        if !victims.is_empty() {
+            self.coordinate(CoordinatorInput::Force { victims });
+        }
+    }
+
+    /// A node is suspected wrongly.
+    pub fn suspect(&mut self, id: u16) {
+        let victim = self.incarnation(n(id));
+        let victims = vec![Verdict { victim, reason: "not reachable".to_owned(), proof: None }];
+        self.coordinate(CoordinatorInput::Force { victims });
+    }
+
+    /// Every death that really happened becomes certain.
+    pub fn prove(&mut self) {
+        let entries = self.disk.nodes.iter().map(|(node, entry)| (*node, entry.incarnation, entry.state));
+        let ghosts = self.disk.ghosts.iter().map(|(node, g)| (*node, g.incarnation, NodeState::ForcedLeaving));
+        let victims: Vec<_> = entries
+            .chain(ghosts)
+            .filter(|(_, _, state)| *state == NodeState::ForcedLeaving)
+            .map(|(node, incarnation, _)| NodeIncarnation { node, incarnation })
+            .filter(|victim| self.is_dead(*victim))
+            .collect();
+        for victim in victims {
+            self.coordinate(CoordinatorInput::Certain { victim, method: FenceMethod::Local });
+        }
+    }
+
+    /// Another node becomes master: a live member, or anybody if none is left.
+    pub fn elect(&mut self, node: NodeId) {
+        assert!(self.live_master().is_none());
+        self.term += 1;
+        self.disk.revision = Revision { term: Term(self.term), seq: 0 };
+        let cold = self.live_members().is_empty();
+        let proofs = self
+            .disk
+            .nodes
+            .iter()
+            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
+            .filter(|who| self.is_dead(*who))
+            .map(|who| (who, FenceMethod::Local));
+        let proofs = cold.then(|| proofs.collect());
+        let me = self.incarnation(node);
+        let (coordinator, outputs) = Coordinator::new(me, TimingProfile::DEV, self.disk.clone(), proofs);
+        self.master = Some((node, coordinator.gathering_for(self.gather_ms)));
+        self.carry_out(outputs);
+        self.coordinate(CoordinatorInput::Tick(self.now));
+    }
+
+    /// Lets the first live member become master, which notices the dead at once.
+    pub fn take_over(&mut self, proof: Option<FenceMethod>) {
+        let next = self.live_members().into_iter().next().expect("a member lives");
+        self.elect(next);
+        self.detect(proof);
+    }
+
+    /// Delivers, commits and answers in order until nothing is left to do but to wait.
+    pub fn run(&mut self) {
+        for _ in 0..1_000_000 {
+            if self.writing.is_some() {
+                self.land_commit();
+            } else if let Some(envelope) = self.wire.pop_front() {
+                self.deliver(envelope);
+            } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
+                self.answer(at);
+            } else {
+                return self.assert_sound();
+            }
+        }
+        panic!("does not come to rest: {:?}", self.disk);
+    }
+
+    /// Time passes, with everything that time brings.
+    pub fn tick(&mut self, ms: u64) {
+        self.now = self.now.plus(ms);
+        self.coordinate(CoordinatorInput::Tick(self.now));
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.agent(node, AgentInput::Tick(self.now));
+            self.ask(node);
+        }
+    }
+
+    /// Runs and lets time pass until `done`.
+    pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..1_000 {
+            self.run();
+            if done(self) {
+                return;
+            }
+            self.tick(500);
+        }
+        panic!("never comes true: {:#?}", self.disk);
+    }
+
+    pub fn assert_sound(&self) {
+        assert!(self.violations.is_empty(), "{:#?}\n{}", self.violations, self.log.join("\n"));
+    }
+
+    pub fn state(&self, id: u16) -> NodeState {
+        self.disk.nodes.get(&n(id)).map_or(NodeState::Inactive, |entry| entry.state)
+    }
+
+    pub fn incarnation(&self, node: NodeId) -> NodeIncarnation {
+        NodeIncarnation { node, incarnation: self.nodes[&node].incarnation }
+    }
+
+    pub fn is_dead(&self, who: NodeIncarnation) -> bool {
+        let node = &self.nodes[&who.node];
+        node.incarnation != who.incarnation || !node.alive
+    }
+
+    pub fn live_master(&self) -> Option<NodeId> {
+        self.master.as_ref().map(|(node, _)| *node)
+    }
+
+    pub fn live_members(&self) -> Vec<NodeId> {
+        let live = |node: &NodeId, incarnation| !self.is_dead(NodeIncarnation { node: *node, incarnation });
+        self.disk
+            .nodes
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving))
+            .filter(|(node, entry)| live(node, entry.incarnation))
+            .map(|(node, _)| *node)
+            .collect()
+    }
+
+    pub fn is_hung(&self, work: &Work) -> bool {
+        self.hung.contains(&(work.node, work.answer.id.level))
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a node of this cluster")
+    }
+
+    /// The node repeats what it wants, and gives its sign of life.
+    fn ask(&mut self, id: NodeId) {
+        let (node, from) = (&self.nodes[&id], self.incarnation(id));
+        if !node.alive {
+            return;
+        }
+        let mut packets = vec![Packet::Seen(node.agent.seen())];
+        if node.wants_in && !node.joined {
+            packets.push(Packet::Join);
+        }
+        if node.wants_out {
+            packets.push(Packet::Leave);
+        }
+        if let Some(to) = self.live_master() {
+            self.wire.extend(packets.into_iter().map(|packet| Envelope { from, to, packet }));
+        }
+    }
+
+    pub fn coordinate(&mut self, input: CoordinatorInput) {
+        let Some((_, coordinator)) = &mut self.master else { return };
         let outputs = coordinator.step(input);
         self.carry_out(outputs);
     }
 
-    pub fn tick(&mut self, ms: u64) {
-        self.now = self.now.plus(ms);
-        self.tell_coordinator(CoordinatorInput::Tick(self.now));
-    }
-
     fn carry_out(&mut self, outputs: Vec<CoordinatorOutput>) {
         for output in outputs {
+            let Some(master) = self.live_master() else { return };
+            let from = self.incarnation(master);
             match output {
                 CoordinatorOutput::Commit(record) => {
-                    assert!(self.committing.is_none(), "one commit at a time");
-                    self.committing = Some(record);
+                    if self.writing.replace(*record).is_some() {
+                        self.violations.push("two commits outstanding".to_owned());
+                    }
                 }
                 CoordinatorOutput::Notify { to, record } => {
-                    self.expect(*record == self.committed, "I-M3: only what is committed is told");
-                    for to in self.incarnations(to) {
-                        let (from, record) = (self.master.node, record.clone());
-                        self.messages.push_back(Message::Record { from, to, record });
+                    if record.revision != self.disk.revision {
+                        self.violations
+                            .push(format!("I-M3: {} told, {} committed", record.revision, self.disk.revision));
+                    }
+                    let packet = |to| Envelope { from, to, packet: Packet::Record(record.clone()) };
+                    self.wire.extend(to.iter().map(packet));
+                }
+                CoordinatorOutput::Refuse { to, refusal } => self.refusals.push((to.node, refusal)),
+                CoordinatorOutput::Expel { victim } => {
+                    if !self.is_dead(victim) {
+                        self.wire.push_back(Envelope { from, to: victim.node, packet: Packet::Expelled });
                     }
                 }
                 CoordinatorOutput::NewMaster { to } => {
-                    for to in self.incarnations(to) {
-                        let (from, revision) = (self.master.node, self.committed.revision);
-                        self.messages.push_back(Message::NewMaster { from, to, revision });
-                    }
+                    let revision = Revision { term: self.disk.revision.term, seq: 0 };
+                    self.wire.extend(to.iter().map(|to| Envelope { from, to, packet: Packet::NewMaster(revision) }));
                 }
-                CoordinatorOutput::Refuse { to, refusal } => {
-                    self.log.push(format!("refused N{}: {refusal:?}", to.node))
+                CoordinatorOutput::HandOver => {
+                    self.master = None;
+                    let node = self.node_mut(master);
+                    (node.left, node.alive, node.wants_out) = (true, false, false);
+                    self.work.retain(|work| work.node != master);
                 }
-                CoordinatorOutput::Expel { .. } => {}
-                CoordinatorOutput::HandOver => self.handed_over = true,
-                CoordinatorOutput::Warn(_) => self.warnings += 1,
-                CoordinatorOutput::Panic { reason } => self.broken.push(reason),
+                CoordinatorOutput::Warn(warning) => self.warnings.push(warning),
+                CoordinatorOutput::Panic { reason } => self.violations.push(reason),
             }
         }
     }
 
-    /// The newest incarnation of each node of the set.
-    fn incarnations(&self, nodes: NodeSet) -> Vec<NodeIncarnation> {
-        nodes.iter().filter_map(|node| self.members.keys().rfind(|who| who.node == node).copied()).collect()
+    pub fn land_commit(&mut self) {
+        let Some(record) = self.writing.take() else { return };
+        self.land(record);
+        self.coordinate(CoordinatorInput::Committed);
     }
 
-    /// The outstanding commit completes.
-    pub fn commit(&mut self) -> bool {
-        let Some(record) = self.committing.take() else { return false };
-        self.check_commit(&record);
-        self.committed = *record;
-        for (_, step) in subjects(&self.committed) {
-            if step.phase == StepPhase::Notifying {
-                self.participants.insert(step.notification(), step.participants);
-            }
-        }
-        self.tell_coordinator(CoordinatorInput::Committed);
-        true
+    fn land(&mut self, record: MembershipRecord) {
+        self.violations.extend(invariants::of_commit(self, &self.disk, &record));
+        self.committed.extend(invariants::running(&record).map(|(_, step)| step.notification()));
+        self.disk = record;
     }
 
-    /// Delivers the message at `index`.
-    pub fn deliver(&mut self, index: usize) -> bool {
-        let Some(message) = self.messages.remove(index) else { return false };
-        match message {
-            Message::Record { from, to, record } => self.advise(to, AgentInput::Record { from, record }),
-            Message::NewMaster { from, to, revision } => self.advise(to, AgentInput::NewMaster { from, revision }),
-            Message::Answers { from, to, answers } if to == self.master.node => {
-                self.tell_coordinator(CoordinatorInput::Acknowledged { from, answers });
-            }
-            Message::Report { from, to, seen, steps } if to == self.master.node => {
-                self.tell_coordinator(CoordinatorInput::Report { from, seen, steps });
-            }
-            Message::Answers { .. } | Message::Report { .. } => {}
-        }
-        true
-    }
-
-    fn advise(&mut self, who: NodeIncarnation, input: AgentInput) {
-        let Some(member) = self.members.get_mut(&who).filter(|member| member.alive && member.panicked.is_none()) else {
+    pub fn deliver(&mut self, envelope: Envelope) {
+        let Envelope { from, to, packet } = envelope;
+        if !self.nodes[&to].alive {
             return;
-        };
-        let outputs = member.agent.step(input);
+        }
+        let at_master = self.live_master() == Some(to);
+        match packet {
+            Packet::Record(record) => self.agent(to, AgentInput::Record(record)),
+            Packet::NewMaster(revision) => self.agent(to, AgentInput::NewMaster { from: from.node, revision }),
+            Packet::Expelled => self.kill(to.0, true),
+            Packet::Acknowledge(answers) if at_master => {
+                self.coordinate(CoordinatorInput::Acknowledged { from, answers });
+            }
+            Packet::Report(seen, steps) if at_master => self.coordinate(CoordinatorInput::Report { from, seen, steps }),
+            Packet::Seen(revision) if at_master => self.coordinate(CoordinatorInput::Seen { from, revision }),
+            Packet::Leave if at_master => self.coordinate(CoordinatorInput::LeaveRequest { node: from }),
+            Packet::Join if at_master => {
+                let all: NodeSet = self.nodes.keys().copied().collect();
+                let levels = self.nodes[&from.node].levels.clone();
+                let (same_boot, configured, key_matches) = (true, true, true);
+                let (hears, heard) = (all, all);
+                self.coordinate(CoordinatorInput::JoinRequest {
+                    from,
+                    levels,
+                    same_boot,
+                    hears,
+                    heard,
+                    configured,
+                    key_matches,
+                });
+            }
+            Packet::Acknowledge(_) | Packet::Report(..) | Packet::Seen(_) | Packet::Leave | Packet::Join => {}
+        }
+    }
+
+    fn agent(&mut self, id: NodeId, input: AgentInput) {
+        let node = self.node_mut(id);
+        if !node.alive {
+            return;
+        }
+        let outputs = node.agent.step(input);
         for output in outputs {
-            self.act(who, output);
-        }
-    }
-
-    fn act(&mut self, who: NodeIncarnation, output: AgentOutput) {
-        let to = self.master.node;
-        match output {
-            AgentOutput::Notify(notification) => self.notified(who, notification),
-            AgentOutput::Acknowledge { answers } => {
-                self.messages.push_back(Message::Answers { from: who, to, answers });
-            }
-            AgentOutput::Report { to, seen, steps } => {
-                self.messages.push_back(Message::Report { from: who, to, seen, steps });
-            }
-            AgentOutput::Stale { .. } | AgentOutput::Admitted | AgentOutput::Joined => {}
-            AgentOutput::Panic { reason } => {
-                self.expect(!reason.contains("protocol error"), &reason);
-                self.members.get_mut(&who).expect("a member").panicked = Some(reason);
-            }
-            AgentOutput::Left { .. } => {
-                let member = self.members.get_mut(&who).expect("a member");
-                (member.left, member.alive) = (true, who == self.master);
-            }
-        }
-    }
-
-    fn notified(&mut self, who: NodeIncarnation, notification: SubsystemNotification) {
-        self.expect(!notification.batch.is_empty(), "I-T15: no notification without a batch");
-        let registration =
-            self.members[&who].levels.iter().find(|r| r.level == notification.level).expect("a level").clone();
-        for notice in &notification.batch {
-            self.log.push(words(who.node, &registration.name, notice));
-            self.check_notice(&registration, notice);
-            let member = self.members.get_mut(&who).expect("a member");
-            // A newer notice about the same node replaces the one being processed.
-            member.processing.retain(|(_, old)| (old.node, old.incarnation) != (notice.node, notice.incarnation));
-            member.processing.push((notification.level, *notice));
-        }
-    }
-
-    /// A subsystem of `who` acknowledges what it is processing.
-    pub fn acknowledge(&mut self, who: NodeIncarnation, index: usize) -> bool {
-        let Some(member) = self.members.get_mut(&who) else { return false };
-        if !member.alive || member.panicked.is_some() || index >= member.processing.len() {
-            return false;
-        }
-        let (_, notice) = member.processing.remove(index);
-        self.acknowledged.entry(notice.id).or_default().insert(who.node);
-        self.answer(who, &notice, SubsystemAnswer::Acknowledged);
-        true
-    }
-
-    pub fn answer(&mut self, who: NodeIncarnation, notice: &TransitionNotice, answer: SubsystemAnswer) {
-        let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
-        self.advise(who, AgentInput::Answered(SubsystemAcknowledged { subject, id: notice.id, answer }));
-    }
-
-    /// Lets everything happen until nothing is left to happen.
-    pub fn run(&mut self) {
-        for _ in 0..10_000 {
-            let who: Vec<_> = self.members.keys().copied().collect();
-            let moved = self.commit() || self.deliver(0) || who.into_iter().any(|who| self.acknowledge(who, 0));
-            if !moved {
-                assert!(self.broken.is_empty(), "{:#?}\n{:#?}", self.broken, self.log);
-                return;
-            }
-        }
-        panic!("does not come to rest: {:#?}", self.log);
-    }
-
-    pub fn state(&self, id: u16) -> NodeState {
-        self.committed.nodes.get(&NodeId(id)).map_or(NodeState::Inactive, |entry| entry.state)
-    }
-
-    pub fn take_log(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.log)
-    }
-
-    pub fn expect(&mut self, holds: bool, invariant: &str) {
-        if !holds {
-            self.broken.push(invariant.to_owned());
-        }
-    }
-
-    /// I-T1, I-T2: every participant acknowledged the barrier before this one. I-T6: certainty before recovery.
-    fn check_notice(&mut self, registration: &LevelRegistration, notice: &TransitionNotice) {
-        if notice.id.barrier > 0 {
-            let before = NotificationId { barrier: notice.id.barrier - 1, ..notice.id };
-            let asked = self.participants.get(&before).copied().unwrap_or_default();
-            let given = self.acknowledged.get(&before).copied().unwrap_or_default();
-            self.expect(
-                asked.is_subset(&given),
-                &format!("I-T2: {:?} before all acknowledged barrier {}", notice.id, before.barrier),
-            );
-        }
-        if notice.kind == TransitionKind::ForcedLeaving {
-            let victim = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
-            self.expect(
-                self.proved.contains(&victim),
-                &format!("I-F1: {} recovers {victim} before proof", registration.name),
-            );
-        }
-    }
-
-    fn check_commit(&mut self, record: &MembershipRecord) {
-        use phalanx_protocol::coordinator::level_states::entry_state;
-        self.expect(record.revision > self.committed.revision, "I-M2: one chain");
-        for (subject, step) in subjects(record).filter(|(_, step)| step.phase == StepPhase::Notifying) {
-            for node in step.participants.iter() {
-                let state = record.nodes.get(&node).map(|entry| entry_state(entry, step.level));
-                let takes_part = matches!(state, Some(LevelState::Joining | LevelState::Joined | LevelState::Leaving));
-                self.expect(takes_part, &format!("I-T18: {node} is awaited at {} for {subject:?}", step.level));
-            }
-        }
-        for (id, entry) in &record.nodes {
-            let Some(before) = self.committed.nodes.get(id).cloned() else { continue };
-            if let (Some(old), Some(new)) = (&before.step, &entry.step) {
-                let ascends =
-                    if new.kind == TransitionKind::Leaving { new.level <= old.level } else { new.level >= old.level };
-                self.expect(old.transition != new.transition || ascends, "I-T3: levels go one way");
-            }
-            let rejoined = before.state == NodeState::ForcedLeaving && entry.state == NodeState::Joined;
-            self.expect(!rejoined, "I-F5");
-        }
-    }
-
-    /// I-T9, I-T16, I-T19: everything has ended, and all subsystems agree with the record.
-    pub fn check_rest(&mut self) {
-        use phalanx_protocol::coordinator::level_states::members_at;
-        assert_eq!(subjects(&self.committed).count(), 0, "I-T16: {:#?}\n{:#?}", self.committed, self.log);
-        for level in self.committed.levels.keys() {
-            let members = members_at(&self.committed, *level);
-            for (who, member) in self.members.iter().filter(|(who, m)| m.alive && !m.left && members.contains(who.node))
-            {
-                if self.committed.nodes.get(&who.node).is_none_or(|entry| entry.incarnation != who.incarnation) {
+            let from = self.incarnation(id);
+            let packet = match output {
+                AgentOutput::Notify(notification) => {
+                    self.notified(id, notification);
                     continue;
                 }
-                for (node, entry) in &self.committed.nodes {
-                    let subject = NodeIncarnation { node: *node, incarnation: entry.incarnation };
-                    let known = member.agent.known(*level, subject);
-                    let right = if members.contains(*node) { LevelState::Joined } else { LevelState::Inactive };
-                    assert_eq!(known, right, "I-T9/I-T19: {who} at {level} about {subject}\n{:#?}", self.log);
+                AgentOutput::Acknowledge { answers, .. } => Packet::Acknowledge(answers),
+                AgentOutput::Report { seen, steps, .. } => Packet::Report(seen, steps),
+                AgentOutput::Joined => {
+                    self.node_mut(id).joined = true;
+                    continue;
+                }
+                AgentOutput::Left => {
+                    let node = self.node_mut(id);
+                    (node.left, node.alive, node.wants_out) = (true, false, false);
+                    continue;
+                }
+                AgentOutput::Panic { reason } => {
+                    let expected = ["forced out", "formed without"].iter().any(|part| reason.contains(part));
+                    if !expected {
+                        self.violations.push(format!("node {id} panics: {reason}"));
+                    }
+                    self.kill(id.0, true);
+                    return;
+                }
+                AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => continue,
+            };
+            if let Some(to) = self.live_master() {
+                self.wire.push_back(Envelope { from, to, packet });
+            }
+        }
+    }
+
+    /// A subsystem is told.
+    fn notified(&mut self, id: NodeId, notification: SubsystemNotification) {
+        self.violations.extend(invariants::of_notification(self, id, &notification));
+        let me = self.incarnation(id);
+        let at = notification.level;
+        let own = |kind| kind == TransitionKind::Joining;
+        let node = self.nodes.get_mut(&id).expect("a node of this cluster");
+        if notification.batch.iter().any(|t| t.node == id && own(t.kind) && t.id.barrier == 0) {
+            node.views.retain(|(level, who), _| *level != at || *who == me);
+            for (other, (incarnation, state)) in &notification.states {
+                let view = match state {
+                    LevelState::Joined | LevelState::Leaving => View::Joined,
+                    LevelState::ForcedLeaving => View::Lost,
+                    LevelState::Inactive | LevelState::Joining => View::Inactive,
+                };
+                let who = NodeIncarnation { node: *other, incarnation: *incarnation };
+                if who != me {
+                    node.views.insert((at, who), view);
                 }
             }
         }
+        for notice in &notification.batch {
+            let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
+            node.views.insert((at, subject), View::Processing(notice.kind));
+            self.work.retain(|work| work.node != id || work.answer.subject != subject);
+            let name = node.levels.iter().find(|registration| registration.level == at).expect("a registered level");
+            let count = name.barriers.of(notice.kind);
+            let again = if notice.renotification { ", re-notified" } else { "" };
+            let kind = match notice.kind {
+                TransitionKind::Joining | TransitionKind::JoinExtending => "joining",
+                TransitionKind::Leaving => "leaving",
+                TransitionKind::ForcedLeaving => "forced-leaving",
+            };
+            let barrier = if count > 1 { format!(" barrier {}", notice.id.barrier) } else { String::new() };
+            self.log.push(format!("N{id} {}: N{} {kind}{barrier}{again}", name.name, notice.node));
+            let answer = SubsystemAcknowledged { subject, id: notice.id, answer: SubsystemAnswer::Acknowledged };
+            let last = notice.id.barrier + 1 == count;
+            self.work.push_back(Work { node: id, answer, kind: notice.kind, last });
+        }
+    }
+
+    /// A subsystem ends its work.
+    pub fn answer(&mut self, at: usize) {
+        let Work { node, mut answer, kind, last } = self.work.remove(at).expect("work at that place");
+        let me = self.incarnation(node);
+        let fails = self.failing.get_mut(&(node, answer.id.level)).filter(|times| **times > 0);
+        let failed = fails.is_some();
+        if let Some(times) = fails {
+            *times -= 1;
+            answer.answer = SubsystemAnswer::Failed { text: "no".to_owned() };
+        }
+        if !failed || (kind == TransitionKind::Joining && answer.subject == me) {
+            self.acknowledged.push((me, answer.id));
+            if last {
+                let view = if kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
+                self.node_mut(node).views.insert((answer.id.level, answer.subject), view);
+            }
+        }
+        self.agent(node, AgentInput::Answered(answer));
     }
 }

@@ -1,0 +1,187 @@
+//! Random interleavings with crashes, loss, delay and repetition; then the faults end and every transition must end too.
+//!
+//! `PHALANX_SEEDS=first..last` chooses seeds. A failure prints its seed.
+
+mod common;
+
+use common::{Cluster, invariants, level, n};
+use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, NodeState};
+use phalanx_messages::{Level, NodeId};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let limit = u64::try_from(limit).expect("a small number");
+        usize::try_from(self.0 % limit).expect("a small number")
+    }
+
+    fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+fn levels() -> Vec<LevelRegistration> {
+    let event_manager = level(Level::EVENT_MANAGER, "event manager", 1, 2, 1);
+    vec![
+        level(Level::DLM, "DLM", 2, 1, 2),
+        level(Level::VDM, "VDM", 1, 2, 1),
+        LevelRegistration { needs: Certainty::Death, ..event_manager },
+    ]
+}
+
+/// One event of many, faults included while the budget lasts.
+fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
+    let nodes = cluster.nodes.len();
+    match random.below(20) {
+        0..6 if !cluster.wire.is_empty() => {
+            let at = random.below(cluster.wire.len().min(6));
+            let envelope = cluster.wire.remove(at).expect("an envelope at that place");
+            if *faults > 0 && random.one_in(12) {
+                return; // lost
+            }
+            if *faults > 0 && random.one_in(12) {
+                cluster.wire.push_back(envelope.clone()); // repeated, late
+            }
+            cluster.deliver(envelope);
+        }
+        6..9 => cluster.land_commit(),
+        9..13 if !cluster.work.is_empty() => cluster.answer(random.below(cluster.work.len())),
+        13 if random.one_in(5) => cluster.tick(700),
+        14 => {
+            let proof = random.one_in(2).then_some(FenceMethod::OwnWord);
+            elect_if_needed(cluster);
+            cluster.detect(proof);
+        }
+        15 => cluster.prove(),
+        16.. if *faults > 0 && random.one_in(6) => {
+            *faults -= 1;
+            fault(cluster, random, nodes);
+        }
+        _ => {}
+    }
+}
+
+fn fault(cluster: &mut Cluster, random: &mut Random, nodes: usize) {
+    let id = u16::try_from(random.below(nodes)).expect("a small number");
+    let alive = cluster.nodes[&n(id)].alive;
+    match random.below(6) {
+        0 | 1 if alive => cluster.kill(id, random.one_in(2)),
+        2 | 3 if !alive => cluster.boot(id),
+        4 if alive => cluster.leave(id),
+        5 if alive && cluster.live_master().is_some_and(|master| master != n(id)) => cluster.suspect(id),
+        _ => {}
+    }
+}
+
+fn elect_if_needed(cluster: &mut Cluster) {
+    if cluster.live_master().is_some() {
+        return;
+    }
+    let members = cluster.live_members();
+    let anybody: Vec<NodeId> =
+        cluster.nodes.iter().filter(|(_, node)| node.alive && node.wants_in).map(|(id, _)| *id).collect();
+    if let Some(next) = members.first().or(anybody.first()) {
+        cluster.elect(*next);
+    }
+}
+
+fn is_at_rest(cluster: &Cluster) -> bool {
+    if cluster.nodes.values().all(|node| !node.alive) {
+        return true; // Whoever boots next goes on from here.
+    }
+    let record = &cluster.disk;
+    let steady = |state| matches!(state, NodeState::Inactive | NodeState::Joined);
+    let known = |id: &NodeId| {
+        let entry = &record.nodes.get(id);
+        entry.is_some_and(|entry| entry.state == NodeState::Joined && !cluster.is_dead(cluster.incarnation(*id)))
+    };
+    record.nodes.values().all(|entry| steady(entry.state))
+        && record.ghosts.is_empty()
+        && cluster.writing.is_none()
+        && cluster.nodes.iter().all(|(id, node)| !node.alive || (known(id) && !node.wants_out))
+        && record.nodes.iter().all(|(id, entry)| entry.state != NodeState::Joined || cluster.nodes[id].alive)
+}
+
+fn run(seed: u64, nodes: u16, joined: u16) -> Result<(), String> {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut cluster =
+        if joined > 0 { Cluster::joined(joined, nodes, &levels()) } else { Cluster::new(nodes, &levels()) };
+    cluster.gather_ms = 300 * (seed % 2);
+    (joined..nodes).for_each(|id| cluster.boot(id));
+    let mut faults = 12;
+    let sound = |cluster: &Cluster| match cluster.violations.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("seed {seed}: {first}\n{}", cluster.log.join("\n"))),
+    };
+    for _ in 0..4_000 {
+        event(&mut cluster, &mut random, &mut faults);
+        sound(&cluster)?;
+    }
+    faults = 0;
+    for _ in 0..300 {
+        if is_at_rest(&cluster) {
+            let wrong = invariants::at_rest(&cluster);
+            return if wrong.is_empty() { Ok(()) } else { Err(format!("seed {seed}: {wrong:#?}")) };
+        }
+        for _ in 0..50 {
+            event(&mut cluster, &mut random, &mut faults);
+            sound(&cluster)?;
+        }
+        cluster.run();
+        elect_if_needed(&mut cluster);
+        cluster.detect(None);
+        cluster.prove();
+        cluster.tick(1_000);
+        sound(&cluster)?;
+    }
+    Err(format!(
+        "seed {seed}: I-T16, never ends: {:?}\nmaster {:?}\n{}",
+        cluster.disk,
+        cluster.live_master(),
+        cluster.log.join("\n")
+    ))
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let chosen = std::env::var("PHALANX_SEEDS").ok().and_then(|text| {
+        let (first, last) = text.split_once("..")?;
+        Some(first.parse().ok()?..last.parse().ok()?)
+    });
+    chosen.unwrap_or(0..150)
+}
+
+/// Protocol §5.7 over §5.9's kinds of runs: joins, leaves, kills of anybody, false suspicion, cold starts.
+#[test]
+fn every_interleaving_keeps_the_invariants_and_ends() {
+    for seed in seeds() {
+        let (nodes, joined) = [(3, 3), (3, 2), (4, 4), (3, 0), (4, 1)][usize::try_from(seed % 5).unwrap()];
+        run(seed, nodes, joined).unwrap_or_else(|text| panic!("{text}"));
+    }
+}
+
+#[cfg(feature = "deliberate-bugs")]
+mod deliberate {
+    use phalanx_protocol::bugs::{Bug, with};
+
+    fn caught(bug: Bug) -> String {
+        with(Some(bug), || (0..200).find_map(|seed| super::run(seed, 3, 0).err()).expect("the bug is not caught"))
+    }
+
+    /// I-T2: no barrier is passed before every participant has acknowledged it.
+    #[test]
+    fn a_skipped_barrier_is_caught() {
+        let text = caught(Bug::BarrierSkipped);
+        assert!(text.contains("I-T2"), "{text}");
+    }
+
+    /// I-T6, I-F1: no recovery before the certainty that the level needs.
+    #[test]
+    fn recovery_before_proof_is_caught() {
+        let text = caught(Bug::RecoveryBeforeProof);
+        assert!(text.contains("I-T6"), "{text}");
+    }
+}
