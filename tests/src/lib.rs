@@ -6,3 +6,4 @@ pub mod frm_model;
 pub mod order_checker;
 pub mod process_cluster;
 pub mod requirement;
+pub mod spec_map;
