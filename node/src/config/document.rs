@@ -77,7 +77,8 @@ impl Documents {
     }
 
     fn of_layers(file: PathBuf, layers: Vec<Document>, environment: Overrides) -> Result<Self, ConfigErrors> {
-        let mistakes: Vec<ConfigError> = layers.iter().filter_map(|layer| layer.parse().err()).collect();
+        let mistakes: Vec<ConfigError> =
+            layers.iter().filter_map(|layer| layer.parse().err()).flat_map(|errors| errors.0).collect();
         if !mistakes.is_empty() {
             return Err(ConfigErrors(mistakes));
         }
@@ -107,16 +108,17 @@ impl Documents {
 }
 
 impl Document {
-    fn read(path: &Path) -> Result<Self, ConfigError> {
+    fn read(path: &Path) -> Result<Self, ConfigErrors> {
         let name: Arc<str> = path.to_string_lossy().into();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::new(format!("failed to read {name}: {error}")).hint("name an existing file with --config")
+            let error = ConfigError::new(format!("failed to read {name}: {error}"));
+            ConfigErrors::from(error.hint("name a file that exists and may be read"))
         })?;
         Ok(Self { name, text: text.into() })
     }
 
     /// Parses this file alone: syntax, types, unknown and missing keys, each with its span.
-    fn parse(&self) -> Result<RawConfig, ConfigError> {
+    fn parse(&self) -> Result<RawConfig, ConfigErrors> {
         toml::from_str(&self.text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
             let place = Place::File { name: Arc::clone(&self.name), text: Arc::clone(&self.text), span };
@@ -126,7 +128,7 @@ impl Document {
             } else {
                 "see configs/node.toml"
             };
-            ConfigError::new(error.message()).at(place, "here").hint(hint)
+            ConfigErrors::from(ConfigError::new(error.message()).at(place, "here").hint(hint))
         })
     }
 
