@@ -9,3 +9,5 @@ pub mod process_cluster;
 pub mod register_model;
 pub mod requirement;
 pub mod simulated_network;
+pub mod spec_map;
+pub mod proxy;

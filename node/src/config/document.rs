@@ -2,6 +2,7 @@
 //!
 //! Every file is parsed on its own, so that each mistake in it has a span; then the layers are merged with the `config` crate.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,37 +49,47 @@ pub(super) struct Documents {
     pub raw: RawConfig,
     /// Lowest precedence first.
     layers: Vec<Document>,
+    environment: Overrides,
 }
+
+/// The variables that override keys, by name.
+type Overrides = BTreeMap<String, String>;
 
 impl Documents {
     /// Reads a file, `conf.d/*.toml` beside it, and the environment.
     pub fn open(file: &Path) -> Result<Self, ConfigErrors> {
+        Self::open_with(file, overrides())
+    }
+
+    /// The same with these variables for an environment.
+    pub fn open_with(file: &Path, environment: Overrides) -> Result<Self, ConfigErrors> {
         let mut layers = vec![Document::read(file)?];
         for path in drop_ins(file) {
             layers.push(Document::read(&path)?);
         }
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        Self::of_layers(file, layers)
+        Self::of_layers(file, layers, environment)
     }
 
     /// A text that is compiled in. The environment is layered over it too.
     pub fn of_text(name: &str, text: &str) -> Result<Self, ConfigErrors> {
-        Self::of_layers(PathBuf::new(), vec![Document { name: name.into(), text: text.into() }])
+        Self::of_layers(PathBuf::new(), vec![Document { name: name.into(), text: text.into() }], overrides())
     }
 
-    fn of_layers(file: PathBuf, layers: Vec<Document>) -> Result<Self, ConfigErrors> {
-        let mistakes: Vec<ConfigError> = layers.iter().filter_map(|layer| layer.parse().err()).collect();
+    fn of_layers(file: PathBuf, layers: Vec<Document>, environment: Overrides) -> Result<Self, ConfigErrors> {
+        let mistakes: Vec<ConfigError> =
+            layers.iter().filter_map(|layer| layer.parse().err()).flat_map(|errors| errors.0).collect();
         if !mistakes.is_empty() {
             return Err(ConfigErrors(mistakes));
         }
-        let raw = merge(&layers).map_err(environment_mistake)?;
-        Ok(Self { file, raw, layers })
+        let raw = merge(&layers, &environment).map_err(|error| environment_mistake(&error, &environment))?;
+        Ok(Self { file, raw, layers, environment })
     }
 
     /// Where the value at `path` was given: the environment first, then the last file that has it; else the nearest table
     /// around it.
     pub fn place(&self, path: &[Key<'_>]) -> Place {
-        if let Some(variable) = variable(path).filter(|variable| std::env::var_os(variable).is_some()) {
+        if let Some(variable) = variable(path).filter(|variable| self.environment.contains_key(variable)) {
             return Place::Environment { variable };
         }
         for length in (1..=path.len()).rev() {
@@ -97,16 +108,17 @@ impl Documents {
 }
 
 impl Document {
-    fn read(path: &Path) -> Result<Self, ConfigError> {
+    fn read(path: &Path) -> Result<Self, ConfigErrors> {
         let name: Arc<str> = path.to_string_lossy().into();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::new(format!("failed to read {name}: {error}")).hint("name an existing file with --config")
+            let error = ConfigError::new(format!("failed to read {name}: {error}"));
+            ConfigErrors::from(error.hint("name a file that exists and may be read"))
         })?;
         Ok(Self { name, text: text.into() })
     }
 
     /// Parses this file alone: syntax, types, unknown and missing keys, each with its span.
-    fn parse(&self) -> Result<RawConfig, ConfigError> {
+    fn parse(&self) -> Result<RawConfig, ConfigErrors> {
         toml::from_str(&self.text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
             let place = Place::File { name: Arc::clone(&self.name), text: Arc::clone(&self.text), span };
@@ -116,7 +128,7 @@ impl Document {
             } else {
                 "see configs/node.toml"
             };
-            ConfigError::new(error.message()).at(place, "here").hint(hint)
+            ConfigErrors::from(ConfigError::new(error.message()).at(place, "here").hint(hint))
         })
     }
 
@@ -158,23 +170,31 @@ fn variable(path: &[Key<'_>]) -> Option<String> {
     Some(format!("{ENVIRONMENT_PREFIX}{SEPARATOR}{}", names.join(SEPARATOR)))
 }
 
-fn merge(layers: &[Document]) -> Result<RawConfig, config::ConfigError> {
+fn merge(layers: &[Document], environment: &Overrides) -> Result<RawConfig, config::ConfigError> {
     let mut builder = config::Config::builder();
     for layer in layers {
         builder = builder.add_source(config::File::from_str(&layer.text, config::FileFormat::Toml));
     }
-    let environment =
-        config::Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
+    let source = environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let environment = config::Environment::with_prefix(ENVIRONMENT_PREFIX)
+        .prefix_separator(SEPARATOR)
+        .separator(SEPARATOR)
+        .source(Some(source));
     builder.add_source(environment).build()?.try_deserialize()
 }
 
-/// Every file was right on its own, so what is wrong came from the environment.
-fn environment_mistake(error: config::ConfigError) -> ConfigError {
+/// The variables of this process that override keys; no other is configuration.
+fn overrides() -> Overrides {
     let prefix = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}");
-    let set: Vec<String> = std::env::vars_os()
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with(&prefix))
-        .collect();
-    ConfigError::new(format!("the environment overrides the configuration wrongly: {error} (set: {})", set.join(", ")))
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    variables.filter(|(name, _)| name.starts_with(&prefix)).collect()
+}
+
+/// Every file was right on its own, so what is wrong came from the environment.
+fn environment_mistake(error: &config::ConfigError, environment: &Overrides) -> ConfigError {
+    let set = environment.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let prefix = format!("{ENVIRONMENT_PREFIX}{SEPARATOR}");
+    ConfigError::new(format!("the environment overrides the configuration wrongly: {error} (set: {set})"))
         .hint(format!("a variable is named {prefix}<TABLE>{SEPARATOR}<KEY>, as in {prefix}DISK{SEPARATOR}PATH"))
 }

@@ -165,6 +165,21 @@ fn a_node_outside_dev_must_choose_what_it_does_after_a_panic() {
 }
 
 #[test]
+fn a_file_for_dev_has_no_node_of_its_own_and_names_the_nodes_that_dev_makes() {
+    let nodes: Vec<String> = (0..2).map(|id| format!("n{id}")).collect();
+    let text = "[[service]]\nname = \"s\"\nallowable_nodes = [\"n1\"]\nstart_command = \"x\"\n";
+    let template = ClusterTemplate::of_text("dev.toml", text, &nodes).unwrap();
+    assert_eq!(template.services[0].allowable_nodes, AllowableNodes::Listed(vec![NodeId(1)]));
+    let text = text.replace("n1", "n2");
+    let found = ClusterTemplate::of_text("dev.toml", &text, &nodes).unwrap_err().to_string();
+    assert_eq!(found, "dev.toml:3:19: allowable_nodes of service `s` names `n2`, which is no node");
+    let found = ClusterTemplate::of_text("dev.toml", WHOLE, &nodes).unwrap_err().to_string();
+    let first = "dev.toml:1:1: [node] has no place in a file for `dev`, which makes it itself";
+    assert_eq!(found.lines().count(), 3, "{found}");
+    assert_eq!(found.lines().next(), Some(first));
+}
+
+#[test]
 fn a_socket_path_that_the_system_refuses_is_found_early() {
     let found = mistakes(&WHOLE.replace("n1.sock", &"x".repeat(120)));
     assert!(found[0].starts_with("node.toml:4:10: the path of the local socket has "), "{found:?}");
@@ -181,6 +196,24 @@ fn conf_d_is_layered_over_the_file_and_named_in_mistakes() {
     fs::write(dir.path().join("conf.d/10-disk.toml"), "\n[disk]\ntiming = \"slow\"\n").unwrap();
     let text = NodeConfig::load(&file).unwrap_err().to_string();
     assert!(text.ends_with("conf.d/10-disk.toml:3:10: disk.timing `slow` is no profile"), "{text}");
+}
+
+#[test]
+fn the_environment_overrides_keys_and_is_named_in_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    fs::write(&file, WHOLE).unwrap();
+    let load = |name: &str, value: &str| {
+        let environment = [(name.to_owned(), value.to_owned())].into();
+        document::Documents::open_with(&file, environment).and_then(|documents| check::node(&documents))
+    };
+    assert_eq!(load("PHALANX_CONF__NODE__NAME", "n0").unwrap().id, NodeId(0));
+    assert_eq!(load("PHALANX_CONF__NODE__STATE_DIR", "/var/x").unwrap().state_dir, Path::new("/var/x"));
+    assert_eq!(load("PHALANX_SOCKET", "/elsewhere").unwrap().socket, dir.path().join("n1.sock"), "no configuration");
+    let wrong = load("PHALANX_CONF__DISK__TIMING", "slow").unwrap_err().to_string();
+    assert_eq!(wrong, "PHALANX_CONF__DISK__TIMING: disk.timing `slow` is no profile");
+    let unknown = load("PHALANX_CONF__DISK__PAHT", "/x").unwrap_err().to_string();
+    assert!(unknown.contains("`paht`") && unknown.contains("(set: PHALANX_CONF__DISK__PAHT)"), "{unknown}");
 }
 
 #[test]
