@@ -4,6 +4,7 @@ pub mod builder;
 pub mod cli;
 pub mod config;
 pub mod containment;
+pub mod daemon;
 pub mod dev;
 pub mod licence_server;
 pub mod local_fence;

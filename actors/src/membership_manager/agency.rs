@@ -21,7 +21,7 @@ impl MembershipManager {
         self.followed(term, master);
         self.learn(&record, ctx);
         let record = Box::new(record);
-        self.advise(AgentInput::Record { from: master, record }, ctx);
+        self.advise(AgentInput::Record(record), master, ctx);
     }
 
     /// `master` leads under `term`.
@@ -34,37 +34,38 @@ impl MembershipManager {
     pub(super) fn new_master(&mut self, from: NodeId, revision: Revision, ctx: &mut Context<Self>) {
         self.followed(revision.term, from);
         // The report is a promise (protocol M-4): the register says so too, from its next write on.
-        self.advise(AgentInput::NewMaster { from, revision }, ctx);
+        self.advise(AgentInput::NewMaster { from, revision }, from, ctx);
     }
 
     /// A level of this node has ended a step.
     pub(super) fn answered(&mut self, answer: SubsystemAcknowledged, ctx: &mut Context<Self>) {
-        self.advise(AgentInput::Answered(answer), ctx);
+        let me = self.me();
+        self.advise(AgentInput::Answered(answer), me, ctx);
     }
 
-    pub(super) fn advise(&mut self, input: AgentInput, ctx: &mut Context<Self>) {
+    /// Gives the agent an input that `from` sent.
+    pub(super) fn advise(&mut self, input: AgentInput, from: NodeId, ctx: &mut Context<Self>) {
         for output in self.agent.step(input) {
-            self.act(output, ctx);
+            self.act(output, from, ctx);
         }
     }
 
-    fn act(&mut self, output: AgentOutput, ctx: &mut Context<Self>) {
+    fn act(&mut self, output: AgentOutput, from: NodeId, ctx: &mut Context<Self>) {
         match output {
             AgentOutput::Notify(notification) => match self.edges.levels.get(&notification.level) {
                 Some(level) => level.do_send(notification),
                 None => self.edges.guard.node_panic(&format!("level {} is not registered here", notification.level)),
             },
-            AgentOutput::Acknowledge { answers } => self.acknowledge(answers, ctx),
+            AgentOutput::Acknowledge { answers, .. } => self.acknowledge(answers, ctx),
             AgentOutput::Report { to, seen, steps } if to == self.me() => {
                 let from = self.settings.me;
                 self.coordinate(CoordinatorInput::Report { from, seen, steps }, ctx);
             }
             AgentOutput::Report { to, seen, steps } => self.send(to, MembershipMessage::Report { seen, steps }),
-            AgentOutput::Stale { to } => self.refuse_stale(to),
+            AgentOutput::Stale { seen } => self.send(from, MembershipMessage::Stale { seen }),
             AgentOutput::Panic { reason } => self.edges.guard.node_panic(&reason),
-            AgentOutput::Admitted => self.publish_state(OwnState::Member),
-            AgentOutput::Joined => {}
-            AgentOutput::Left { reason } => self.left(reason, ctx),
+            AgentOutput::Joined | AgentOutput::Deregistered(_) => {}
+            AgentOutput::Left => self.left(ctx),
         }
     }
 
@@ -96,13 +97,12 @@ impl MembershipManager {
         self.coordinate(CoordinatorInput::Acknowledged { from, answers }, ctx);
     }
 
-    fn publish_state(&self, state: OwnState) {
+    pub(super) fn publish_state(&self, state: OwnState) {
         drop(self.edges.lease.publish(Publication { own_state: Some(state), ..Publication::default() }));
     }
 
     /// The own leave is complete. The master goes on until it has handed over.
-    fn left(&mut self, reason: String, ctx: &mut Context<Self>) {
-        self.left_because = Some(reason);
+    fn left(&mut self, ctx: &mut Context<Self>) {
         if self.coordinator.is_none() {
             self.leave_disk(ctx);
         }
@@ -110,6 +110,8 @@ impl MembershipManager {
 
     pub(super) fn tick_agent(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
+        let me = self.me();
+        self.advise(AgentInput::Tick(now), me, ctx);
         if self.ended || self.asked_at.is_some_and(|asked| now.since(asked) < ASK_AGAIN_MS) {
             return;
         }
@@ -126,7 +128,7 @@ impl MembershipManager {
     }
 
     /// State of this incarnation in the newest record.
-    fn own_state(&self) -> NodeState {
+    pub(super) fn own_state(&self) -> NodeState {
         let entry = self.newest.nodes.get(&self.me());
         let entry = entry.filter(|entry| entry.incarnation == self.settings.me.incarnation);
         entry.map_or(NodeState::Inactive, |entry| entry.state)

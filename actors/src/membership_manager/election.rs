@@ -239,7 +239,9 @@ impl MembershipManager {
             return;
         }
         let stopped = self.edges.lease.stop(Some(OwnState::CleanDown));
-        let how = match self.left_because.take().filter(|reason| !reason.is_empty() && !self.leave_wanted) {
+        // T-24: a joiner whose own subsystem failed has left without having asked for it.
+        let reason = self.newest.nodes.get(&self.me()).map(|entry| entry.reason.clone());
+        let how = match reason.filter(|reason| !reason.is_empty() && !self.leave_wanted) {
             Some(reason) => MembershipEnded::Refused(reason),
             None => MembershipEnded::Left,
         };

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use phalanx_messages::Instant;
-use phalanx_messages::membership::MembershipRecord;
+use phalanx_messages::membership::{MembershipRecord, NodeState};
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{MembershipMessage, PeerMessage};
+use phalanx_messages::register::OwnState;
 use phalanx_messages::{NodeId, Revision, Term};
 use phalanx_protocol::agent::Agent;
 use phalanx_protocol::chronicle::{Chronicle, Happening};
@@ -55,8 +56,8 @@ pub struct MembershipManager {
     pub(super) configuration_changed: bool,
     pub(super) asked_at: Option<Instant>,
     pub(super) leave_wanted: bool,
-    /// The own leave is complete; why, if it was not asked for.
-    pub(super) left_because: Option<String>,
+    /// The record has this incarnation: the register says `Member`.
+    pub(super) admitted: bool,
     pub(super) ended: bool,
     pub(super) lease_valid: bool,
 }
@@ -81,7 +82,7 @@ impl MembershipManager {
             loaded: MembershipRecord::default(),
             committing: None,
             coordinator: None,
-            agent: Agent::new(me, settings.levels.clone()),
+            agent: Agent::new(me),
             newest: Arc::default(),
             told_by: None,
             chronicle: Chronicle::default(),
@@ -90,7 +91,7 @@ impl MembershipManager {
             configuration_changed: false,
             asked_at: None,
             leave_wanted: false,
-            left_because: None,
+            admitted: false,
             ended: false,
             lease_valid: false,
             settings,
@@ -141,6 +142,10 @@ impl MembershipManager {
         self.newest = Arc::new(record.clone());
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);
+        if !self.admitted && self.own_state() != NodeState::Inactive {
+            self.admitted = true;
+            self.publish_state(OwnState::Member);
+        }
         self.edges.seen.do_send(SetSeen(record.revision));
         self.publish_seen(record.revision);
         self.follow_configuration(configuration, ctx);

@@ -22,18 +22,24 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Local socket of the node that answers.
-    #[arg(long, global = true, value_name = "PATH", env = "PHALANX_SOCKET")]
+    /// Local socket of the node that answers [else: --dir, PHALANX_SOCKET, the default dev cluster, /run/phalanx].
+    #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Directory of a dev cluster; any live node in it answers.
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Which node of the directory answers.
-    #[arg(long = "ask", alias = "node", global = true, value_name = "NODE")]
+    #[arg(long = "node", id = "answering", global = true, value_name = "NODE")]
     pub node: Option<String>,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self { socket: None, dir: None, node: None, output: Output::Text }
+    }
 }
 
 /// How results are printed.
@@ -117,9 +123,6 @@ pub struct DevArguments {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub nodes: u16,
-    /// Directory for disk, configs, logs and journals; kept at the end. [default: a temporary one]
-    #[arg(long = "dir", id = "dev-dir", value_name = "DIR")]
-    pub dir: Option<PathBuf>,
     /// Subsystems and services, instead of the built-in configs/dev.toml.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

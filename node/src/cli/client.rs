@@ -11,6 +11,8 @@ use super::Exit;
 
 /// Exit code "daemon unreachable".
 pub const EXIT_UNREACHABLE: u8 = 69;
+/// A daemon that says nothing for this long is not asked further.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// One connection.
 #[derive(Debug)]
@@ -26,7 +28,11 @@ impl Client {
     /// If nobody answers there (69), or this user may not (4).
     pub fn connect(path: &Path) -> Result<Self, Exit> {
         match UnixStream::connect(path) {
-            Ok(stream) => Ok(Self { stream, path: path.to_owned() }),
+            Ok(stream) => {
+                // A frozen daemon accepts and never answers.
+                stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
+                Ok(Self { stream, path: path.to_owned() })
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let text = format!("not allowed to use the socket {}", path.display());
                 Err(Exit::code(4, text).hint("run this as the user that runs the node"))
@@ -78,6 +84,7 @@ impl Client {
     /// # Errors
     /// If the daemon is gone.
     pub fn follow(mut self) -> io::Result<impl Iterator<Item = HappeningReport>> {
+        self.stream.set_read_timeout(None)?;
         self.say(&AdminRequest::Follow)?;
         Ok(std::iter::from_fn(move || match self.hear() {
             Ok(AdminAnswer::Happened(report)) => Some(report),

@@ -28,17 +28,23 @@ pub fn node_socket(directory: &Path, node: &str) -> PathBuf {
 
 /// The directory of the dev cluster that is meant, if one is.
 pub(super) fn dev_directory(global: &Global) -> Option<PathBuf> {
-    match (&global.dir, &global.socket) {
+    match (&global.dir, socket(global)) {
         (Some(directory), _) => Some(directory.clone()),
         (None, Some(_)) => None,
         (None, None) => Some(default_dev_directory()).filter(|directory| directory.is_dir()),
     }
 }
 
+/// The socket that is named, by the flag or, after `--dir`, by the environment.
+fn socket(global: &Global) -> Option<PathBuf> {
+    let environment = || std::env::var_os("PHALANX_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+    global.socket.clone().or_else(|| if global.dir.is_some() { None } else { environment() })
+}
+
 /// Connects to whoever answers; in a directory, to the master if it is there.
 pub(super) fn connect(global: &Global) -> Result<Client, Exit> {
-    if let (None, Some(socket)) = (&global.dir, &global.socket) {
-        return Client::connect(socket);
+    if let Some(socket) = socket(global) {
+        return Client::connect(&socket);
     }
     let directory = dev_directory(global).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKETS));
     if let Some(node) = &global.node {

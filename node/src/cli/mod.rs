@@ -5,15 +5,15 @@
 
 mod args;
 pub mod client;
-mod disk;
+pub(crate) mod disk;
 mod exit;
 mod locate;
-mod node;
+pub(crate) mod node;
 mod play;
 pub mod print;
 mod show;
 
-pub use args::{Cli, Output};
+pub use args::{Cli, DevArguments, Output};
 pub use exit::Exit;
 pub use locate::{default_dev_directory, node_socket};
 
@@ -31,7 +31,7 @@ pub fn run(cli: Cli) -> u8 {
 fn dispatch(cli: Cli) -> Result<u8, Exit> {
     let Cli { global, command } = cli;
     match command {
-        Command::Dev(arguments) => crate::dev::run(arguments),
+        Command::Dev(arguments) => crate::dev::run(arguments, global.dir),
         Command::Node(command) => node::run(command, &global),
         Command::Status { disk: Some(path) } => disk::status(&path, global.output).map(|()| 0),
         Command::Status { disk: None } => show::status(&global).map(|()| 0),
@@ -41,7 +41,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Start { node } => play::start(&node, &global).map(|()| 0),
         Command::Disk(command) => disk::run(command, &global).map(|()| 0),
         Command::Config(args::ConfigCommand::Check { file }) => node::check(&file).map(|()| 0),
-        Command::LicenceServer(command) => crate::licence_server::run(command),
+        Command::LicenceServer(command) => crate::licence_server::run(command).map(|_| 0).map_err(Exit::from),
         Command::Keeper { arguments } => Ok(crate::warden::keeper_main(&arguments)),
     }
 }

@@ -1,0 +1,151 @@
+//! `phalanx node ...` and `phalanx config check`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use phalanx_messages::admin::{AdminRequest, Status};
+use phalanx_messages::membership::NodeState;
+
+use super::args::{Global, NodeCommand, Output};
+use super::client::EXIT_UNREACHABLE;
+use super::{Exit, locate, print};
+use crate::config::{Checked, ConfigErrors, NodeConfig, check_file};
+use crate::containment::{ContainmentChoice, containment_key, pause};
+use crate::daemon;
+use crate::warden::{self, RegisterNotice, WardenSettings, id_lock};
+
+/// Exit code "configuration".
+pub(crate) const EXIT_CONFIGURATION: u8 = 78;
+/// Exit code "shared-disk I/O".
+const EXIT_DISK: u8 = 74;
+
+pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
+    match command {
+        NodeCommand::Run { config, no_wait, subreaper } => run_node(&config, no_wait, subreaper),
+        NodeCommand::Daemon { config, .. } => {
+            start_log();
+            let config = load(&config)?;
+            daemon::run(&config).map_err(Exit::from)
+        }
+        NodeCommand::List => list(global).map(|()| 0),
+        NodeCommand::Leave { name } => leave(name, global).map(|()| 0),
+    }
+}
+
+/// Log lines of the daemon, on stderr; `RUST_LOG` chooses them.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    log.try_init().ok(); // somebody may have one already
+}
+
+pub(crate) fn load(file: &Path) -> Result<NodeConfig, Exit> {
+    NodeConfig::load(file).map_err(|errors| configuration_errors(&errors))
+}
+
+pub(crate) fn configuration_errors(errors: &ConfigErrors) -> Exit {
+    for error in &errors.0 {
+        anstream::eprintln!("{:?}", miette::Report::new(error.clone()));
+    }
+    let count = errors.0.len();
+    Exit::code(EXIT_CONFIGURATION, format!("{count} mistake{} in the configuration", if count == 1 { "" } else { "s" }))
+}
+
+pub(super) fn check(file: &Path) -> Result<(), Exit> {
+    match check_file(file).map_err(|errors| configuration_errors(&errors))? {
+        Checked::Node(config) => {
+            let services = config.services.len();
+            anstream::println!(
+                "{}: node {} of cluster {}, {} subsystems, {services} services: no mistake",
+                file.display(),
+                config.node,
+                config.cluster,
+                config.subsystems.len()
+            );
+        }
+        Checked::Template(template) => anstream::println!(
+            "{}: for `phalanx dev`, {} subsystems, {} services: no mistake",
+            file.display(),
+            template.subsystems.len(),
+            template.services.len()
+        ),
+    }
+    Ok(())
+}
+
+/// Becomes the warden of the node.
+fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
+    let config = load(file)?;
+    std::fs::create_dir_all(&config.state_dir).map_err(|error| {
+        Exit::error(format!("failed to make `state_dir` {}: {error}", config.state_dir.display()))
+    })?;
+    let what = format!("the shared disk {}", config.disk.display());
+    // A disk that is not there may come; one that is wrong never waits.
+    let disk = id_lock::wait_for(&what, no_wait, || {
+        if config.disk.exists() {
+            daemon::open_disk(&config.disk).map(Ok).map_err(|error| format!("{error:#}"))
+        } else {
+            Ok(Err("it is not there (`phalanx disk create` makes it)".to_owned()))
+        }
+    });
+    let disk = disk.map_err(|text| Exit::code(EXIT_DISK, text))?;
+    let superblock = disk.superblock().clone();
+    if superblock.name != config.cluster {
+        let text = format!("disk {} belongs to cluster `{}`, not `{}`", config.disk.display(), superblock.name, config.cluster);
+        return Err(Exit::code(EXIT_CONFIGURATION, text).hint("`path` under [disk], or `name` under [cluster], is wrong"));
+    }
+    let program = std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
+    let words = |words: &[&OsString]| words.iter().map(|word| (*word).clone()).collect::<Vec<_>>();
+    let (program, node) = (program.into_os_string(), OsString::from(&config.node));
+    let word = OsString::from;
+    let settings = WardenSettings {
+        node_name: config.node.clone(),
+        containment_key: containment_key(superblock.cluster, &config.disk, config.id),
+        containment: if subreaper { ContainmentChoice::Subreaper } else { ContainmentChoice::Best },
+        id_lock: config.state_dir.join(format!("{}.lock", config.node)),
+        no_wait,
+        log_dir: config.state_dir.join("commands"),
+        daemon_command: words(&[
+            &program, &word("node"), &word("daemon"), &node, &word("--config"), &config.file.clone().into_os_string(),
+        ]),
+        keeper_command: words(&[&program, &word("warden-keeper")]),
+        watchdog_ms: superblock.profile.watchdog_ms,
+        stop_ms: superblock.profile.stop_ms,
+        panic: config.panic,
+        notice: Box::new(RegisterNotice::new(disk, config.id)),
+    };
+    warden::run(settings).map_err(Exit::error)
+}
+
+fn list(global: &Global) -> Result<(), Exit> {
+    let nodes = locate::connect(global)?.status()?.nodes;
+    match global.output {
+        Output::Json => anstream::println!("{}", print::json(&nodes)?),
+        Output::Text => anstream::print!("{}", print::nodes(&nodes)),
+    }
+    Ok(())
+}
+
+fn leave(name: Option<String>, global: &Global) -> Result<(), Exit> {
+    let mut client = locate::connect(global)?;
+    let status = client.status()?;
+    let name = name.unwrap_or_else(|| status.node.clone());
+    client.ask(&AdminRequest::Leave { node: Some(name.clone()) })?;
+    loop {
+        let state = locate::connect(global).and_then(|mut client| client.status()).map(|status| state_of(&status, &name));
+        match state {
+            Ok(Some(NodeState::Inactive)) => break,
+            // The last node to leave takes its daemon with it.
+            Err(exit) if exit.code == EXIT_UNREACHABLE => break,
+            Ok(_) => {}
+            Err(exit) => return Err(exit),
+        }
+        pause(20);
+    }
+    anstream::println!("{name} has left");
+    Ok(())
+}
+
+pub(super) fn state_of(status: &Status, name: &str) -> Option<NodeState> {
+    status.nodes.iter().find(|node| node.name == name).map(|node| node.state)
+}
