@@ -45,7 +45,8 @@ impl Scope {
             let mut parent = stat.parent;
             for _ in 0..all.len() {
                 if parent == self.root {
-                    return !self.spared.contains(&below) && !(stat.pid == below && self.passed.contains(&below));
+                    let passed = stat.pid == below && self.passed.contains(&below);
+                    return !passed && !self.spared.contains(&below);
                 }
                 let Some(next) = by_pid.get(&parent) else {
                     torn |= parent != 0;

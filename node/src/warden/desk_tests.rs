@@ -142,9 +142,9 @@ fn what_may_remain_is_recorded_before_the_start_and_forgotten_after_the_stop() {
         command: Some("clean".to_owned()),
         environment: vec![("PHALANX_SERVICE".to_owned(), "clock".to_owned())],
     };
-    assert_eq!(desk.clean_ups(), [recorded.clone()]);
+    assert_eq!(desk.clean_ups(), std::slice::from_ref(&recorded));
     ended(&mut desk, 2, failed("exit status 1".to_owned()));
-    assert_eq!(desk.clean_ups(), [recorded.clone()], "a failed start may have left something");
+    assert_eq!(desk.clean_ups(), std::slice::from_ref(&recorded), "a failed start may have left something");
     ask(&mut desk, 3, WardenRequest::Launch(launch(6, Action::Stop, Leaves::State)));
     ended(&mut desk, 3, failed("exit status 1".to_owned()));
     assert_eq!(desk.clean_ups(), [recorded], "so may a failed stop");

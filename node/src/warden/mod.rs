@@ -16,6 +16,7 @@ mod drain;
 pub mod frames;
 pub mod id_lock;
 mod leftovers;
+mod log;
 mod notice;
 mod serve;
 mod settings;
@@ -36,7 +37,7 @@ use self::desk::Desk;
 use self::frames::Line;
 use self::serve::{Ending, Server, Signals, Words};
 use crate::containment::cgroup::NodeCgroup;
-use crate::containment::{ContainmentChoice, keeper, process};
+use crate::containment::{ContainmentChoice, inherited, keeper, process};
 
 /// Exit code of a node that was forced out or panicked (architecture §5).
 pub const EXIT_FORCED_OUT: u8 = 90;
@@ -51,6 +52,7 @@ const FAILED: u8 = 1;
 /// # Errors
 /// What kept the node from starting, for the administrator.
 pub fn run(settings: WardenSettings) -> Result<u8, String> {
+    inherited::keep_to_oneself().map_err(|error| format!("failed to list the own descriptors: {error}"))?;
     let lock = id_lock::take(&settings.id_lock, settings.no_wait)?;
     run_locked(&settings, &lock)
     // The lock is dropped here, after everything.

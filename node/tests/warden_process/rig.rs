@@ -92,7 +92,7 @@ fn disk(dir: &Path) -> ClusterDisk {
 
 fn as_role(role: &str) -> Vec<std::ffi::OsString> {
     let exe = std::env::current_exe().unwrap();
-    let words = ["--exact", "warden_rig::other_roles", "--nocapture", "--test-threads=1"];
+    let words = ["--exact", "rig::other_roles", "--nocapture", "--test-threads=1"];
     let start = ["/usr/bin/env".into(), format!("{ROLE}={role}").into(), exe.into_os_string()];
     start.into_iter().chain(words.map(Into::into)).collect()
 }
@@ -184,7 +184,9 @@ fn daemon() -> u8 {
             let (dir, fence, words) = (dir.clone(), fence.clone(), words.clone());
             actix_rt::spawn(async move {
                 let (read, mut write) = stream.into_split();
-                let line = tokio::io::BufReader::new(read).lines().next_line().await.unwrap().unwrap();
+                let Some(line) = tokio::io::BufReader::new(read).lines().next_line().await.unwrap() else {
+                    return; // only looked whether somebody listens
+                };
                 let told = match serde_json::from_str(&line).unwrap() {
                     Tell::Ask(request) => Told::Result(client.send(request).await.unwrap()),
                     Tell::StopFeeding => {

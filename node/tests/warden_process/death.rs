@@ -1,12 +1,10 @@
 //! What follows when a node's daemon or warden ends: everything of it is dead before its register says so (protocol §4.5 F0).
 
-mod warden_rig;
-
+use crate::rig::{Kind, Rig, Tell, Told, fugitive, is_dead, signal, start};
 use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, WardenRequest};
 use phalanx_messages::register::OwnState;
 use phalanx_node::containment::now;
 use rustix::process::Signal;
-use warden_rig::{Kind, Rig, Tell, Told, fugitive, is_dead, signal, start};
 
 fn with_fugitive(rig: &Rig) -> u32 {
     let file = rig.path("pids");
