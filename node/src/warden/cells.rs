@@ -33,8 +33,8 @@ const INHERITED: [&str; 10] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
 /// Marks every process of a node, so that the next start finds what an earlier one could not keep together.
 pub const MARK: &str = "PHALANX_CONTAINMENT";
-/// How long a freeze may take to be seen, in milliseconds.
-const FREEZE_MS: u64 = 200;
+/// How long a freeze may take to be seen, in milliseconds: a process stops only once it gets a processor.
+const FREEZE_MS: u64 = 1_000;
 
 /// The containment in use.
 #[derive(Debug)]
@@ -319,17 +319,26 @@ impl Cells {
         if !on {
             return self.frozen.take().map_or(Ok(()), |roundup| roundup.signal(Signal::CONT));
         }
-        let keepers = self.cells.values().filter_map(|cell| cell.child).collect();
-        let scope = Scope { spared: [self.daemon].into(), passed: keepers, ..Scope::below(std::process::id()) };
         let until = now().plus(FREEZE_MS);
-        let roundup = self.frozen.insert(Roundup::default());
-        while !roundup.look(&scope)? {
+        self.frozen = Some(Roundup::default());
+        while !self.keep_frozen()? {
             if now() >= until {
-                return Err(io::Error::other(format!("some of {:?} still run", roundup.alive())));
+                return Err(io::Error::other("some processes still run"));
             }
             pause(1);
         }
         Ok(())
+    }
+
+    /// Looks once whether something of a frozen owner still runs, and stops it. `true` = nothing does.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read or a process may not be signalled.
+    pub fn keep_frozen(&mut self) -> io::Result<bool> {
+        let Some(roundup) = &mut self.frozen else { return Ok(true) };
+        let keepers = self.cells.values().filter_map(|cell| cell.child).collect();
+        let scope = Scope { spared: [self.daemon].into(), passed: keepers, ..Scope::below(std::process::id()) };
+        roundup.look(&scope)
     }
 
     /// The daemon has been reaped; its process id may be anybody's.

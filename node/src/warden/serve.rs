@@ -180,6 +180,7 @@ impl<'a> Server<'a> {
         let daemon = self.reap(&mut events);
         self.cells.hear_keepers(&mut events);
         self.cells.step_kills(&mut events);
+        self.cells.keep_frozen().ok(); // what cannot be looked at now is looked at next time
         if let Some(status) = daemon {
             self.cells.daemon_reaped();
             return Some(self.ending(status));

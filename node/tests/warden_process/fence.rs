@@ -69,7 +69,7 @@ fn a_dead_warden_leaves_a_proof_only_with_cgroups() {
 /// Signals go only to processes that were meant, and nothing but a node's own directory is ever killed.
 #[test]
 fn strangers_are_left_alone() {
-    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut stranger = crate::rig::spawn_sleep();
     let identity = ProcessIdentity { pid: stranger.id(), start_ticks: 1 };
     for containment in [Containment::Subreaper, Containment::None, Containment::Cgroup { path: "/sys/fs".to_owned() }] {
         let fence =

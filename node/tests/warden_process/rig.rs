@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -37,6 +37,9 @@ const INCARNATION: Incarnation = Incarnation(7);
 const NOBODY: u32 = 65_534;
 /// How long anything may take that has no formula of its own.
 pub const PATIENCE_MS: u64 = 30_000;
+
+/// A process between fork and exec holds a copy of every descriptor, and with it the lock of a disk that another test formats.
+static FORK: Mutex<()> = Mutex::new(());
 
 /// What the warden of a rig is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -165,6 +168,7 @@ fn daemon() -> u8 {
     write_register(&dir, &fence, OwnState::Member);
     let feeding = Arc::new(AtomicBool::new(true));
     let (feeds, feeder) = (feeding.clone(), words.clone());
+    words.say(Word::Alive); // before the test is let in: the watch begins with the first word
     std::thread::spawn(move || {
         while feeds.load(Ordering::SeqCst) {
             feeder.say(Word::Alive);
@@ -277,10 +281,12 @@ impl Rig {
             created_at_ms: 0,
         };
         let path = dir.path().join("disk");
+        let no_fork = FORK.lock().unwrap_or_else(PoisonError::into_inner);
         let disk = MmapDisk::create(&path, 4_096).unwrap();
         phalanx_storage::format(&disk, &superblock, &ConfigurationRecord::default(), &RegistrationRecord::default())
             .unwrap();
         drop(disk); // whoever formats holds the disk alone
+        drop(no_fork);
         if kind == Kind::Subreaper && rustix::process::geteuid().is_root() {
             for path in [dir.path(), &path] {
                 std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -406,7 +412,14 @@ fn spawn(settings: &Settings) -> Child {
     if !settings.cgroup && rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
+    let _no_disk = FORK.lock().unwrap_or_else(PoisonError::into_inner);
     command.spawn().unwrap()
+}
+
+/// A process that has nothing to do with any node.
+pub fn spawn_sleep() -> Child {
+    let _no_disk = FORK.lock().unwrap_or_else(PoisonError::into_inner);
+    Command::new("sleep").arg("1000").spawn().unwrap()
 }
 
 pub fn clock() -> Owner {
