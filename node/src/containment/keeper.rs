@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -39,7 +40,7 @@ pub fn keeper_main(arguments: &[OsString]) -> u8 {
 }
 
 fn keep(title: &OsString, command: &OsString) -> io::Result<()> {
-    let mut warden = UnixStream::from(rustix::io::dup(io::stdin())?);
+    let mut warden = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     become_subreaper()?;
     std::fs::write("/proc/self/oom_score_adj", "0").ok(); // the warden may have lowered it; services get the default
     let (children, at_end) = UnixStream::pair()?;

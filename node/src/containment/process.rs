@@ -64,14 +64,32 @@ pub fn all() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
-/// True if every thread of the process is stopped or has ended, so that it can make no further process.
+/// Whether a process can make another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stillness {
+    /// Every thread is stopped or has ended.
+    Stopped,
+    /// Some sleep uninterruptibly, which a stop signal does not change: on I/O, or for good, because the child that a
+    /// `vfork` waits for was stopped before its `exec`.
+    Asleep,
+    /// Some may run.
+    Running,
+}
+
+/// What the threads of a process do.
 #[must_use]
-pub fn is_stopped(pid: u32) -> bool {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true }; // it is gone
-    tasks.flatten().all(|task| match fs::read_to_string(task.path().join("stat")) {
-        Ok(text) => parse(&text).is_some_and(|stat| matches!(stat.state, b'T' | b't' | b'Z' | b'X')),
-        Err(_) => true,
-    })
+pub fn stillness(pid: u32) -> Stillness {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Stillness::Stopped }; // it is gone
+    let of_thread = |stat: Stat| match stat.state {
+        b'T' | b't' | b'Z' | b'X' => Stillness::Stopped,
+        b'D' => Stillness::Asleep,
+        _ => Stillness::Running,
+    };
+    let threads = tasks.flatten().map(|task| match fs::read_to_string(task.path().join("stat")) {
+        Ok(text) => parse(&text).map_or(Stillness::Running, of_thread),
+        Err(_) => Stillness::Stopped, // it has ended
+    });
+    threads.max().unwrap_or(Stillness::Stopped)
 }
 
 /// The command's name may hold spaces and parentheses, so the fields count from the last `)`.

@@ -11,12 +11,14 @@ use phalanx_messages::Instant;
 use phalanx_messages::register::ProcessIdentity;
 use rustix::process::Signal;
 
-use super::process::{self, Process, Stat};
+use super::process::{self, Process, Stat, Stillness};
 
 /// A process in uninterruptible sleep cannot be stopped; after this long the others are killed without it.
 const STOP_PATIENCE_MS: u64 = 200;
 /// Looks in a row that find nothing new before the set counts as complete.
 const QUIET_LOOKS: u32 = 2;
+/// Looks in a row that find a process in uninterruptible sleep before it counts as still.
+const ASLEEP_LOOKS: u32 = 10;
 
 /// Which processes are meant.
 #[derive(Debug, Clone)]
@@ -45,7 +47,8 @@ impl Scope {
             let mut parent = stat.parent;
             for _ in 0..all.len() {
                 if parent == self.root {
-                    return !self.spared.contains(&below) && !(stat.pid == below && self.passed.contains(&below));
+                    let passed = stat.pid == below && self.passed.contains(&below);
+                    return !passed && !self.spared.contains(&below);
                 }
                 let Some(next) = by_pid.get(&parent) else {
                     torn |= parent != 0;
@@ -74,8 +77,32 @@ pub enum Progress {
 /// Stops every process of a scope, and remembers who is in it.
 #[derive(Debug, Default)]
 pub struct Roundup {
-    known: BTreeMap<ProcessIdentity, Process>,
+    known: BTreeMap<ProcessIdentity, Known>,
     quiet: u32,
+}
+
+#[derive(Debug)]
+struct Known {
+    process: Process,
+    /// Looks in a row that found it asleep.
+    asleep: u32,
+}
+
+impl Known {
+    /// Looks at it. True if it makes no further process.
+    fn is_still(&mut self) -> bool {
+        match process::stillness(self.process.identity().pid) {
+            Stillness::Stopped => true,
+            Stillness::Asleep => {
+                self.asleep += 1;
+                self.asleep >= ASLEEP_LOOKS
+            }
+            Stillness::Running => {
+                self.asleep = 0;
+                false
+            }
+        }
+    }
 }
 
 impl Roundup {
@@ -84,9 +111,9 @@ impl Roundup {
     /// # Errors
     /// If `/proc` cannot be read or a process may not be signalled.
     pub fn look(&mut self, scope: &Scope) -> io::Result<bool> {
-        self.known.retain(|_, process| !process.has_ended());
+        self.known.retain(|_, known| !known.process.has_ended());
         // Before the look: whoever is stopped now can make nobody during it.
-        let stopped = self.known.keys().all(|identity| process::is_stopped(identity.pid));
+        let moving = self.known.values_mut().map(|known| usize::from(!known.is_still())).sum::<usize>();
         let (found, torn) = scope.select(&process::all()?);
         let mut grown = torn;
         for stat in found {
@@ -97,10 +124,10 @@ impl Roundup {
                 continue;
             };
             process.signal(Signal::STOP)?;
-            self.known.insert(stat.identity(), process);
+            self.known.insert(stat.identity(), Known { process, asleep: 0 });
             grown = true;
         }
-        self.quiet = if stopped && !grown { self.quiet + 1 } else { 0 };
+        self.quiet = if moving == 0 && !grown { self.quiet + 1 } else { 0 };
         Ok(self.quiet >= QUIET_LOOKS)
     }
 
@@ -109,14 +136,14 @@ impl Roundup {
     /// # Errors
     /// If a process may not be signalled; the others get the signal all the same.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        let results: Vec<io::Result<()>> = self.known.values().map(|process| process.signal(signal)).collect();
+        let results: Vec<io::Result<()>> = self.known.values().map(|known| known.process.signal(signal)).collect();
         results.into_iter().collect()
     }
 
     /// Everybody known who has not ended, for messages.
     #[must_use]
     pub fn alive(&self) -> Vec<u32> {
-        self.known.iter().filter(|(_, process)| !process.has_ended()).map(|(identity, _)| identity.pid).collect()
+        self.known.iter().filter(|(_, known)| !known.process.has_ended()).map(|(identity, _)| identity.pid).collect()
     }
 }
 

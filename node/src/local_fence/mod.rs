@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use phalanx_actors::ports::ProveDead;
+use phalanx_messages::Instant;
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 use rustix::process::Signal;
 use tokio::sync::oneshot;
@@ -24,6 +25,9 @@ use crate::warden::id_lock;
 
 /// One attempt takes at most this long, in milliseconds.
 const ATTEMPT_MS: u64 = 5_000;
+/// Why there is no proof without a warden, in the administrator's words.
+const SCATTERED: &str = "its warden is dead, so its processes are scattered and cannot be counted; look for them with `ps`, \
+                         then confirm by hand: `phalanx fence confirm NODE`";
 
 /// Kills and verifies, on a thread of its own for each attempt.
 #[derive(Debug, Default, Clone, Copy)]
@@ -57,15 +61,52 @@ pub fn kill_and_prove(handle: &FenceHandle) -> Result<(), String> {
     let until = now().plus(ATTEMPT_MS);
     match &handle.containment {
         Containment::Cgroup { path } => {
-            let path = Path::new(path);
-            if !cgroup::is_start_directory(path) {
-                return Err(format!("{} is not the directory of a node", path.display()));
-            }
+            let path = start_directory(path)?;
             cgroup::kill_and_verify(path, until)?;
+            // A warden that is about to end has left the directory already.
+            kill_processes(&[handle.warden, handle.daemon])?;
+            cgroup::remove(path).ok(); // else the node's next start does it
         }
         Containment::Subreaper => kill_tree(handle)?,
         Containment::None => kill_processes(&[handle.warden, handle.daemon])?,
     }
+    prove_unlocked(handle, until)
+}
+
+/// Verifies that an earlier start of a node on this host and in this boot is dead, without touching anything: for a cold start.
+///
+/// # Errors
+/// What still lives or cannot be known, and what the administrator can do.
+pub fn prove_old_incarnation_dead(handle: &FenceHandle) -> Result<(), String> {
+    match &handle.containment {
+        Containment::Cgroup { path } => {
+            let path = start_directory(path)?;
+            if cgroup::populated(path).map_err(|error| format!("failed to read {}: {error}", path.display()))? {
+                return Err(format!("processes {:?} of its earlier start live", cgroup::members(path)));
+            }
+        }
+        Containment::Subreaper => return Err(SCATTERED.to_owned()),
+        Containment::None => {}
+    }
+    for identity in [handle.warden, handle.daemon] {
+        let process = Process::open(identity).map_err(|error| format!("failed to look for it: {error}"))?;
+        if process.is_some_and(|process| !process.has_ended()) {
+            return Err(format!("process {} of its earlier start lives", identity.pid));
+        }
+    }
+    prove_unlocked(handle, now())
+}
+
+fn start_directory(path: &str) -> Result<&Path, String> {
+    let path = Path::new(path);
+    if cgroup::is_start_directory(path) {
+        Ok(path)
+    } else {
+        Err(format!("{} is not the directory of a node", path.display()))
+    }
+}
+
+fn prove_unlocked(handle: &FenceHandle, until: Instant) -> Result<(), String> {
     loop {
         match id_lock::is_free(Path::new(&handle.id_lock)) {
             Ok(true) => return Ok(()),
@@ -80,11 +121,8 @@ pub fn kill_and_prove(handle: &FenceHandle) -> Result<(), String> {
 fn kill_tree(handle: &FenceHandle) -> Result<(), String> {
     let text = |error: std::io::Error| format!("failed to signal its warden: {error}");
     let Some(warden) = Process::open(handle.warden).map_err(text)?.filter(|warden| !warden.has_ended()) else {
-        return Err(
-            "its warden is dead, so its processes are scattered and cannot be counted; look for them, then confirm by \
-                    hand"
-                .to_owned(),
-        );
+        kill_processes(&[handle.daemon])?;
+        return Err(SCATTERED.to_owned());
     };
     warden.signal(Signal::STOP).map_err(text)?;
     let scope = Scope::below(handle.warden.pid);

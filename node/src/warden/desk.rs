@@ -386,3 +386,7 @@ const fn failed(text: String) -> LaunchResult {
 fn superseded(by: &Job) -> String {
     by.operation.map_or_else(|| "aborted by a later request".to_owned(), |by| format!("aborted by operation {by}"))
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

@@ -1,202 +1,158 @@
-//! The warden: parent of a node's daemon and services. It kills and proves, and speaks for a daemon that can no longer speak
-//! (architecture §4, protocol §4.5, §4.6).
+//! The warden: parent of a node's daemon and of everything that runs for its services (architecture §4).
 //!
-//! One thread, no executor, no disk I/O but the register's. What always holds: nothing of the node is started before the
-//! node-id lock is held and the leftovers of earlier starts are dead; `DeadDrained` is written only after the daemon and all
-//! services have been seen dead and everything that may outlive them was cleaned; the lock is dropped last.
+//! One small process, single-threaded, without an executor. It holds the node-id lock, keeps all processes of the node in a
+//! [containment](crate::containment), serves the daemon's requests, and, when the daemon ends, stops feeding it or says so,
+//! kills and reaps everything, cleans what outlives processes, and writes `DeadDrained` into the node's register (protocol
+//! §4.5, F0). What always holds: it writes the register only after the daemon has been reaped; it drops the lock only when
+//! nothing of the node is alive. It never decides anything about the cluster.
+//!
+//! Entry points for the binary: [`run`] is `phalanx node run`; [`keeper_main`] is the hidden command of
+//! [`WardenSettings::keeper_command`]; [`client::WardenLink::inherited`] is the first call of the daemon.
 
 mod cells;
 pub mod client;
 pub mod desk;
+mod drain;
 pub mod frames;
 pub mod id_lock;
+mod leftovers;
+mod log;
 mod notice;
+mod serve;
 mod settings;
-mod watch;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use phalanx_messages::configuration::PanicPolicy;
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 
-use crate::containment::cgroup::{self, NodeCgroup};
-use crate::containment::process::{self, Process};
-use crate::containment::tree::{Scope, TreeKill};
-use crate::containment::{ContainmentChoice, keeper, now};
-
+pub use self::notice::RegisterNotice;
+pub use self::settings::{DeathNotice, WardenSettings};
 pub use crate::containment::keeper::keeper_main;
-pub use notice::RegisterNotice;
-pub use settings::{DeathNotice, WardenSettings};
 
-use watch::{End, Watch};
+use self::cells::{Cells, Keep, Surroundings};
+use self::desk::Desk;
+use self::frames::Line;
+use self::serve::{Ending, Server, Signals, Words};
+use crate::containment::cgroup::NodeCgroup;
+use crate::containment::{ContainmentChoice, inherited, keeper, process};
 
 /// Exit code of a node that was forced out or panicked (architecture §5).
 pub const EXIT_FORCED_OUT: u8 = 90;
-/// How long the leftovers of an earlier start may take to die, in milliseconds.
-const LEFTOVERS_MS: u64 = 10_000;
-/// Two lines about processes that do not die are this far apart, in milliseconds.
-const STUCK_LINE_MS: u64 = 30_000;
+/// Exit code of a node that failed.
+const FAILED: u8 = 1;
 
-/// How the node's processes are kept together.
-pub(crate) enum Kept {
-    /// By cgroup v2.
-    Cgroup(NodeCgroup),
-    /// Below this process, which is a subreaper.
-    Tree,
-}
-
-/// The body of `phalanx node run`: everything from taking the node-id lock to dropping it. Gives the exit code.
+/// The body of `phalanx node run`: from the node-id lock to the end of the node. Gives the exit code: the daemon's own if it
+/// ended by itself, 90 if it died or was forced out, 1 if the administrator asked twice.
 ///
-/// Must run in a process without other threads or children.
+/// Must run in a process without other threads or children, which it makes a subreaper.
 ///
 /// # Errors
 /// What kept the node from starting, for the administrator.
 pub fn run(settings: WardenSettings) -> Result<u8, String> {
+    inherited::keep_to_oneself().map_err(|error| format!("failed to list the own descriptors: {error}"))?;
     let lock = id_lock::take(&settings.id_lock, settings.no_wait)?;
-    kill_leftovers(&settings)?;
-    let warden = process::own_identity().map_err(|error| format!("failed to read /proc: {error}"))?;
-    let kept = make_containment(&settings, warden)?;
-    std::fs::write("/proc/self/oom_score_adj", "-900").ok(); // without privilege it stays as it is
-    let (mut watch, handle) = start_daemon(settings, kept, warden, &lock)?;
-    let end = watch.run();
-    let code = finish(watch, &handle, end);
-    drop(lock);
-    Ok(code)
+    run_locked(&settings, &lock)
+    // The lock is dropped here, after everything.
 }
 
-/// Protocol §3.7 step 0: nothing of an earlier start of this node id may live, before anything of this one does.
-fn kill_leftovers(settings: &WardenSettings) -> Result<(), String> {
-    cgroup::kill_leftovers(&settings.containment_key, now().plus(LEFTOVERS_MS))?;
-    let Some(last) = settings.notice.last_start()? else { return Ok(()) };
-    match last.containment {
-        Containment::Cgroup { path } if cgroup::is_start_directory(Path::new(&path)) => {
-            cgroup::kill_and_verify(Path::new(&path), now().plus(LEFTOVERS_MS))
-        }
-        Containment::Cgroup { .. } | Containment::Subreaper | Containment::None => Ok(()),
-    }
-}
-
-fn make_containment(settings: &WardenSettings, warden: ProcessIdentity) -> Result<Kept, String> {
-    // In both kinds: orphans come back here, so that they can be reaped.
-    keeper::become_subreaper().map_err(|error| format!("failed to become subreaper: {error}"))?;
-    let made = || NodeCgroup::create(&settings.containment_key, warden);
-    match settings.containment {
-        ContainmentChoice::Subreaper => Ok(Kept::Tree),
-        ContainmentChoice::Cgroup => {
-            made().map(Kept::Cgroup).map_err(|error| format!("failed to use cgroup v2: {error}"))
-        }
-        ContainmentChoice::Best => Ok(made().map_or(Kept::Tree, Kept::Cgroup)),
-    }
-}
-
-fn start_daemon(
-    settings: WardenSettings,
-    kept: Kept,
-    warden: ProcessIdentity,
-    lock: &File,
-) -> Result<(Watch, FenceHandle), String> {
-    let text = |error: std::io::Error| format!("failed to start the daemon: {error}");
-    let (here, there) = UnixStream::pair().map_err(text)?;
-    let (pipe, daemons_pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| text(e.into()))?;
-    rustix::io::ioctl_fionbio(&pipe, true).map_err(|error| text(error.into()))?;
-    let child = spawn_daemon(&settings, &kept, there).map_err(text)?;
-    let identity = process::stat(child.id()).map_err(text)?.identity();
-    let daemon = Process::open(identity).map_err(text)?.ok_or("the daemon ended at once")?;
-    let containment = match &kept {
-        Kept::Cgroup(group) => Containment::Cgroup { path: group.directory().display().to_string() },
-        Kept::Tree => Containment::Subreaper,
-    };
-    let id_lock = settings.id_lock.display().to_string();
-    let handle = FenceHandle { containment, warden, daemon: identity, id_lock };
-    frames::send_welcome(&here, &handle, &[daemons_pipe.as_fd(), lock.as_fd()]).map_err(text)?;
-    let watch = Watch::new(settings, kept, child, daemon, here, pipe).map_err(text)?;
-    Ok((watch, handle))
-}
-
-/// The daemon's stdin is its socket to the warden. It starts inside its cgroup, so nothing of it is ever outside.
-fn spawn_daemon(settings: &WardenSettings, kept: &Kept, socket: UnixStream) -> std::io::Result<Child> {
-    let mut command = match kept {
-        Kept::Tree => {
-            let (program, arguments) = settings.daemon_command.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-            let mut command = Command::new(program);
-            command.args(arguments);
-            command
-        }
-        Kept::Cgroup(group) => cells::shell_in(&group.daemon(), &settings.daemon_command),
-    };
-    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(socket))).process_group(0).spawn()
-}
-
-/// Kills and proves, cleans, says so, and gives the exit code.
-fn finish(watch: Watch, handle: &FenceHandle, end: End) -> u8 {
-    let Watch { settings, kept, desk, mut daemon_child, .. } = watch;
-    kill_everything(&kept);
-    let status = daemon_child.wait().ok();
-    keeper::reap(|_, _| {});
-    let exited = status.and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
-    let code = match end {
-        End::LeftCleanly => exited.unwrap_or(0),
-        End::DaemonGone | End::NotFed | End::Killed => {
-            let cleaned = cells::clean_up(&settings, &kept, &desk.clean_ups());
-            keeper::reap(|_, _| {});
-            speak_for_the_dead(&settings, handle, cleaned);
-            exited.filter(|code| *code != 0).unwrap_or(EXIT_FORCED_OUT)
-        }
-    };
-    if let Kept::Cgroup(group) = &kept
-        && let Err(error) = group.dissolve()
+fn run_locked(settings: &WardenSettings, lock: &File) -> Result<u8, String> {
+    std::fs::write("/proc/self/oom_score_adj", "-900").ok(); // where it may
+    leftovers::kill(settings)?;
+    let text = |error: io::Error| error.to_string();
+    let warden = process::own_identity().map_err(text)?;
+    keeper::become_subreaper().map_err(text)?;
+    let signals = Signals::install().map_err(text)?;
+    let keep = make_containment(settings, warden)?;
+    let mut node =
+        Node { settings, warden, signals, cells: Cells::new(keep, surroundings(settings)), desk: Desk::default() };
+    let code = node.live(lock).map_err(text);
+    if let Keep::Cgroup(cgroup) = node.cells.keep()
+        && let Err(error) = cgroup.dissolve()
     {
-        eprintln!("failed to remove {}: {error}", group.directory().display());
+        eprintln!("failed to remove {}: {error}", cgroup.directory().display());
     }
     code
 }
 
-fn speak_for_the_dead(settings: &WardenSettings, handle: &FenceHandle, cleaned: Result<(), String>) {
-    let failure = match cleaned.and_then(|()| settings.notice.dead_drained(handle)) {
-        Ok(_) => return,
-        Err(failure) => failure,
-    };
-    eprintln!("node {} cannot be called dead: {failure}", settings.node_name);
-    // Architecture §4: without the proof the panic policy is carried out, and the survivors wait for another one.
-    match settings.panic {
-        PanicPolicy::Exit | PanicPolicy::Watchdog => {}
-        PanicPolicy::Reboot => drop(std::fs::write("/proc/sysrq-trigger", "b")),
-        PanicPolicy::Crash => drop(std::fs::write("/proc/sysrq-trigger", "c")),
+fn make_containment(settings: &WardenSettings, warden: ProcessIdentity) -> Result<Keep, String> {
+    match settings.containment {
+        ContainmentChoice::Subreaper => Ok(Keep::Subreaper),
+        ContainmentChoice::Best => {
+            Ok(NodeCgroup::create(&settings.containment_key, warden).map_or(Keep::Subreaper, Keep::Cgroup))
+        }
+        ContainmentChoice::Cgroup => NodeCgroup::create(&settings.containment_key, warden)
+            .map(Keep::Cgroup)
+            .map_err(|error| format!("cgroup v2 cannot be used: {error}")),
     }
 }
 
-/// Everything of the node but this process. Does not end before it is done: whoever waits may use another proof.
-fn kill_everything(kept: &Kept) {
-    let mut said = now();
-    loop {
-        let result = match kept {
-            Kept::Cgroup(group) => match group.kill_all_but_warden() {
-                Ok(true) => Ok(()),
-                Ok(false) => {
-                    group.wait_for_change(1);
-                    Err("processes do not end".to_owned())
-                }
-                Err(error) => Err(error.to_string()),
-            },
-            Kept::Tree => {
-                let scope = Scope::below(std::process::id());
-                TreeKill::new(now()).run(&scope, now().plus(STUCK_LINE_MS), || {
-                    keeper::reap(|_, _| {});
-                })
+fn surroundings(settings: &WardenSettings) -> Surroundings {
+    Surroundings {
+        node_name: settings.node_name.clone(),
+        key: settings.containment_key.clone(),
+        log_dir: settings.log_dir.clone(),
+        keeper_command: settings.keeper_command.clone(),
+    }
+}
+
+/// A node that runs.
+struct Node<'a> {
+    settings: &'a WardenSettings,
+    warden: ProcessIdentity,
+    signals: Signals,
+    cells: Cells,
+    desk: Desk,
+}
+
+impl Node<'_> {
+    fn live(&mut self, lock: &File) -> io::Result<u8> {
+        let (here, there) = UnixStream::pair()?;
+        let (words, speaking_end) = Words::pipe()?;
+        let daemon = self.cells.start_daemon(&self.settings.daemon_command, OwnedFd::from(there))?;
+        // Reaped by nobody else, so it is there, if only as a zombie.
+        let handle = self.handle(process::stat(daemon)?.identity());
+        frames::send_welcome(&here, &handle, &[speaking_end.as_fd(), lock.as_fd()]).ok(); // if it is gone, that is seen
+        drop(speaking_end);
+        let line = Line::new(here)?;
+        let watchdog_ms = self.settings.watchdog_ms;
+        let ending =
+            Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, watchdog_ms).run();
+        Ok(self.end(&ending, &handle))
+    }
+
+    fn handle(&self, daemon: ProcessIdentity) -> FenceHandle {
+        let containment = match self.cells.keep() {
+            Keep::Cgroup(node) => Containment::Cgroup { path: node.directory().to_string_lossy().into_owned() },
+            Keep::Subreaper => Containment::Subreaper,
+        };
+        let id_lock = std::path::absolute(&self.settings.id_lock).unwrap_or_else(|_| self.settings.id_lock.clone());
+        FenceHandle { containment, warden: self.warden, daemon, id_lock: id_lock.to_string_lossy().into_owned() }
+    }
+
+    fn end(&self, ending: &Ending, handle: &FenceHandle) -> u8 {
+        let WardenSettings { node_name, stop_ms, panic, notice, .. } = self.settings;
+        let code = match ending {
+            Ending::LeftCleanly(code) => {
+                self.cells.kill_children();
+                drain::empty_out(&self.cells, &self.signals, *stop_ms, || {});
+                return u8::try_from(*code).unwrap_or(FAILED);
+            }
+            Ending::Exited(0) => FAILED, // without a word that it left
+            Ending::Exited(code) => u8::try_from(*code).unwrap_or(FAILED),
+            Ending::Dead(reason) => {
+                eprintln!("node {node_name}: {reason}; killing everything of it");
+                EXIT_FORCED_OUT
+            }
+            Ending::Impatient => {
+                eprintln!("node {node_name}: killed at the administrator's word");
+                FAILED
             }
         };
-        match result {
-            Ok(()) => return,
-            Err(text) if now().since(said) >= STUCK_LINE_MS => {
-                said = now();
-                eprintln!("still killing: {text}");
-            }
-            Err(_) => {}
-        }
+        let list = self.desk.clean_ups();
+        drain::drain_and_speak(&self.cells, &self.signals, &list, *stop_ms, *panic, notice.as_ref(), handle);
+        code
     }
 }

@@ -35,7 +35,8 @@ impl DeathNotice for RegisterNotice {
 
     fn dead_drained(&self, handle: &FenceHandle) -> Result<bool, String> {
         let mut register = self.read()?;
-        if register.fence != *handle || register.own_state == OwnState::CleanDown {
+        let boot = process::boot_id().map_err(|error| error.to_string())?;
+        if register.boot != boot || register.fence != *handle || register.own_state == OwnState::CleanDown {
             return Ok(false); // this start never wrote, or has left
         }
         register.own_state = OwnState::DeadDrained;

@@ -1,0 +1,61 @@
+//! The output of an owner's commands: a file each, from which a failure tells the last lines.
+//!
+//! Commands write it themselves; the warden never waits for a disk to take their output.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::process::Stdio;
+
+use phalanx_messages::launch::Owner;
+
+use crate::containment::cgroup;
+
+/// A log is put aside when a launch finds it larger than this.
+const LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a failed command's last output that are looked at, and lines that are told.
+const TAIL_BYTES: u64 = 2_048;
+const TAIL_LINES: usize = 5;
+/// An owner's output, and where this launch's part of it begins.
+#[derive(Debug)]
+pub struct Log {
+    file: Option<File>,
+    begin: u64,
+}
+
+impl Log {
+    /// Without a file, output goes nowhere: a full disk never keeps a service from being stopped.
+    pub fn open(directory: &Path, owner: &Owner) -> Self {
+        let name = match owner {
+            Owner::Service(name) => format!("service-{}.log", cgroup::file_name(name)),
+            Owner::Subsystem(name) => format!("subsystem-{}.log", cgroup::file_name(name)),
+        };
+        let path = directory.join(name);
+        if std::fs::metadata(&path).is_ok_and(|data| data.len() > LOG_BYTES_MAX) {
+            std::fs::rename(&path, path.with_extension("log.1")).ok();
+        }
+        let file = File::options().create(true).append(true).read(true).open(&path).ok();
+        let begin = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len());
+        Self { file, begin }
+    }
+
+    /// Where a process writes.
+    pub fn output(&self) -> Stdio {
+        self.file.as_ref().and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)
+    }
+
+    /// The last lines since it was opened, for a failure's text.
+    pub fn tail(&self) -> String {
+        let Some(mut file) = self.file.as_ref() else { return String::new() };
+        let end = file.metadata().map_or(0, |data| data.len());
+        let begin = self.begin.max(end.saturating_sub(TAIL_BYTES));
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(begin)).is_err() || file.take(TAIL_BYTES).read_to_end(&mut bytes).is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+        if last.is_empty() { last } else { format!(": {last}") }
+    }
+}
