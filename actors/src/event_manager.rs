@@ -10,9 +10,9 @@ use std::sync::Arc;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use phalanx_messages::Level;
+use phalanx_messages::NodeIncarnation;
 use phalanx_messages::membership::{BarrierCounts, Certainty, LevelRegistration};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
-use phalanx_messages::NodeIncarnation;
 
 use crate::guard::PanicGuard;
 use crate::ports::InjectPanic;
@@ -58,12 +58,16 @@ impl EventManager {
         }
     }
 
-    fn notify(&self, notification: Arc<SubsystemNotification>) -> impl Future<Output = Vec<SubsystemAcknowledged>> + use<> {
+    fn notify(
+        &self,
+        notification: Arc<SubsystemNotification>,
+    ) -> impl Future<Output = Vec<SubsystemAcknowledged>> + use<> {
         tracing::debug!(notices = notification.batch.len(), "event-manager level notified");
         let told = self.watchers.iter().map(|watcher| watcher.send(LevelChanged(notification.clone())));
         let told = join_all(told.collect::<Vec<_>>());
         async move {
-            let mut answers = told.await.into_iter().map(|answer| answer.unwrap_or_else(|closed| Err(closed.to_string())));
+            let mut answers =
+                told.await.into_iter().map(|answer| answer.unwrap_or_else(|closed| Err(closed.to_string())));
             let answer = match answers.find_map(Result::err) {
                 None => SubsystemAnswer::Acknowledged,
                 Some(text) => SubsystemAnswer::Failed { text },

@@ -121,8 +121,7 @@ impl RegistrationAndLaunch {
         }
         let Some(depoch) = self.decider.committed().map(|record| record.revision.term) else { return };
         let me = self.settings.me;
-        let (mine, others): (Vec<Order>, Vec<Order>) =
-            orders.into_iter().partition(|order| order.command.target == me);
+        let (mine, others): (Vec<Order>, Vec<Order>) = orders.into_iter().partition(|order| order.command.target == me);
         mine.into_iter().for_each(|order| self.take(depoch, order));
         for peer in self.peers() {
             let its = |order: &&Order| order.command.target.node == peer;

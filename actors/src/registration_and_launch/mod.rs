@@ -142,8 +142,7 @@ impl RegistrationAndLaunch {
     /// An actor that has joined nothing and knows no database.
     #[must_use]
     pub fn new(settings: RegistrationSettings, edges: RegistrationEdges) -> Self {
-        let limits =
-            TimerLimits { kill_ms: settings.profile.kill_ms, margin_ms: MARGIN_MS, backoff_ms: BACKOFF_MS };
+        let limits = TimerLimits { kill_ms: settings.profile.kill_ms, margin_ms: MARGIN_MS, backoff_ms: BACKOFF_MS };
         Self {
             decider: Decider::new(settings.me, settings.profile.io_timeout_ms),
             admission: Admission::new(settings.me),

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex};
 use phalanx_messages::configuration::NodeConfiguration;
 use phalanx_messages::launch::{Action, LaunchResult, Leaves};
 use phalanx_messages::membership::{LevelState, TransitionKind};
-use phalanx_messages::notification::{
-    SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
-};
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::registration::{CommandKind, DecisionRegister, RunState};
 use phalanx_messages::service::{
     AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
@@ -339,7 +337,8 @@ async fn the_next_node_recovers_and_starts_what_the_dead_decision_maker_ran_with
     assert_eq!(world.run().node, N1);
     assert_eq!(world.actions(N1), [Some(Action::Recovery), Some(Action::Start)]);
     let WardenRequest::Launch(recovery) = &world.asked[1].1 else { panic!("a launch") };
-    let variable = |name: &str| recovery.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let variable =
+        |name: &str| recovery.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     assert_eq!((variable("PHALANX_VICTIM"), variable("PHALANX_NODE")), (Some("n0"), Some("n1")));
     assert_eq!(recovery.clean_up.as_deref(), Some("stop"));
     assert!(world.told.contains(&"service licence: recovering on n1 what n0 left".to_owned()));
@@ -382,10 +381,8 @@ async fn the_last_node_stops_its_service_and_leaves() {
             node.acknowledges(N0).await;
         }
     }
-    until(&world, "the service moved", |world| {
-        world.run().state == RunState::Registered && world.run().node == N1
-    })
-    .await;
+    until(&world, "the service moved", |world| world.run().state == RunState::Registered && world.run().node == N1)
+        .await;
     assert_eq!(world.lock().unwrap().actions(N0), [Some(Action::Start), Some(Action::Stop)]);
     n0.dies(&world);
     let alone = [(N0, LevelState::Inactive), (N1, LevelState::Leaving)];
@@ -428,7 +425,10 @@ async fn commands_that_are_not_for_it_are_not_taken() {
             victim: None,
             generation: operation,
         };
-        let message = RegistrationMessage::Orders { depoch: Term(depoch), orders: vec![Order { command, definition: service() }] };
+        let message = RegistrationMessage::Orders {
+            depoch: Term(depoch),
+            orders: vec![Order { command, definition: service() }],
+        };
         n1.registration.do_send(PeerEvent::Received { from: n0.me, message: PeerMessage::Registration(message) });
     };
     order(9, revision(9, 1), N0);
