@@ -235,7 +235,8 @@ impl MembershipManager {
     }
 
     pub(super) fn leave_disk(&mut self, ctx: &mut Context<Self>) {
-        if self.ended {
+        // From here on nothing may be claimed or probed any more: the lease thread ends.
+        if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let stopped = self.edges.lease.stop(Some(OwnState::CleanDown));
@@ -245,7 +246,8 @@ impl MembershipManager {
             Some(reason) => MembershipEnded::Refused(reason),
             None => MembershipEnded::Left,
         };
-        ctx.spawn(async move { stopped.await.ok() }.into_actor(self).map(|_, actor, _| actor.end(how)));
+        let last_word = async move { stopped.await.ok() };
+        ctx.spawn(last_word.into_actor(self).map(|_, actor, _| actor.edges.ended.do_send(how)));
     }
 
     /// A record or answer of an older term than this node has promised to follow is refused (protocol M-4).
