@@ -13,9 +13,7 @@ use actix::prelude::*;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, WardenRequest};
 use phalanx_messages::membership::{LevelRegistration, TransitionKind};
-use phalanx_messages::notification::{
-    SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
-};
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::{NodeId, NodeIncarnation};
 
 use crate::guard::PanicGuard;
@@ -116,10 +114,13 @@ impl CommandSubsystem {
                 }
                 actor.running = None;
                 let result = result.unwrap_or_else(|closed| LaunchResult::Failed { text: closed.to_string() });
-                actor.answer(&notice, match result {
-                    LaunchResult::Succeeded => SubsystemAnswer::Acknowledged,
-                    LaunchResult::Failed { text } => SubsystemAnswer::Failed { text },
-                });
+                actor.answer(
+                    &notice,
+                    match result {
+                        LaunchResult::Succeeded => SubsystemAnswer::Acknowledged,
+                        LaunchResult::Failed { text } => SubsystemAnswer::Failed { text },
+                    },
+                );
                 actor.go_on(ctx);
             });
         }));
@@ -267,8 +268,7 @@ mod tests {
             timeout_ms: 1_000,
             ..SubsystemCommands::default()
         };
-        let guard =
-            PanicGuard::new("storage", Gate::new(Clock::Boot), Listener(panic_sender).start().recipient());
+        let guard = PanicGuard::new("storage", Gate::new(Clock::Boot), Listener(panic_sender).start().recipient());
         let settings = CommandSubsystemSettings {
             me: NodeId(0),
             registration,
@@ -321,8 +321,7 @@ mod tests {
             answers.push((subject.node.0, answer));
         }
         let failed = SubsystemAnswer::Failed { text: "no such device".to_owned() };
-        let expected =
-            [(1, SubsystemAnswer::Acknowledged), (2, SubsystemAnswer::Acknowledged), (3, failed)];
+        let expected = [(1, SubsystemAnswer::Acknowledged), (2, SubsystemAnswer::Acknowledged), (3, failed)];
         assert_eq!(answers, expected, "a leave has no command here and is acknowledged when its turn comes");
     }
 

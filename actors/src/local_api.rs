@@ -120,7 +120,16 @@ impl LocalApi {
         let reporter = self.configuration.name_of(self.reporter);
         let report::Words { kind, node, text } = words;
         let kind = kind.to_owned();
-        self.tell(HappeningReport { at_ms: wall_now_ms(), reporter, by_master, term: term.0, kind, node, service: None, text });
+        self.tell(HappeningReport {
+            at_ms: wall_now_ms(),
+            reporter,
+            by_master,
+            term: term.0,
+            kind,
+            node,
+            service: None,
+            text,
+        });
     }
 
     fn service_happened(&self, ServiceHappened { service, node, text }: ServiceHappened) {
@@ -146,8 +155,12 @@ impl LocalApi {
             AdminRequest::Status => Box::pin(async move {
                 let (membership, services) = (edges.membership.send(GetMembership), edges.services.send(GetServices));
                 match (membership.await, services.await) {
-                    (Ok(membership), Ok(services)) => AdminAnswer::Status(Box::new(status::status(&membership, services))),
-                    (Err(closed), _) | (_, Err(closed)) => refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}")),
+                    (Ok(membership), Ok(services)) => {
+                        AdminAnswer::Status(Box::new(status::status(&membership, services)))
+                    }
+                    (Err(closed), _) | (_, Err(closed)) => {
+                        refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}"))
+                    }
                 }
             }),
             AdminRequest::Leave { node } => Box::pin(async move {
@@ -171,7 +184,9 @@ impl LocalApi {
                         let traces: Vec<TransitionTrace> = traces;
                         AdminAnswer::Traces(traces.iter().map(|trace| report::trace(trace, &membership)).collect())
                     }
-                    (Err(closed), _) | (_, Err(closed)) => refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}")),
+                    (Err(closed), _) | (_, Err(closed)) => {
+                        refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}"))
+                    }
                 }
             }),
             AdminRequest::Follow => Box::pin(async { AdminAnswer::Done }),

@@ -43,9 +43,7 @@ pub(super) fn words(happening: &Happening, configuration: &ConfigurationRecord) 
     let name = |node: NodeId| configuration.name_of(node);
     let names = |nodes: phalanx_messages::set::NodeSet| nodes.iter().map(name).collect::<Vec<_>>().join(" ");
     let (kind, node, text) = match happening {
-        Happening::MasterElected { term, node } => {
-            ("master", *node, format!("{} is master, term {term}", name(*node)))
-        }
+        Happening::MasterElected { term, node } => ("master", *node, format!("{} is master, term {term}", name(*node))),
         Happening::NodeState { node, state, reason } => {
             let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             ("node-state", *node, format!("{} is {}{why}", name(*node), state_text(*state)))
@@ -66,7 +64,8 @@ pub(super) fn words(happening: &Happening, configuration: &ConfigurationRecord) 
             ("step", *node, text)
         }
         Happening::StepAcknowledged { id, node, by } => {
-            let text = format!("{} acknowledges {} at level {} barrier {}", name(*by), name(*node), id.level, id.barrier + 1);
+            let text =
+                format!("{} acknowledges {} at level {} barrier {}", name(*by), name(*node), id.level, id.barrier + 1);
             ("acknowledged", *node, text)
         }
         Happening::TransitionEnded { id, node, kind, elapsed_ms } => {

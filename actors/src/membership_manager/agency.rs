@@ -188,8 +188,12 @@ impl MembershipManager {
                 have.level, have.name, have.barriers, want.name, want.barriers
             ),
             JoinRefusal::LevelOrder => "`level` of each `[[subsystem]]` must be used once, and below 1000".to_owned(),
-            JoinRefusal::DuplicateId => "a newer start of this node, or another host with its id, is a member".to_owned(),
-            JoinRefusal::OtherHost => "the members run on another host or boot; an mmap disk serves one host".to_owned(),
+            JoinRefusal::DuplicateId => {
+                "a newer start of this node, or another host with its id, is a member".to_owned()
+            }
+            JoinRefusal::OtherHost => {
+                "the members run on another host or boot; an mmap disk serves one host".to_owned()
+            }
             JoinRefusal::KeyMismatch => {
                 "the cluster knows another key of this node; restore the key file in its `state_dir`".to_owned()
             }

@@ -1,9 +1,9 @@
 //! Names, addresses and static keys: the configuration record that the membership record names.
 
+use phalanx_messages::Revision;
 use phalanx_messages::configuration::PublicKey;
 use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::Revision;
 use phalanx_protocol::coordinator::CoordinatorInput;
 
 use super::*;

@@ -1,10 +1,10 @@
 //! What this node does while it is master: the coordinator's outputs (protocol §5.2, §5.4).
 
 use phalanx_messages::NodeId;
+use phalanx_messages::Revision;
 use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState};
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::Revision;
 use phalanx_protocol::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
 use phalanx_protocol::frm::FrmInput;
 

@@ -1,10 +1,10 @@
 //! What the shared disk says of the other nodes: readings, probes after a closed connection, verdicts and proofs of death
 //! (protocol §4.1, §4.6 step 0).
 
+use phalanx_messages::NodeId;
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::NodeId;
 use phalanx_protocol::coordinator::CoordinatorInput;
 use phalanx_protocol::frm::FrmInput;
 
@@ -150,9 +150,7 @@ impl MembershipManager {
     fn probed(&mut self, reading: Arc<RegistersReading>, ctx: &mut Context<Self>) {
         let word = |node: &NodeId| {
             let register = reading.registers.get(node).and_then(Option::as_ref);
-            register.is_some_and(|register| {
-                matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown)
-            })
+            register.is_some_and(|register| matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown))
         };
         self.probes.retain(|node, _| !word(node));
         self.registers_read(reading, ctx);

@@ -207,9 +207,8 @@ impl MembershipManager {
 
     /// Protocol §1.3, "What is durable, and when": a claim's first record, and a node's entry Inactive to Joining.
     fn durability_of(&self, record: &MembershipRecord) -> Durability {
-        let incarnation = |record: &MembershipRecord, node| {
-            record.nodes.get(&node).map_or(Incarnation(0), |entry| entry.incarnation)
-        };
+        let incarnation =
+            |record: &MembershipRecord, node| record.nodes.get(&node).map_or(Incarnation(0), |entry| entry.incarnation);
         let started = |node: &NodeId| incarnation(record, *node) > incarnation(&self.newest, *node);
         if record.revision.seq == 0 || record.nodes.keys().any(started) {
             Durability::Durable
@@ -229,7 +228,9 @@ impl MembershipManager {
 
     /// The claim is given up after this node's own leave: say so on the disk and end.
     fn resigned(&mut self, ctx: &mut Context<Self>) {
-        if self.leave_wanted || self.newest.nodes.get(&self.me()).is_some_and(|entry| entry.state == NodeState::Inactive) {
+        if self.leave_wanted
+            || self.newest.nodes.get(&self.me()).is_some_and(|entry| entry.state == NodeState::Inactive)
+        {
             self.leave_disk(ctx);
         }
     }

@@ -16,6 +16,7 @@ use phalanx_messages::{Incarnation, Level, NodeId, NotificationId, OperationId, 
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::disk::DiskFailure;
 use crate::event_manager::EventManager;
 use crate::membership_watcher::MembershipWatcher;
 use crate::ports::NodePanic;

@@ -196,8 +196,7 @@ fn start_actors(
             durability: Durability::Volatile,
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));
-        let watcher =
-            MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();
+        let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();
         let event_manager = EventManager::new(
             common.guard("event manager"),
             membership.clone().recipient(),
@@ -207,11 +206,8 @@ fn start_actors(
         let mut registrations = vec![EventManager::registration()];
         let mut levels: BTreeMap<Level, Recipient<SubsystemNotification>> =
             [(Level::EVENT_MANAGER, event_manager.clone().recipient())].into();
-        let mut configured: Vec<Recipient<ConfigurationChanged>> = vec![
-            interconnect.clone().recipient(),
-            local_api.clone().recipient(),
-            registration.clone().recipient(),
-        ];
+        let mut configured: Vec<Recipient<ConfigurationChanged>> =
+            vec![interconnect.clone().recipient(), local_api.clone().recipient(), registration.clone().recipient()];
         for level in builder.command_levels {
             let settings = CommandSubsystemSettings {
                 me: common.me.node,
@@ -273,7 +269,15 @@ fn start_actors(
     };
     let supervisor = common.supervisor.clone();
     let actors = NodeActors {
-        supervisor, disk, interconnect, membership, event_manager, membership_watcher, registration, local_api, levels,
+        supervisor,
+        disk,
+        interconnect,
+        membership,
+        event_manager,
+        membership_watcher,
+        registration,
+        local_api,
+        levels,
     };
     guard_mailboxes(&actors);
     Ok(NodeHandle { me: common.me, actors, lease, gate: common.gate, ended })

@@ -57,7 +57,8 @@ pub(super) fn start(
     if used && before.own_state != OwnState::CleanDown {
         return Err(BootError::OtherHost { node, host: before.host });
     }
-    let entry = disk.memberships().newest().map_err(BootError::Storage)?.and_then(|record| record.nodes.get(&node).cloned());
+    let entry =
+        disk.memberships().newest().map_err(BootError::Storage)?.and_then(|record| record.nodes.get(&node).cloned());
     let known = entry.map_or(Incarnation(0), |entry| entry.incarnation).max(before.incarnation);
     let me = NodeIncarnation { node, incarnation: known.next() };
     // 3.4 `restart`: what the earlier start left undecided counts as owned.

@@ -49,12 +49,15 @@ impl Client {
     /// # Errors
     /// If the daemon ends meanwhile, or refuses.
     pub fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
-        self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error)).and_then(|answer| match answer {
-            AdminAnswer::Refused { code, text } => Err(Exit::code(code, text)),
-            other @ (AdminAnswer::Status(_) | AdminAnswer::Traces(_) | AdminAnswer::Done | AdminAnswer::Happened(_)) => {
-                Ok(other)
-            }
-        })
+        self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error)).and_then(
+            |answer| match answer {
+                AdminAnswer::Refused { code, text } => Err(Exit::code(code, text)),
+                other @ (AdminAnswer::Status(_)
+                | AdminAnswer::Traces(_)
+                | AdminAnswer::Done
+                | AdminAnswer::Happened(_)) => Ok(other),
+            },
+        )
     }
 
     /// The status as that node sees it.
@@ -64,7 +67,10 @@ impl Client {
     pub fn status(&mut self) -> Result<Status, Exit> {
         match self.ask(&AdminRequest::Status)? {
             AdminAnswer::Status(status) => Ok(*status),
-            other => Err(Exit::error(format!("unexpected answer {other:?}"))),
+            other @ (AdminAnswer::Traces(_)
+            | AdminAnswer::Done
+            | AdminAnswer::Refused { .. }
+            | AdminAnswer::Happened(_)) => Err(Exit::error(format!("unexpected answer {other:?}"))),
         }
     }
 
@@ -75,7 +81,10 @@ impl Client {
     pub fn traces(&mut self) -> Result<Vec<Trace>, Exit> {
         match self.ask(&AdminRequest::Traces)? {
             AdminAnswer::Traces(traces) => Ok(traces),
-            other => Err(Exit::error(format!("unexpected answer {other:?}"))),
+            other @ (AdminAnswer::Status(_)
+            | AdminAnswer::Done
+            | AdminAnswer::Refused { .. }
+            | AdminAnswer::Happened(_)) => Err(Exit::error(format!("unexpected answer {other:?}"))),
         }
     }
 

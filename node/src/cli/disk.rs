@@ -29,7 +29,8 @@ pub(super) fn run(command: DiskCommand, global: &Global) -> Result<(), Exit> {
             let config = load(&config)?;
             if config.disk.exists() && !force {
                 let text = format!("{} exists", config.disk.display());
-                return Err(Exit::code(EXIT_REFUSED, text).hint("`phalanx disk show` shows what it is; `--force` overwrites it"));
+                return Err(Exit::code(EXIT_REFUSED, text)
+                    .hint("`phalanx disk show` shows what it is; `--force` overwrites it"));
             }
             let layout = create(&config, nodes_max, services_max)?;
             anstream::print!("{layout}");
@@ -70,7 +71,8 @@ fn open(path: &Path) -> Result<ClusterDisk, Exit> {
     let disk = MmapDisk::open_read_only(path)
         .map_err(|error| Exit::code(EXIT_DISK, format!("failed to open {}: {error}", path.display())))?;
     ClusterDisk::open(Arc::new(disk)).map_err(|error| {
-        Exit::code(EXIT_DISK, format!("{} is not a Phalanx disk: {error}", path.display())).hint("`phalanx disk create` formats one")
+        Exit::code(EXIT_DISK, format!("{} is not a Phalanx disk: {error}", path.display()))
+            .hint("`phalanx disk create` formats one")
     })
 }
 
@@ -128,8 +130,14 @@ const fn phase(phase: ClaimPhase) -> &'static str {
 fn as_text(contents: &Contents) -> String {
     let Contents { superblock, registers, decisions, membership, configuration, registration } = contents;
     let mut text = String::new();
-    writeln!(text, "\ncluster {} ({})   up to {} nodes, {} services\n", superblock.name, superblock.cluster, superblock.nodes_max, superblock.services_max).ok();
-    let heading = ["NODE", "INCARNATION", "SAYS", "HEARTBEAT", "CLAIM", "PHASE", "OWNED", "SEEN", "HEARS", "PILLS", "DECISION"];
+    writeln!(
+        text,
+        "\ncluster {} ({})   up to {} nodes, {} services\n",
+        superblock.name, superblock.cluster, superblock.nodes_max, superblock.services_max
+    )
+    .ok();
+    let heading =
+        ["NODE", "INCARNATION", "SAYS", "HEARTBEAT", "CLAIM", "PHASE", "OWNED", "SEEN", "HEARS", "PILLS", "DECISION"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for (node, register) in registers.iter().filter(|(node, _)| configuration.nodes.contains_key(node)) {
         let name = configuration.name_of(*node);
@@ -142,8 +150,11 @@ fn as_text(contents: &Contents) -> String {
             |decision| format!("{} {}", decision.claim.term, phase(decision.claim.phase)),
         );
         let hears: Vec<String> = register.hears.iter().map(|node| configuration.name_of(node)).collect();
-        let pills: Vec<String> =
-            register.pills.iter().map(|pill| format!("{}/{}", configuration.name_of(pill.target), pill.incarnation)).collect();
+        let pills: Vec<String> = register
+            .pills
+            .iter()
+            .map(|pill| format!("{}/{}", configuration.name_of(pill.target), pill.incarnation))
+            .collect();
         rows.push(vec![
             name,
             register.incarnation.to_string(),
@@ -159,13 +170,27 @@ fn as_text(contents: &Contents) -> String {
         ]);
     }
     text += &print::table(&rows);
-    writeln!(text, "\nmembership {}   formed in term {}   configuration {}", membership.revision, membership.formation, membership.configuration).ok();
+    writeln!(
+        text,
+        "\nmembership {}   formed in term {}   configuration {}",
+        membership.revision, membership.formation, membership.configuration
+    )
+    .ok();
     let mut rows = vec![["NODE", "STATE", "INCARNATION", "ADDRESS", "STEP"].map(str::to_owned).to_vec()];
     for (node, configured) in &configuration.nodes {
         let entry = membership.nodes.get(node);
         let step = entry.and_then(|entry| entry.step.as_ref()).map_or_else(
             || "-".to_owned(),
-            |step| format!("{} {} level {} barrier {} {:?}", step.transition, print::kind(step.kind), step.level, step.barrier, step.phase),
+            |step| {
+                format!(
+                    "{} {} level {} barrier {} {:?}",
+                    step.transition,
+                    print::kind(step.kind),
+                    step.level,
+                    step.barrier,
+                    step.phase
+                )
+            },
         );
         rows.push(vec![
             configured.name.clone(),
@@ -181,7 +206,13 @@ fn as_text(contents: &Contents) -> String {
     for (name, service) in &registration.services {
         let run = &service.run;
         let node = if run.state.is_idle() { "-".to_owned() } else { configuration.name_of(run.node.node) };
-        rows.push(vec![name.clone(), format!("{:?}", run.state), node, run.want.to_string(), run.operation.to_string()]);
+        rows.push(vec![
+            name.clone(),
+            format!("{:?}", run.state),
+            node,
+            run.want.to_string(),
+            run.operation.to_string(),
+        ]);
     }
     text + &print::table(&rows)
 }
@@ -189,9 +220,7 @@ fn as_text(contents: &Contents) -> String {
 fn as_json(contents: &Contents) -> Value {
     let Contents { superblock, registers, decisions, membership, configuration, registration } = contents;
     let name = |node: &NodeId| configuration.name_of(*node);
-    let claim = |claim: &phalanx_messages::register::Claim| {
-        json!({"term": claim.term, "phase": phase(claim.phase), "owned": claim.owned})
-    };
+    let claim = |claim: &phalanx_messages::register::Claim| json!({"term": claim.term, "phase": phase(claim.phase), "owned": claim.owned});
     let register = |node: &NodeId, register: &Option<NodeRegister>| {
         let Some(register) = register else { return json!({"node": name(node), "readable": false}) };
         json!({

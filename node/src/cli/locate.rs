@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use phalanx_messages::admin::Status;
 
+use super::Exit;
 use super::args::Global;
 use super::client::{Client, EXIT_UNREACHABLE};
-use super::Exit;
 
 /// Sockets of nodes that run as services.
 const SYSTEM_SOCKETS: &str = "/run/phalanx";
@@ -75,7 +75,9 @@ pub(super) fn sockets(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "sock") && path.file_stem().is_some_and(|name| name != "dev"))
+        .filter(|path| {
+            path.extension().is_some_and(|end| end == "sock") && path.file_stem().is_some_and(|name| name != "dev")
+        })
         .collect();
     found.sort();
     found

@@ -76,9 +76,8 @@ pub(super) fn check(file: &Path) -> Result<(), Exit> {
 /// Becomes the warden of the node.
 fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     let config = load(file)?;
-    std::fs::create_dir_all(&config.state_dir).map_err(|error| {
-        Exit::error(format!("failed to make `state_dir` {}: {error}", config.state_dir.display()))
-    })?;
+    std::fs::create_dir_all(&config.state_dir)
+        .map_err(|error| Exit::error(format!("failed to make `state_dir` {}: {error}", config.state_dir.display())))?;
     let what = format!("the shared disk {}", config.disk.display());
     // A disk that is not there may come; one that is wrong never waits.
     let disk = id_lock::wait_for(&what, no_wait, || {
@@ -91,10 +90,18 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     let disk = disk.map_err(|text| Exit::code(EXIT_DISK, text))?;
     let superblock = disk.superblock().clone();
     if superblock.name != config.cluster {
-        let text = format!("disk {} belongs to cluster `{}`, not `{}`", config.disk.display(), superblock.name, config.cluster);
-        return Err(Exit::code(EXIT_CONFIGURATION, text).hint("`path` under [disk], or `name` under [cluster], is wrong"));
+        let text = format!(
+            "disk {} belongs to cluster `{}`, not `{}`",
+            config.disk.display(),
+            superblock.name,
+            config.cluster
+        );
+        return Err(
+            Exit::code(EXIT_CONFIGURATION, text).hint("`path` under [disk], or `name` under [cluster], is wrong")
+        );
     }
-    let program = std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
+    let program =
+        std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
     let words = |words: &[&OsString]| words.iter().map(|word| (*word).clone()).collect::<Vec<_>>();
     let (program, node) = (program.into_os_string(), OsString::from(&config.node));
     let word = OsString::from;
@@ -106,7 +113,12 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         no_wait,
         log_dir: config.state_dir.join("commands"),
         daemon_command: words(&[
-            &program, &word("node"), &word("daemon"), &node, &word("--config"), &config.file.clone().into_os_string(),
+            &program,
+            &word("node"),
+            &word("daemon"),
+            &node,
+            &word("--config"),
+            &config.file.clone().into_os_string(),
         ]),
         keeper_command: words(&[&program, &word("warden-keeper")]),
         watchdog_ms: superblock.profile.watchdog_ms,
@@ -132,7 +144,8 @@ fn leave(name: Option<String>, global: &Global) -> Result<(), Exit> {
     let name = name.unwrap_or_else(|| status.node.clone());
     client.ask(&AdminRequest::Leave { node: Some(name.clone()) })?;
     loop {
-        let state = locate::connect(global).and_then(|mut client| client.status()).map(|status| state_of(&status, &name));
+        let state =
+            locate::connect(global).and_then(|mut client| client.status()).map(|status| state_of(&status, &name));
         match state {
             Ok(Some(NodeState::Inactive)) => break,
             // The last node to leave takes its daemon with it.

@@ -26,7 +26,8 @@ const FOLLOW_MS: u64 = 60_000;
 fn directory(global: &Global) -> Result<PathBuf, Exit> {
     let directory = locate::dev_directory(global).filter(|directory| directory.join(crate::dev::DISK).exists());
     directory.ok_or_else(|| {
-        Exit::error("no dev cluster is meant").hint("`--dir DIR` names one; production nodes are forced out, not killed")
+        Exit::error("no dev cluster is meant")
+            .hint("`--dir DIR` names one; production nodes are forced out, not killed")
     })
 }
 
@@ -37,7 +38,8 @@ fn register(directory: &Path, node: &str) -> Result<NodeRegister, Exit> {
     let configuration = configuration.unwrap_or_default();
     let Some(id) = configuration.id_of(node) else {
         let known: Vec<&str> = configuration.nodes.values().map(|node| node.name.as_str()).collect();
-        return Err(Exit::code(EXIT_UNKNOWN, format!("there is no node `{node}`")).hint(format!("the cluster has: {}", known.join(", "))));
+        return Err(Exit::code(EXIT_UNKNOWN, format!("there is no node `{node}`"))
+            .hint(format!("the cluster has: {}", known.join(", "))));
     };
     let register = disk.registers().read(id).map_err(|error| Exit::code(74, error.to_string()))?;
     register.ok_or_else(|| Exit::code(74, format!("the register of {node} is unreadable")))
@@ -52,7 +54,8 @@ pub(super) fn kill(node: &str, what: KillWhat, global: &Global) -> Result<(), Ex
         KillWhat::Host => kill_host(&handle)?,
     };
     if !killed {
-        return Err(Exit::code(EXIT_NOT_RUNNING, format!("{node} is not running")).hint(format!("`phalanx start {node}` starts it")));
+        return Err(Exit::code(EXIT_NOT_RUNNING, format!("{node} is not running"))
+            .hint(format!("`phalanx start {node}` starts it")));
     }
     anstream::eprintln!("killed {node}");
     match survivor {
@@ -102,7 +105,7 @@ fn follow(directory: &Path, node: &str, client: Client) -> Result<(), Exit> {
     let (lines, received) = std::sync::mpsc::channel::<HappeningReport>();
     let mut last_text = String::new();
     if let Ok(happenings) = client.follow() {
-        std::thread::spawn(move || happenings.map(|report| lines.send(report)).take_while(Result::is_ok).count());
+        std::thread::spawn(move || happenings.take_while(|report| lines.send(report.clone()).is_ok()).count());
     }
     loop {
         for report in received.try_iter().filter(|report| report.kind != "acknowledged") {
@@ -140,7 +143,8 @@ pub(super) fn start(node: &str, global: &Global) -> Result<(), Exit> {
     let stream = std::os::unix::net::UnixStream::connect(&path);
     let mut stream = stream.map_err(|error| {
         let text = format!("`phalanx dev` does not run in {}: {error}", directory.display());
-        Exit::code(super::client::EXIT_UNREACHABLE, text).hint(format!("`phalanx dev --dir {}` starts it", directory.display()))
+        Exit::code(super::client::EXIT_UNREACHABLE, text)
+            .hint(format!("`phalanx dev --dir {}` starts it", directory.display()))
     })?;
     let mut answer = String::new();
     let talk = writeln!(stream, "start {node}").and_then(|()| stream.read_to_string(&mut answer).map(drop));
@@ -158,5 +162,6 @@ pub(super) fn start(node: &str, global: &Global) -> Result<(), Exit> {
         }
         pause(10);
     }
-    Err(Exit::code(EXIT_TIMED_OUT, format!("{node} has not joined after {FOLLOW_MS} ms")).hint("`phalanx status` tells why"))
+    Err(Exit::code(EXIT_TIMED_OUT, format!("{node} has not joined after {FOLLOW_MS} ms"))
+        .hint("`phalanx status` tells why"))
 }

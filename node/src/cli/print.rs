@@ -68,7 +68,14 @@ pub fn nodes(nodes: &[NodeStatus]) -> String {
         let level = node.level.map_or_else(|| "-".to_owned(), |level| level.to_string());
         let fence = node.fence.awaiting.clone().unwrap_or_else(|| node.fence.state.clone());
         let fence = if fence == "none" { "-".to_owned() } else { fence };
-        vec![node.name.clone(), state(node.state).to_owned(), level, node.incarnation.to_string(), node.containment.clone(), fence]
+        vec![
+            node.name.clone(),
+            state(node.state).to_owned(),
+            level,
+            node.incarnation.to_string(),
+            node.containment.clone(),
+            fence,
+        ]
     }));
     table(&rows)
 }
@@ -96,7 +103,8 @@ pub fn services(services: &[ServiceStatus]) -> String {
 pub fn status(status: &Status) -> String {
     let mut text = String::new();
     let master = status.master.as_deref().unwrap_or("none");
-    writeln!(text, "cluster {}   term {}   master {master}   answered by {}", status.cluster, status.term, status.node).ok();
+    writeln!(text, "cluster {}   term {}   master {master}   answered by {}", status.cluster, status.term, status.node)
+        .ok();
     writeln!(text, "disk {} (renewed {} ms ago)\n", status.disk.state, status.disk.heartbeat_age_ms).ok();
     text += &nodes(&status.nodes);
     text.push('\n');
@@ -164,7 +172,11 @@ pub fn trace(trace: &Trace) -> String {
             .iter()
             .map(|(node, at)| at.map_or_else(|| node.clone(), |at| format!("{node} {at} ms")))
             .collect();
-        let barrier = if step.restart > 0 { format!("{} (restart {})", step.barrier, step.restart) } else { step.barrier.to_string() };
+        let barrier = if step.restart > 0 {
+            format!("{} (restart {})", step.barrier, step.restart)
+        } else {
+            step.barrier.to_string()
+        };
         vec![
             step.level.to_string(),
             step.name.clone(),

@@ -126,7 +126,8 @@ impl Directory {
     }
 
     fn fill_in(&self, template: &str, port: Option<u16>) -> Result<String, Exit> {
-        let program = std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
+        let program =
+            std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
         Ok(template
             .replace("@PHALANX@", &program.display().to_string())
             .replace("@DIR@", &self.path.display().to_string())
@@ -204,7 +205,8 @@ fn clear(path: &Path) {
 
 /// The port that was asked for, or the next free one.
 fn free_port(wanted: u16) -> Result<u16, Exit> {
-    let mut ports = (wanted..=wanted.saturating_add(PORTS_TRIED)).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let mut ports =
+        (wanted..=wanted.saturating_add(PORTS_TRIED)).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     let found = ports.next();
     if let Some(port) = found.filter(|port| *port != wanted) {
         anstream::eprintln!("port {wanted} is taken; the licence server uses {port}");

@@ -152,7 +152,7 @@ fn watch_signals(events: Sender<Event>) -> Result<(), Exit> {
     let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
     let mut signals = signal_hook::iterator::Signals::new(signals)
         .map_err(|error| Exit::error(format!("failed to watch signals: {error}")))?;
-    std::thread::spawn(move || signals.forever().map(|_| events.send(Event::Signal)).take_while(Result::is_ok).count());
+    std::thread::spawn(move || signals.forever().take_while(|_| events.send(Event::Signal).is_ok()).count());
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub(super) fn start(state: &Path, port: u16) -> anyhow::Result<()> {
     let errors = errors.with_context(|| format!("failed to open {}", log.display()))?;
     let program = std::env::current_exe().context("this program has no path")?;
     let mut command = Command::new(program);
-    command.args(["licence-server", "run", "--node", &node, "--generation", &generation, "--state"]).arg(state);
+    command.args(["licence-server", "run", "--on-node", &node, "--generation", &generation, "--state"]).arg(state);
     command.args(["--port", &port.to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).process_group(0);
     let mut child = command.spawn().context("failed to start the instance")?;

@@ -37,7 +37,7 @@ pub enum LicenceServerCommand {
     /// Be an instance.
     Run {
         /// Name of the node, told in every answer.
-        #[arg(long)]
+        #[arg(long = "on-node")]
         node: String,
         /// Fencing token of the registration, told in every answer.
         #[arg(long)]
