@@ -11,7 +11,7 @@ use phalanx_messages::membership::{
     Step, StepPhase, TransitionKind, Victim,
 };
 use phalanx_messages::register::{Containment, FenceHandle, NodeRegister, Pill};
-use phalanx_messages::registration::RegistrationRecord;
+use phalanx_messages::registration::{RegistrationRecord, ServiceRun};
 use phalanx_messages::service::{
     AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
 };
@@ -139,15 +139,19 @@ fn definition(index: usize) -> ServiceDefinition {
     }
 }
 
-/// Bytes of run state left for each service beside its definition: 8 nodes notified, and a text of what failed.
-const RUN_BYTES: usize = 300 + 240;
+/// 8 nodes notified, and a text of what failed.
+fn run() -> ServiceRun {
+    let notified = nodes(8).map(|node| (node, Incarnation(1))).collect();
+    ServiceRun { notified, failure: Some("f".repeat(240)), ..ServiceRun::default() }
+}
 
 #[test]
 fn as_many_realistic_services_as_the_disk_is_formatted_for_fit() {
     for services_max in [4, SERVICES_DEFAULT] {
-        let record = RegistrationRecord::of_definitions((0..services_max).map(definition));
+        let mut record = RegistrationRecord::of_definitions((0..services_max).map(definition));
+        record.services.values_mut().for_each(|service| service.run = run());
         let capacity = capacity(16, u32::try_from(services_max).unwrap(), RecordType::Registration);
-        let record = bytes(&record) + services_max * RUN_BYTES;
+        let record = bytes(&record);
         assert!(record <= capacity, "{services_max} services: {record} bytes, {capacity} there");
     }
 }
