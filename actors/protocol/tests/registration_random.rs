@@ -44,9 +44,28 @@ fn the_invariants_hold_and_everything_comes_to_rest() {
     }
     eprintln!("{seen:?}");
     let expected = [
-        "boot", "leave", "left", "doomed", "died", "command failed", "request", "lease judged wrongly",
-        "executor panicked", "Starting", "StartCleanup", "Registered", "Stopping", "StopKill", "Recovering",
-        "RecoveryCleanup", "FenceStart", "FenceStop", "FenceRecovery", "AwaitMaturity", "Failed", "PendRecovery",
+        "boot",
+        "leave",
+        "left",
+        "doomed",
+        "died",
+        "command failed",
+        "request",
+        "lease judged wrongly",
+        "executor panicked",
+        "Starting",
+        "StartCleanup",
+        "Registered",
+        "Stopping",
+        "StopKill",
+        "Recovering",
+        "RecoveryCleanup",
+        "FenceStart",
+        "FenceStop",
+        "FenceRecovery",
+        "AwaitMaturity",
+        "Failed",
+        "PendRecovery",
     ];
     let missing: Vec<&str> = expected.into_iter().filter(|what| !seen.contains_key(what)).collect();
     assert!(missing.is_empty(), "the runs never reached {missing:?}");

@@ -33,6 +33,8 @@ impl World {
     /// A database counts as committed.
     pub fn check_commit(&mut self, id: NodeId, record: &Arc<RegistrationRecord>) {
         assert!(record.revision > self.committed.revision, "I-R6: commits go back on node {id}\n{}", self.read());
+        let older = record.seen().is_older_than(&self.committed.seen());
+        assert!(!older, "RL-2: decided with an older view on node {id}\n{}", self.read());
         let (again, commands) = settle(record, &record.seen());
         assert!(
             again == **record && commands.is_empty(),
@@ -52,7 +54,12 @@ impl World {
     fn check_service(&mut self, name: &str, service: &ServiceRecord) {
         let run = &service.run;
         self.tell("state", format!("{name} {:?} on {}", run.state, run.node));
-        assert!(!(run.transfer_intent && run.state.is_idle()), "I-R10: T in {:?} of {name}\n{}", run.state, self.read());
+        assert!(
+            !(run.transfer_intent && run.state.is_idle()),
+            "I-R10: T in {:?} of {name}\n{}",
+            run.state,
+            self.read()
+        );
         assert!(!run.moving || run.state == RunState::Registered, "moving in {:?}\n{}", run.state, self.read());
         *self.seen.entry(word(run.state)).or_default() += 1;
     }
@@ -66,12 +73,16 @@ impl World {
             assert!(on.is_empty(), "I-R2: {:?} of {name} committed, may run on {on:?}\n{}", run.state, self.read());
         }
         if starts {
-            assert!(!self.lost.contains(name), "I-R17: {name} starts, its lost instance is not recovered\n{}", self.read());
+            assert!(
+                !self.lost.contains(name),
+                "I-R17: {name} starts, its lost instance is not recovered\n{}",
+                self.read()
+            );
             let allowed = candidates(&service.definition, &self.committed.seen());
             assert!(allowed.contains(run.node.node), "I-R4: {name} on {}\n{}", run.node, self.read());
         }
         if recovers {
-            let victim = run.victim.unwrap();
+            let victim = run.victim.expect("a recovery has a victim");
             assert!(self.dead.contains(&victim), "I-R5: {name} recovered, {victim} may live\n{}", self.read());
         }
     }
@@ -89,10 +100,8 @@ impl World {
         let node = &self.nodes[&id];
         let lost = self.committed.services.iter().filter(|(name, service)| {
             let state = service.run.state;
-            let ran = matches!(
-                state,
-                RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop
-            );
+            let ran =
+                matches!(state, RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop);
             let runs = node.wardens.get(*name).is_some_and(|warden| warden.service);
             ran && runs && service.run.node == node.me && service.definition.recovery_command.is_some()
         });
@@ -102,7 +111,11 @@ impl World {
 
     /// I-R20, I-R18, I-R10, I-R12: nothing is left to be done.
     pub fn check_rest(&self) {
-        assert!(self.nodes.values().all(|node| self.truth.is_joined(node.me)), "I-R18: a leave never ends\n{}", self.read());
+        assert!(
+            self.nodes.values().all(|node| self.truth.is_joined(node.me)),
+            "I-R18: a leave never ends\n{}",
+            self.read()
+        );
         if self.nodes.is_empty() {
             return;
         }

@@ -34,7 +34,7 @@ impl Dice {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
+        (self.0 >> 33) as usize % limit.max(1)
     }
 
     pub fn percent(&mut self, chance: usize) -> bool {
@@ -157,7 +157,7 @@ impl World {
     }
 
     pub fn newest(&self) -> RegistrationRecord {
-        self.registrations.values().max_by_key(|record| record.revision).cloned().unwrap()
+        self.registrations.values().max_by_key(|record| record.revision).cloned().expect("the disk was formatted")
     }
 
     pub fn alive(&self) -> Vec<NodeId> {

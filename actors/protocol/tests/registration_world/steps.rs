@@ -33,6 +33,10 @@ impl World {
         self.check();
     }
 
+    fn any_node(&mut self) -> NodeId {
+        NodeId(self.dice.below(usize::from(NODES)) as u16)
+    }
+
     /// Everything that is due happens, in turns: what a cluster without faults does.
     pub fn calm_round(&mut self) {
         self.now = self.now.plus(250);
@@ -222,7 +226,7 @@ impl World {
     }
 
     fn membership(&mut self) {
-        let id = NodeId(u16::try_from(self.dice.below(usize::from(NODES))).unwrap());
+        let id = self.any_node();
         let bootable = !self.nodes.contains_key(&id) && self.agreed_on(id);
         if bootable && self.dice.percent(70) {
             return self.boot(id);
@@ -301,7 +305,7 @@ impl World {
     }
 
     fn wrong_about_a_lease(&mut self) {
-        let wrong = NodeId(u16::try_from(self.dice.below(usize::from(NODES))).unwrap());
+        let wrong = self.any_node();
         let sure = self.dice.percent(50);
         self.tell("lease judged wrongly", wrong.to_string());
         self.somebody(|world, id| world.leases(id, if sure { &[] } else { std::slice::from_ref(&wrong) }));
@@ -318,7 +322,7 @@ impl World {
     }
 
     fn request(&mut self) {
-        let to = NodeId(u16::try_from(self.dice.below(usize::from(NODES))).unwrap());
+        let to = self.any_node();
         let orders = [
             ServiceOrder::Register,
             ServiceOrder::Register,
