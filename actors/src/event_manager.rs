@@ -119,3 +119,130 @@ impl Handler<InjectPanic> for EventManager {
         self.guard.run(|| panic!("injected"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::gate::Gate;
+    use crate::ports::NodePanic;
+    use phalanx_messages::membership::TransitionKind;
+    use phalanx_messages::notification::TransitionNotice;
+    use phalanx_messages::set::NodeSet;
+    use phalanx_messages::{Incarnation, NodeId, NotificationId, Term, TransitionId};
+    use tokio::sync::{mpsc, oneshot};
+
+    type Heard = (Arc<SubsystemNotification>, oneshot::Sender<Result<(), String>>);
+
+    /// Hands out what it hears of; its answer is whatever the test says later.
+    struct Ears(mpsc::UnboundedSender<Heard>);
+
+    impl Actor for Ears {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<LevelChanged> for Ears {
+        type Result = ResponseFuture<Result<(), String>>;
+
+        fn handle(&mut self, LevelChanged(notification): LevelChanged, _: &mut Self::Context) -> Self::Result {
+            let (answer, answered) = oneshot::channel();
+            self.0.send((notification, answer)).unwrap();
+            Box::pin(async move { answered.await.unwrap() })
+        }
+    }
+
+    struct Listener(mpsc::UnboundedSender<SubsystemAcknowledged>, mpsc::UnboundedSender<String>);
+
+    impl Actor for Listener {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<SubsystemAcknowledged> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, message: SubsystemAcknowledged, _: &mut Self::Context) {
+            self.0.send(message).unwrap();
+        }
+    }
+
+    impl Handler<NodePanic> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, message: NodePanic, _: &mut Self::Context) {
+            self.1.send(message.reason).unwrap();
+        }
+    }
+
+    fn notification() -> SubsystemNotification {
+        let notice = |node: u16, kind| {
+            let transition = TransitionId { term: Term(1), counter: u64::from(node) };
+            let id = NotificationId { transition, level: Level::EVENT_MANAGER, barrier: 0, restart: 0 };
+            let (node, incarnation) = (NodeId(node), Incarnation(4));
+            TransitionNotice { id, node, incarnation, kind, renotification: false }
+        };
+        SubsystemNotification {
+            level: Level::EVENT_MANAGER,
+            batch: vec![notice(1, TransitionKind::Joining), notice(2, TransitionKind::Leaving)],
+            states: [].into(),
+            participants: NodeSet::EMPTY,
+            formation: Term(1),
+        }
+    }
+
+    struct Bench {
+        events: Addr<EventManager>,
+        acknowledged: mpsc::UnboundedReceiver<SubsystemAcknowledged>,
+        panics: mpsc::UnboundedReceiver<String>,
+        gate: Gate,
+    }
+
+    fn bench() -> Bench {
+        let (answers, acknowledged) = mpsc::unbounded_channel();
+        let (reasons, panics) = mpsc::unbounded_channel();
+        let listener = Listener(answers, reasons).start();
+        let gate = Gate::new(Clock::Boot);
+        let guard = PanicGuard::new("event manager", gate.clone(), listener.clone().recipient());
+        let events = EventManager::new(guard, listener.recipient(), Vec::new()).start();
+        Bench { events, acknowledged, panics, gate }
+    }
+
+    #[actix_rt::test]
+    async fn a_batch_is_acknowledged_notice_by_notice_when_every_watcher_has_answered() {
+        let mut bench = bench();
+        let (sender, mut heard) = mpsc::unbounded_channel();
+        for _ in 0..2 {
+            bench.events.send(Watch(Ears(sender.clone()).start().recipient())).await.unwrap();
+        }
+        bench.events.send(notification()).await.unwrap();
+        let (first, second) = (heard.recv().await.unwrap(), heard.recv().await.unwrap());
+        assert_eq!(*first.0, notification());
+        first.1.send(Ok(())).unwrap();
+        tokio::task::yield_now().await;
+        assert!(bench.acknowledged.try_recv().is_err(), "the second watcher has not answered");
+        second.1.send(Ok(())).unwrap();
+        for notice in notification().batch {
+            let answer = bench.acknowledged.recv().await.unwrap();
+            assert_eq!((answer.id, answer.subject.node), (notice.id, notice.node));
+            assert_eq!(answer.answer, SubsystemAnswer::Acknowledged);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_watcher_that_fails_is_reported_by_its_words() {
+        let mut bench = bench();
+        let (sender, mut heard) = mpsc::unbounded_channel();
+        bench.events.send(Watch(Ears(sender).start().recipient())).await.unwrap();
+        bench.events.send(notification()).await.unwrap();
+        heard.recv().await.unwrap().1.send(Err("no view".to_owned())).unwrap();
+        let answer = bench.acknowledged.recv().await.unwrap().answer;
+        assert_eq!(answer, SubsystemAnswer::Failed { text: "no view".to_owned() });
+    }
+
+    #[actix_rt::test]
+    async fn its_panic_is_the_nodes() {
+        let mut bench = bench();
+        assert!(bench.events.send(InjectPanic).await.is_err());
+        assert_eq!(bench.panics.recv().await.unwrap(), "actor event manager panicked: injected");
+        assert!(bench.gate.is_panicking());
+    }
+}

@@ -68,3 +68,97 @@ impl Handler<InjectPanic> for MembershipWatcher {
         self.restarts.run(|| panic!("injected"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::clock::Clock;
+    use crate::gate::Gate;
+    use crate::guard::PanicGuard;
+    use crate::ports::NodePanic;
+    use phalanx_messages::membership::{LevelState, TransitionKind};
+    use phalanx_messages::notification::TransitionNotice;
+    use phalanx_messages::set::NodeSet;
+    use phalanx_messages::{Incarnation, Level, NodeId, NotificationId, Term, TransitionId};
+    use phalanx_protocol::registration::Standing;
+    use tokio::sync::mpsc;
+
+    const N0: NodeIncarnation = NodeIncarnation { node: NodeId(0), incarnation: Incarnation(1) };
+    const N1: NodeIncarnation = NodeIncarnation { node: NodeId(1), incarnation: Incarnation(4) };
+
+    struct Listener(mpsc::UnboundedSender<SightChange>, mpsc::UnboundedSender<String>);
+
+    impl Actor for Listener {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<AdoptView> for Listener {
+        type Result = Result<(), String>;
+
+        fn handle(&mut self, AdoptView(change): AdoptView, _: &mut Self::Context) -> Self::Result {
+            self.0.send(change).unwrap();
+            Ok(())
+        }
+    }
+
+    impl Handler<NodePanic> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, message: NodePanic, _: &mut Self::Context) {
+            self.1.send(message.reason).unwrap();
+        }
+    }
+
+    fn leave(who: NodeIncarnation, barrier: u8) -> LevelChanged {
+        let transition = TransitionId { term: Term(1), counter: 1 };
+        let id = NotificationId { transition, level: Level::EVENT_MANAGER, barrier, restart: 0 };
+        let (node, incarnation) = (who.node, who.incarnation);
+        let notice = TransitionNotice { id, node, incarnation, kind: TransitionKind::Leaving, renotification: false };
+        let states = [(N0, LevelState::Joined), (N1, LevelState::Leaving)];
+        LevelChanged(Arc::new(SubsystemNotification {
+            level: Level::EVENT_MANAGER,
+            batch: vec![notice],
+            states: states.map(|(who, state)| (who.node, (who.incarnation, state))).into(),
+            participants: NodeSet::EMPTY,
+            formation: Term(7),
+        }))
+    }
+
+    fn start(
+        me: NodeIncarnation,
+    ) -> (Addr<MembershipWatcher>, mpsc::UnboundedReceiver<SightChange>, mpsc::UnboundedReceiver<String>) {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let (reasons, panics) = mpsc::unbounded_channel();
+        let listener = Listener(sender, reasons).start();
+        let guard = PanicGuard::new("watcher", Gate::new(Clock::Boot), listener.clone().recipient());
+        let restarts = Restarts::new(guard, Clock::Boot);
+        (MembershipWatcher::new(me, restarts, listener.recipient()).start(), changes, panics)
+    }
+
+    /// Protocol RL-6: everybody adopts the first barrier; only the leaver is asked to let go, by the second.
+    #[actix_rt::test]
+    async fn only_the_leaver_is_asked_to_let_go_and_only_by_the_second_barrier() {
+        for (me, barrier, draining) in [(N1, 0, false), (N1, 1, true), (N0, 1, false)] {
+            let (watcher, mut changes, _panics) = start(me);
+            watcher.send(leave(N1, barrier)).await.unwrap().unwrap();
+            let change = changes.recv().await.unwrap();
+            assert_eq!((change.draining, change.joining, change.formation), (draining, false, Term(7)));
+            assert!(change.standings.contains(&(N1, Standing::Leaving)));
+            assert!(change.standings.contains(&(N0, Standing::Joined)));
+        }
+    }
+
+    #[actix_rt::test]
+    async fn panics_are_borne_until_they_are_too_many() {
+        let (watcher, mut changes, mut panics) = start(N0);
+        for _ in 0..5 {
+            watcher.send(InjectPanic).await.unwrap();
+        }
+        watcher.send(leave(N1, 0)).await.unwrap().unwrap();
+        assert!(changes.recv().await.is_some() && panics.try_recv().is_err());
+        watcher.send(InjectPanic).await.unwrap();
+        assert_eq!(panics.recv().await.unwrap(), "an actor panicked too often to be restarted again");
+    }
+}

@@ -51,7 +51,7 @@ struct Table {
 impl Table {
     fn new(definition: ServiceDefinition, like_table_3: bool) -> Self {
         let mut record = RegistrationRecord::of_definitions([definition]);
-        record.services.get_mut("service").expect("defined").run.want = true;
+        record.services.get_mut("service").expect("it was put there").run.want = true;
         record.formation = Term(1);
         let view = View { formation: Term(1), ..View::default() };
         let mut table = Self { record, view, rows: Vec::new(), like_table_3 };

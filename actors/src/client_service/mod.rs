@@ -5,6 +5,8 @@
 //! a panic here is survived: the owner of the decisions sends again, and the warden repeats the result.
 
 mod environment;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -13,6 +13,9 @@ use crate::ports::{RequestForce, ServiceHappened};
 /// A need to force a node out is told again this often.
 const FORCE_AGAIN_MS: u64 = 1_000;
 
+/// Everybody is told again this often what is committed.
+const ANNOUNCE_AGAIN_MS: u64 = 1_000;
+
 /// How a disk request ended: the machine's next input, or what to try again.
 type Ended = Result<DeciderInput, (DeciderOutput, String)>;
 
@@ -97,6 +100,7 @@ impl RegistrationAndLaunch {
     }
 
     fn committed(&mut self, record: &Arc<RegistrationRecord>, changes: &[Change], ctx: &mut Context<Self>) {
+        self.announced = self.announced.max(record.revision);
         self.learn(record.clone(), ctx);
         if !self.draining.is_empty() {
             self.refresh(ctx);
@@ -108,10 +112,23 @@ impl RegistrationAndLaunch {
             let happened = ServiceHappened { service: change.service.clone(), node, text };
             self.edges.happened.iter().for_each(|listener| listener.do_send(happened.clone()));
         }
-        for peer in self.peers() {
-            self.say(peer, RegistrationMessage::Committed { revision: record.revision });
-        }
+        self.announce();
         self.request_forces();
+    }
+
+    /// Tells everybody which database is committed; repeated, since any message may be lost.
+    pub(super) fn announce(&mut self) {
+        let Some(revision) = self.decider.committed().map(|record| record.revision) else { return };
+        self.announced_at = self.settings.clock.now();
+        for peer in self.peers() {
+            self.say(peer, RegistrationMessage::Committed { revision });
+        }
+    }
+
+    pub(super) fn announce_again(&mut self) {
+        if self.settings.gate.is_open() && self.settings.clock.now().since(self.announced_at) >= ANNOUNCE_AGAIN_MS {
+            self.announce();
+        }
     }
 
     /// A node without lease sends nothing; the commands are sent again when it has one, by whoever decides then.

@@ -71,9 +71,10 @@ impl RegistrationAndLaunch {
     }
 
     /// Looks at the newest database, which came by that reading. One that had begun before this node was asked to let go may
-    /// miss a start that was committed by somebody who did not know yet (protocol RL-6).
+    /// miss a start that was committed by somebody who did not know yet (protocol RL-6). Nor is one believed that nobody has
+    /// called committed: the next owner of the decisions may have loaded the one before it.
     pub(super) fn answer_if_drained(&mut self, reading: u64, ctx: &mut Context<Self>) {
-        let drained = self.known.is_drained(self.settings.me);
+        let drained = self.known.is_drained(self.settings.me) && self.known.revision == self.announced;
         let (fresh, stale) = std::mem::take(&mut self.draining).into_iter().partition(|(after, _)| *after < reading);
         self.draining = stale;
         if drained && !Vec::is_empty(&fresh) {

@@ -116,8 +116,9 @@ pub struct RegistrationAndLaunch {
     known: Arc<RegistrationRecord>,
     known_at: phalanx_messages::Instant,
     reading_known: bool,
-    /// Somebody has committed this since the last reading began.
+    /// The newest database that somebody has called committed.
     announced: Revision,
+    announced_at: phalanx_messages::Instant,
     timers: Timers,
     admission: Admission,
     /// Commands that came before this node had joined the level.
@@ -155,6 +156,7 @@ impl RegistrationAndLaunch {
             known_at: phalanx_messages::Instant::default(),
             reading_known: false,
             announced: Revision::default(),
+            announced_at: phalanx_messages::Instant::default(),
             early: Vec::new(),
             services: BTreeMap::new(),
             own: None,
@@ -186,6 +188,7 @@ impl RegistrationAndLaunch {
         self.run_timers(ctx);
         self.refresh_if_stale(ctx);
         self.request_forces();
+        self.announce_again();
     }
 
     fn received(&mut self, from: NodeIncarnation, message: RegistrationMessage, ctx: &mut Context<Self>) {

@@ -112,7 +112,7 @@ impl RegistrationAndLaunch {
     }
 
     pub(super) fn refresh_if_announced(&mut self, ctx: &mut Context<Self>) {
-        if self.announced > self.known.revision {
+        if self.announced > self.known.revision || !self.draining.is_empty() {
             self.refresh(ctx);
         }
     }

@@ -396,6 +396,32 @@ async fn the_last_node_stops_its_service_and_leaves() {
     assert_eq!(world.actions(N1), [Some(Action::Start), Some(Action::Stop)]);
 }
 
+/// A database that is written, but that nobody calls committed, may never come to be: the next owner of the decisions may have
+/// loaded the one before it.
+#[actix_rt::test]
+async fn a_leaving_node_does_not_believe_a_database_that_is_not_committed() {
+    let world = world();
+    let (mut n0, mut n1) = two_nodes(&world).await;
+    world.lock().unwrap().stuck.insert(NodeId(0)); // the stop command does not end
+    let leaving = [(N0, LevelState::Leaving), (N1, LevelState::Joined)];
+    for node in [&mut n0, &mut n1] {
+        node.tell(&notification(N0, TransitionKind::Leaving, 0, &leaving));
+        node.acknowledges(N0).await;
+    }
+    until(&world, "n1 stops the service", |world| world.run().state == RunState::Stopping).await;
+    let mut drained = world.lock().unwrap().record();
+    drained.revision.seq += 100;
+    drained.services.get_mut("licence").unwrap().run.state = RunState::DeRegistered;
+    assert!(drained.is_drained(N0));
+    world.lock().unwrap().registrations.insert(NodeId(2), drained.clone());
+    n0.tell(&notification(N0, TransitionKind::Leaving, 1, &leaving));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(n0.answers.try_recv().is_err(), "left by the word of a database that is not committed");
+    let message = RegistrationMessage::Committed { revision: drained.revision };
+    n0.registration.do_send(PeerEvent::Received { from: N1, message: PeerMessage::Registration(message) });
+    n0.acknowledges(N0).await;
+}
+
 /// A daemon that was stopped and continues finds its gate closed: nothing it had in flight is believed or done.
 #[actix_rt::test]
 async fn a_node_without_lease_neither_writes_nor_runs_nor_reports() {

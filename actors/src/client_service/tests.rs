@@ -1,0 +1,214 @@
+//! The actor by its mailbox alone, with a warden that answers when the test lets it.
+
+use phalanx_messages::registration::{Command, CommandKind};
+use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, StopFailure};
+use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::clock::Clock;
+use crate::guard::PanicGuard;
+use crate::ports::NodePanic;
+
+const ME: NodeIncarnation = NodeIncarnation { node: NodeId(1), incarnation: Incarnation(3) };
+
+type Asked = (WardenRequest, oneshot::Sender<LaunchResult>);
+
+/// Warden, registration-and-launch and supervisor.
+struct Others {
+    asked: mpsc::UnboundedSender<Asked>,
+    reported: mpsc::UnboundedSender<OperationResult>,
+    panics: mpsc::UnboundedSender<String>,
+}
+
+impl Actor for Others {
+    type Context = Context<Self>;
+}
+
+impl Handler<WardenRequest> for Others {
+    type Result = ResponseFuture<LaunchResult>;
+
+    fn handle(&mut self, request: WardenRequest, _: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.asked.send((request, answer)).unwrap();
+        Box::pin(async move { answered.await.unwrap_or(LaunchResult::Failed { text: "killed".to_owned() }) })
+    }
+}
+
+impl Handler<Reported> for Others {
+    type Result = ();
+
+    fn handle(&mut self, Reported(result): Reported, _: &mut Self::Context) {
+        self.reported.send(result).unwrap();
+    }
+}
+
+impl Handler<NodePanic> for Others {
+    type Result = ();
+
+    fn handle(&mut self, panic: NodePanic, _: &mut Self::Context) {
+        self.panics.send(panic.reason).unwrap();
+    }
+}
+
+struct Bench {
+    service: Addr<ClientService>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    reported: mpsc::UnboundedReceiver<OperationResult>,
+    panics: mpsc::UnboundedReceiver<String>,
+    gate: Gate,
+    clock: Clock,
+}
+
+fn bench() -> Bench {
+    tokio::time::pause();
+    let (asks, asked) = mpsc::unbounded_channel();
+    let (reports, reported) = mpsc::unbounded_channel();
+    let (reasons, panics) = mpsc::unbounded_channel();
+    let others = Others { asked: asks, reported: reports, panics: reasons }.start();
+    let clock = Clock::tokio();
+    let gate = Gate::new(clock);
+    gate.extend(clock.now().plus(1_000_000));
+    let settings = ClientServiceSettings {
+        surroundings: CommandSurroundings {
+            cluster: "dev".to_owned(),
+            node: "n1".to_owned(),
+            socket: "/run/n1.sock".to_owned(),
+        },
+        kill_ms: 7_000,
+        gate: gate.clone(),
+        restarts: Restarts::new(PanicGuard::new("service", gate.clone(), others.clone().recipient()), clock),
+        warden: others.clone().recipient(),
+        reported: others.recipient(),
+    };
+    Bench { service: ClientService::new(settings).start(), asked, reported, panics, gate, clock }
+}
+
+fn revision(seq: u64) -> Revision {
+    Revision { term: Term(3), seq }
+}
+
+fn operation(seq: u64) -> OperationId {
+    OperationId { revision: revision(seq), index: 0 }
+}
+
+fn perform(kind: CommandKind, seq: u64) -> Perform {
+    let command = |word: &str| Some(ServiceCommand { command: word.to_owned(), timeout_ms: 1_500 });
+    let definition = ServiceDefinition {
+        name: "licence".to_owned(),
+        allowable_nodes: AllowableNodes::Any,
+        disallowable_nodes: Vec::new(),
+        node_preferences: NodePreferences::None,
+        auto_register: AutoRegister::Always,
+        maturity_count: None,
+        maturity_time_ms: None,
+        start_command: command("start"),
+        stop_command: command("stop"),
+        notify_command: None,
+        recovery_command: command("recover"),
+        leaves: Leaves::State,
+        start_retries: 0,
+        stop_failure: StopFailure::Fence,
+        recover_lost_start: false,
+    };
+    let recovers = kind == CommandKind::Recovery;
+    let victim = recovers.then_some(NodeIncarnation { node: NodeId(2), incarnation: Incarnation(9) });
+    let command = Command {
+        service: "licence".to_owned(),
+        operation: operation(seq),
+        kind,
+        target: ME,
+        victim,
+        generation: operation(12),
+    };
+    Perform { order: Order { command, definition }, victim: recovers.then(|| "n2".to_owned()) }
+}
+
+#[actix_rt::test]
+async fn a_command_runs_once_with_its_environment_and_its_result_is_repeated_until_consumed() {
+    let mut bench = bench();
+    for _ in 0..2 {
+        bench.service.send(perform(CommandKind::Recovery, 14)).await.unwrap();
+    }
+    let (request, answer) = bench.asked.recv().await.unwrap();
+    let WardenRequest::Launch(launch) = request else { panic!("a launch") };
+    assert_eq!((launch.action, launch.command.as_str(), launch.timeout_ms), (Action::Recovery, "recover", 1_500));
+    assert_eq!((launch.operation, launch.clean_up.as_deref()), (Some(operation(14)), Some("stop")));
+    let variables: Vec<String> = launch.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let expected = [
+        "PHALANX_SOCKET=/run/n1.sock",
+        "PHALANX_CLUSTER=dev",
+        "PHALANX_NODE=n1",
+        "PHALANX_SERVICE=licence",
+        "PHALANX_ACTION=recovery",
+        "PHALANX_GENERATION=12884901900", // 3 * 2^32 + 12
+        "PHALANX_OPERATION=3.14.0",
+        "PHALANX_PARENT=",
+        "PHALANX_VICTIM=n2",
+    ];
+    assert_eq!(variables, expected);
+    answer.send(LaunchResult::Succeeded).unwrap();
+    for _ in 0..3 {
+        let result = bench.reported.recv().await.unwrap();
+        assert_eq!((result.operation, result.outcome), (operation(14), LaunchResult::Succeeded));
+    }
+    let consumed = DatabaseSeen { revision: revision(15), awaited: BTreeSet::new() };
+    bench.service.send(consumed).await.unwrap();
+    while bench.reported.try_recv().is_ok() {}
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(bench.reported.try_recv().is_err(), "a consumed result is not repeated");
+    assert!(bench.asked.try_recv().is_err(), "the same operation runs once");
+}
+
+#[actix_rt::test]
+async fn a_newer_operation_voids_the_result_of_an_older_one_which_is_never_run_again() {
+    let mut bench = bench();
+    bench.service.send(perform(CommandKind::Start, 12)).await.unwrap();
+    let (_, start) = bench.asked.recv().await.unwrap();
+    bench.service.send(perform(CommandKind::Kill, 13)).await.unwrap();
+    let (request, kill) = bench.asked.recv().await.unwrap();
+    let owner = Owner::Service("licence".to_owned());
+    assert_eq!(request, WardenRequest::Kill { owner, operation: Some(operation(13)), timeout_ms: 7_000 });
+    start.send(LaunchResult::Succeeded).unwrap();
+    kill.send(LaunchResult::Succeeded).unwrap();
+    bench.service.send(perform(CommandKind::Start, 12)).await.unwrap();
+    assert_eq!(bench.reported.recv().await.unwrap().operation, operation(13));
+    assert!(bench.asked.try_recv().is_err(), "an older operation is never run (I-R8)");
+}
+
+/// What a stopped daemon had in flight is neither begun nor told when it continues: its gate is closed.
+#[actix_rt::test]
+async fn without_lease_nothing_is_begun_and_nothing_is_told() {
+    let mut bench = bench();
+    bench.gate.close();
+    bench.service.send(perform(CommandKind::Start, 12)).await.unwrap();
+    assert!(bench.asked.try_recv().is_err());
+    bench.gate.extend(bench.clock.now().plus(1_000_000));
+    bench.service.send(perform(CommandKind::Start, 12)).await.unwrap();
+    let (_, answer) = bench.asked.recv().await.unwrap();
+    bench.gate.close();
+    answer.send(LaunchResult::Succeeded).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(bench.reported.try_recv().is_err());
+    bench.gate.extend(bench.clock.now().plus(1_000_000));
+    assert_eq!(bench.reported.recv().await.unwrap().operation, operation(12));
+}
+
+/// The warden remembers for it: after a restart the same operation is asked for again, and gets the first one's result.
+#[actix_rt::test]
+async fn a_panic_is_survived_and_too_many_are_the_nodes() {
+    let mut bench = bench();
+    bench.service.send(perform(CommandKind::Start, 12)).await.unwrap();
+    let (first, _still_running) = bench.asked.recv().await.unwrap();
+    bench.service.send(InjectPanic).await.unwrap();
+    bench.service.send(perform(CommandKind::Start, 12)).await.unwrap();
+    let (again, answer) = bench.asked.recv().await.unwrap();
+    assert_eq!(first, again);
+    answer.send(LaunchResult::Succeeded).unwrap();
+    assert_eq!(bench.reported.recv().await.unwrap().operation, operation(12));
+    for _ in 0..5 {
+        bench.service.send(InjectPanic).await.unwrap();
+    }
+    assert_eq!(bench.panics.recv().await.unwrap(), "an actor panicked too often to be restarted again");
+    assert!(bench.gate.is_panicking());
+}
