@@ -290,3 +290,81 @@ pub fn list<'a>(status: &'a Value, key: &str) -> &'a [Value] {
 pub fn find<'a>(status: &'a Value, key: &str, name: &str) -> Option<&'a Value> {
     list(status, key).iter().find(|element| element["name"] == name)
 }
+
+/// The journal of the demo service: (instances that came up, of these beside another living one, recoveries by victim).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct LicenceJournal {
+    /// Nodes on which an instance came up, in order.
+    pub ups: Vec<String>,
+    /// Instances that found another one alive: there must be none.
+    pub overlaps: usize,
+    /// Victims whose licences were taken back, one for each recovery run.
+    pub recovered: Vec<String>,
+}
+
+impl DevCluster {
+    /// Reads the journal of the demo service.
+    ///
+    /// # Panics
+    /// If a line cannot be understood.
+    #[must_use]
+    pub fn licence_journal(&self) -> LicenceJournal {
+        let text = std::fs::read_to_string(self.dir().join(phalanx_node::licence_server::JOURNAL)).unwrap_or_default();
+        let mut journal = LicenceJournal::default();
+        for line in text.lines() {
+            let entry: Value = serde_json::from_str(line).expect("a line of the journal is JSON");
+            match entry["event"].as_str() {
+                Some("up") => {
+                    journal.ups.push(entry["node"].as_str().unwrap_or_default().to_owned());
+                    journal.overlaps += usize::from(entry["overlap"] == true);
+                }
+                Some("recovered") => journal.recovered.push(entry["victim"].as_str().unwrap_or_default().to_owned()),
+                Some(_) | None => {}
+            }
+        }
+        journal
+    }
+
+    /// Asks the demo service for a licence until it answers, and gives the node that answered.
+    ///
+    /// # Panics
+    /// If it does not answer in time.
+    #[must_use]
+    pub fn take_licence(&self) -> String {
+        let port = std::fs::read_to_string(self.dir().join("licences.port")).expect("dev wrote the port");
+        let url = format!("http://127.0.0.1:{}/take", port.trim());
+        let answer = wait_for("an answer of the licence server", PATIENCE, || {
+            let mut response = ureq::get(&url).call().ok()?;
+            serde_json::from_str::<Value>(&response.body_mut().read_to_string().ok()?).ok()
+        });
+        answer["node"].as_str().expect("every answer names its node").to_owned()
+    }
+
+    /// Every line that command subsystems logged on any node, checked for order.
+    ///
+    /// # Panics
+    /// With every step that was out of order.
+    pub fn check_order(&self) {
+        let mut lines = Vec::new();
+        for path in files_below(self.dir()).iter().filter(|path| path.to_string_lossy().ends_with("-steps.log")) {
+            let log = std::fs::read_to_string(path).expect("a log can be read");
+            lines.extend(crate::order_checker::parse(&log).expect("every line is a step"));
+        }
+        assert!(!lines.is_empty(), "the command subsystems logged nothing");
+        let wrong = crate::order_checker::check(&lines);
+        assert!(wrong.is_empty(), "steps out of order: {wrong:#?}");
+    }
+
+    /// Warden and daemon of a node, from its register: (warden, daemon).
+    ///
+    /// # Panics
+    /// If the disk or the register cannot be read.
+    #[must_use]
+    pub fn processes_of(&self, node: &str) -> (u32, u32) {
+        let disk = phalanx_node::daemon::open_disk(&self.dir().join("cluster.disk")).expect("the disk can be opened");
+        let configuration = disk.configurations().newest().expect("readable").expect("formatted");
+        let id = configuration.id_of(node).expect("a node of this cluster");
+        let register = disk.registers().read(id).expect("readable").expect("a valid register");
+        (register.fence.warden.pid, register.fence.daemon.pid)
+    }
+}

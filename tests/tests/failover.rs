@@ -1,0 +1,116 @@
+//! Deaths of every kind in clusters of real processes: the service moves once, safely, and is recovered once.
+
+use phalanx_messages::register::{Containment, ProcessIdentity};
+use phalanx_tests::process_cluster::{DevCluster, PATIENCE, signal_process, wait_for};
+use phalanx_tests::requirement::{Requirement, available};
+use rustix::process::Signal;
+
+fn kills() -> usize {
+    std::env::var("PHALANX_FAULT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// The node that runs the service is master too, because whoever takes the decisions over is the next master; where they
+/// differ the master is killed as well in its turn.
+#[test]
+fn twenty_kills_of_the_node_that_runs_the_service() {
+    let cluster = DevCluster::start(3, &[]);
+    let mut victims = Vec::new();
+    for _ in 0..kills() {
+        let victim = cluster.wait_registered("licences");
+        let before = cluster.wait_joined(3);
+        let (_, daemon) = cluster.processes_of(&victim);
+        signal_process(daemon, Signal::KILL);
+        cluster.wait_status("another node that runs the service", |status| {
+            let moved = phalanx_tests::process_cluster::find(status, "services", "licences")
+                .is_some_and(|service| service["state"] == "registered" && service["node"] != victim.as_str());
+            let master = status["master"].is_string() && status["master"] != victim.as_str();
+            moved && master
+        });
+        assert_ne!(cluster.take_licence(), victim);
+        if before["master"] == victim.as_str() {
+            assert_ne!(cluster.wait_joined(2)["master"], before["master"], "another master");
+        }
+        victims.push(victim.clone());
+        wait_for("the end of the victim's warden", PATIENCE, || {
+            cluster.run(&["start", &victim]).status.success().then_some(())
+        });
+    }
+    let journal = cluster.licence_journal();
+    assert_eq!(journal.overlaps, 0, "{journal:?}");
+    assert_eq!(journal.recovered, victims, "one successful recovery run for each victim");
+    cluster.check_order();
+}
+
+fn identity(cluster: &DevCluster, node: &str) -> (ProcessIdentity, ProcessIdentity, Containment) {
+    let disk = phalanx_node::daemon::open_disk(&cluster.dir().join("cluster.disk")).expect("the disk");
+    let id = disk.configurations().newest().expect("readable").expect("formatted").id_of(node).expect("a node");
+    let fence = disk.registers().read(id).expect("readable").expect("valid").fence;
+    (fence.warden, fence.daemon, fence.containment)
+}
+
+fn moves_safely(cluster: &DevCluster, victim: &str) {
+    let after = wait_for("the service elsewhere", PATIENCE, || {
+        let node = cluster.wait_registered("licences");
+        (node != victim).then_some(node)
+    });
+    assert_eq!(cluster.take_licence(), after);
+    let journal = cluster.licence_journal();
+    assert_eq!(journal.overlaps, 0, "{journal:?}");
+    assert_eq!(journal.recovered, [victim], "{journal:?}");
+}
+
+/// Nobody speaks for the node: a survivor kills what is left and sees it dead (fence method F3).
+#[test]
+fn daemon_and_warden_killed_in_one_instant() {
+    if !available(&[Requirement::Root, Requirement::Cgroup]) {
+        return;
+    }
+    let cluster = DevCluster::start(3, &[]);
+    let victim = cluster.wait_registered("licences");
+    let (warden, daemon, _) = identity(&cluster, &victim);
+    signal_process(warden.pid, Signal::STOP); // so that it cannot speak between the two kills
+    signal_process(daemon.pid, Signal::KILL);
+    signal_process(warden.pid, Signal::KILL);
+    moves_safely(&cluster, &victim);
+}
+
+/// The warden misses its food and kills the daemon.
+#[test]
+fn a_frozen_daemon_is_killed_by_its_warden() {
+    let cluster = DevCluster::start(3, &[]);
+    let victim = cluster.wait_registered("licences");
+    let (_, daemon) = cluster.processes_of(&victim);
+    signal_process(daemon, Signal::STOP);
+    moves_safely(&cluster, &victim);
+}
+
+/// Both frozen, and thawed after the take-over: nothing that they had in flight is believed.
+#[test]
+fn frozen_daemon_and_warden_find_themselves_out_when_they_wake() {
+    if !available(&[Requirement::Root, Requirement::Cgroup]) {
+        return;
+    }
+    let cluster = DevCluster::start(3, &[]);
+    let victim = cluster.wait_registered("licences");
+    let (warden, daemon) = cluster.processes_of(&victim);
+    signal_process(warden, Signal::STOP);
+    signal_process(daemon, Signal::STOP);
+    moves_safely(&cluster, &victim);
+    signal_process(warden, Signal::CONT);
+    signal_process(daemon, Signal::CONT);
+    cluster.wait_joined(2);
+    moves_safely(&cluster, &victim);
+}
+
+/// A daemon that loses its warden panics at once.
+#[test]
+fn a_daemon_without_its_warden_ends() {
+    if !available(&[Requirement::Root, Requirement::Cgroup]) {
+        return;
+    }
+    let cluster = DevCluster::start(3, &[]);
+    let victim = cluster.wait_registered("licences");
+    let (warden, _) = cluster.processes_of(&victim);
+    signal_process(warden, Signal::KILL);
+    moves_safely(&cluster, &victim);
+}
