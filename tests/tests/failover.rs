@@ -114,3 +114,20 @@ fn a_daemon_without_its_warden_ends() {
     signal_process(warden, Signal::KILL);
     moves_safely(&cluster, &victim);
 }
+
+/// Every process is killed, then the same directory is started again: it forms, recovers once, serves.
+#[test]
+fn a_cluster_that_lost_every_process_forms_again_and_recovers_once() {
+    let mut cluster = DevCluster::start(3, &["--port", "7500"]);
+    let victim = cluster.wait_registered("licences");
+    for (pid, _) in cluster.processes() {
+        signal_process(pid, Signal::KILL);
+    }
+    assert_eq!(cluster.wait_exit(), None, "killed");
+    wait_for("the end of every process", PATIENCE, || cluster.processes().is_empty().then_some(()));
+    cluster.restart();
+    cluster.wait_joined(3);
+    let _ = cluster.wait_registered("licences");
+    let journal = cluster.licence_journal();
+    assert_eq!((journal.overlaps, &journal.recovered), (0, &vec![victim]), "{journal:?}");
+}

@@ -105,12 +105,13 @@ impl MembershipManager {
 
     fn seek_proofs(&self) {
         let Some(fence) = &self.edges.fence else { return };
-        let handle = |node: NodeId| -> Option<FenceHandle> {
-            let register = self.reading.as_ref()?.registers.get(&node)?.as_ref()?;
-            Some(register.fence.clone())
+        // Only the register of the victim's own incarnation tells how to kill it: a newer start must not be hit.
+        let handle = |victim: NodeIncarnation| -> Option<FenceHandle> {
+            let register = self.reading.as_ref()?.registers.get(&victim.node)?.as_ref()?;
+            (register.incarnation == victim.incarnation).then(|| register.fence.clone())
         };
         let wanted = self.uncertain().into_iter();
-        let wanted = wanted.filter_map(|victim| Some((victim, handle(victim.node)?))).collect();
+        let wanted = wanted.filter_map(|victim| Some((victim, handle(victim)?))).collect();
         fence.do_send(SeekProofs(wanted));
     }
 
