@@ -188,7 +188,9 @@ fn the_next_start_kills_leftovers() {
     let mut rig = Rig::start(kind);
     let service = with_fugitive(&rig);
     let fence = rig.register().fence;
-    signal(fence.daemon.pid, Signal::STOP); // it cannot react to the warden's end
+    signal(fence.daemon.pid, Signal::STOP); // it cannot react to the warden's end, once it has stopped
+    let stopped = || phalanx_node::containment::process::is_stopped(fence.daemon.pid).then_some(());
+    rig.wait("the daemon to stop", stopped);
     signal(fence.warden.pid, Signal::KILL);
     signal(fence.daemon.pid, Signal::KILL);
     rig.wait_exit();
