@@ -4,6 +4,7 @@ use crate::rig::{Kind, Rig, Tell, Told, fugitive, is_dead, signal, start};
 use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, WardenRequest};
 use phalanx_messages::register::OwnState;
 use phalanx_node::containment::now;
+use phalanx_node::containment::process::{Stillness, stillness};
 use rustix::process::Signal;
 
 fn with_fugitive(rig: &Rig) -> u32 {
@@ -189,7 +190,7 @@ fn the_next_start_kills_leftovers() {
     let service = with_fugitive(&rig);
     let fence = rig.register().fence;
     signal(fence.daemon.pid, Signal::STOP); // it cannot react to the warden's end, once it has stopped
-    let stopped = || phalanx_node::containment::process::is_stopped(fence.daemon.pid).then_some(());
+    let stopped = || (stillness(fence.daemon.pid) == Stillness::Stopped).then_some(());
     rig.wait("the daemon to stop", stopped);
     signal(fence.warden.pid, Signal::KILL);
     signal(fence.daemon.pid, Signal::KILL);
