@@ -85,14 +85,29 @@ impl DevCluster {
     /// If it does not form in time.
     #[must_use]
     pub fn start(nodes: usize, arguments: &[&str]) -> Self {
+        let cluster = Self::spawn(nodes, arguments, &[]);
+        cluster.wait_joined(nodes);
+        cluster
+    }
+
+    /// The same with variables in the environment, where the nodes cannot reach each other: waits until one is joined.
+    ///
+    /// # Panics
+    /// If none does in time.
+    #[must_use]
+    pub fn start_alone(nodes: usize, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let cluster = Self::spawn(nodes, arguments, environment);
+        cluster.wait_joined(1);
+        cluster
+    }
+
+    fn spawn(nodes: usize, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let lock = MachineLock::take();
         let dir = tempfile::Builder::new().prefix("phalanx-test-").tempdir().expect("a directory can be made");
         let mut all: Vec<String> = vec!["--nodes".to_owned(), nodes.to_string()];
         all.extend(arguments.iter().map(|word| (*word).to_owned()));
-        let child = spawn_dev(dir.path(), &all);
-        let cluster = Self { child, dir, arguments: all, _lock: lock };
-        cluster.wait_joined(nodes);
-        cluster
+        let child = spawn_dev(dir.path(), &all, environment);
+        Self { child, dir, arguments: all, _lock: lock }
     }
 
     /// The directory with disk, configs, logs and journals.
@@ -217,7 +232,7 @@ impl DevCluster {
 
     /// Starts `phalanx dev` again on the same directory, with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn_dev(self.dir.path(), &self.arguments);
+        self.child = spawn_dev(self.dir.path(), &self.arguments, &[]);
     }
 }
 
@@ -234,10 +249,10 @@ impl Drop for DevCluster {
     }
 }
 
-fn spawn_dev(dir: &Path, arguments: &[String]) -> Child {
+fn spawn_dev(dir: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("dev-output.log")).expect("a log can be made");
     let mut command = Command::new(phalanx());
-    command.arg("dev").arg("--dir").arg(dir).args(arguments);
+    command.arg("dev").arg("--dir").arg(dir).args(arguments).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
     command.spawn().expect("phalanx dev can be started")
 }

@@ -12,6 +12,8 @@ pub enum Requirement {
     Root,
     /// cgroup v2 is mounted and this process may make directories in it.
     Cgroup,
+    /// `strace` is installed.
+    Strace,
 }
 
 impl Requirement {
@@ -21,6 +23,7 @@ impl Requirement {
         match self {
             Self::Root => "root",
             Self::Cgroup => "cgroup",
+            Self::Strace => "strace",
         }
     }
 
@@ -29,6 +32,13 @@ impl Requirement {
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
+            Self::Strace => {
+                let mut directories = std::env::var_os("PATH")
+                    .into_iter()
+                    .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+                let there = directories.any(|directory| directory.join("strace").exists());
+                (!there).then(|| "strace is not installed".to_owned())
+            }
             Self::Cgroup => match cgroup2_mount() {
                 None => Some("no cgroup v2 in the mount table".to_owned()),
                 Some(path) => {
