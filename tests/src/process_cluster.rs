@@ -12,6 +12,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// The user and group `nobody`.
+const NOBODY: u32 = 65_534;
+
 /// How long anything may take that has no formula of its own: generous, and a failure when passed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -85,7 +88,18 @@ impl DevCluster {
     /// If it does not form in time.
     #[must_use]
     pub fn start(nodes: usize, arguments: &[&str]) -> Self {
-        let cluster = Self::spawn(nodes, arguments, &[]);
+        let cluster = Self::spawn(nodes, arguments, &[], None);
+        cluster.wait_joined(nodes);
+        cluster
+    }
+
+    /// The same as the user `nobody`, from a copy of the binary that this user can reach.
+    ///
+    /// # Panics
+    /// If it does not form in time, or this process is not root.
+    #[must_use]
+    pub fn start_as_nobody(nodes: usize, arguments: &[&str]) -> Self {
+        let cluster = Self::spawn(nodes, arguments, &[], Some(NOBODY));
         cluster.wait_joined(nodes);
         cluster
     }
@@ -96,17 +110,17 @@ impl DevCluster {
     /// If none does in time.
     #[must_use]
     pub fn start_alone(nodes: usize, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let cluster = Self::spawn(nodes, arguments, environment);
+        let cluster = Self::spawn(nodes, arguments, environment, None);
         cluster.wait_joined(1);
         cluster
     }
 
-    fn spawn(nodes: usize, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    fn spawn(nodes: usize, arguments: &[&str], environment: &[(&str, &str)], user: Option<u32>) -> Self {
         let lock = MachineLock::take();
         let dir = tempfile::Builder::new().prefix("phalanx-test-").tempdir().expect("a directory can be made");
         let mut all: Vec<String> = vec!["--nodes".to_owned(), nodes.to_string()];
         all.extend(arguments.iter().map(|word| (*word).to_owned()));
-        let child = spawn_dev(dir.path(), &all, environment);
+        let child = spawn_dev(dir.path(), &all, environment, user);
         Self { child, dir, arguments: all, _lock: lock }
     }
 
@@ -232,7 +246,7 @@ impl DevCluster {
 
     /// Starts `phalanx dev` again on the same directory, with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn_dev(self.dir.path(), &self.arguments, &[]);
+        self.child = spawn_dev(self.dir.path(), &self.arguments, &[], None);
     }
 }
 
@@ -249,9 +263,17 @@ impl Drop for DevCluster {
     }
 }
 
-fn spawn_dev(dir: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Child {
+fn spawn_dev(dir: &Path, arguments: &[String], environment: &[(&str, &str)], user: Option<u32>) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("dev-output.log")).expect("a log can be made");
     let mut command = Command::new(phalanx());
+    if let Some(user) = user {
+        use std::os::unix::process::CommandExt;
+        let copy = dir.join("phalanx");
+        std::fs::copy(phalanx(), &copy).expect("the binary can be copied");
+        std::os::unix::fs::chown(dir, Some(user), Some(user)).expect("the directory can be given away");
+        command = Command::new(copy);
+        command.uid(user).gid(user).env("HOME", dir);
+    }
     command.arg("dev").arg("--dir").arg(dir).args(arguments).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
     command.spawn().expect("phalanx dev can be started")
