@@ -20,14 +20,19 @@ impl MembershipManager {
         mastership::course(self.settings.me, &self.watch.candidates(self.now()), Some(&self.newest))
     }
 
-    /// The node to which requests and acknowledgements go: whoever told the newest term, or owns the highest live claim.
+    /// The node to which requests and acknowledgements go: whoever told the newest term, or owns the highest live claim. A new
+    /// master's first words may arrive before this node has looked at the registers again.
     pub(super) fn master(&self) -> Option<NodeId> {
         if self.coordinator.is_some() {
             return Some(self.me());
         }
-        match self.course() {
-            Course::Follow(node) => Some(node),
-            Course::Lead | Course::Elect { .. } | Course::Wait => None,
+        let candidates = self.watch.candidates(self.now());
+        let lives = |node: &NodeId| candidates.get(node).is_some_and(|candidate| candidate.live);
+        let newest = candidates.values().filter(|candidate| candidate.live).map(|candidate| candidate.claim.term).max();
+        let told = self.told_by.filter(|(term, node)| Some(*term) >= newest && *node != self.me() && lives(node));
+        match (told, self.course()) {
+            (Some((_, node)), _) | (None, Course::Follow(node)) => Some(node),
+            (None, Course::Lead | Course::Elect { .. } | Course::Wait) => None,
         }
     }
 
