@@ -9,6 +9,7 @@ mod report;
 mod serve;
 mod status;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::restart::Restarts;
 
 /// Lines a slow follower may be behind.
 const FOLLOWED_MAX: usize = 4096;
+/// Happenings remembered for a follower that comes late.
+const RECENT_MAX: usize = 256;
 /// Bytes of a socket path that the kernel takes.
 const SOCKET_PATH_MAX: usize = 107;
 /// Exit code "no such node or service" (architecture §5).
@@ -61,8 +64,8 @@ pub struct Ask(pub AdminRequest);
 #[rtype(result = "Follower")]
 pub struct Follow;
 
-/// Receives happenings; says so if it lost some.
-pub type Follower = broadcast::Receiver<HappeningReport>;
+/// What is remembered, and what happens from now on; a receiver says so if it lost some.
+pub type Follower = (Vec<HappeningReport>, broadcast::Receiver<HappeningReport>);
 
 /// Opens the socket at `path`, readable by its owner only. A socket file that nobody answers is taken over.
 ///
@@ -93,6 +96,7 @@ pub struct LocalApi {
     reporter: NodeId,
     configuration: Arc<ConfigurationRecord>,
     followers: broadcast::Sender<HappeningReport>,
+    recent: VecDeque<HappeningReport>,
     term: Term,
 }
 
@@ -107,10 +111,14 @@ impl LocalApi {
     ) -> Self {
         let (listener, path) = listener.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let followers = broadcast::Sender::new(FOLLOWED_MAX);
-        Self { edges, listener, path, reporter, configuration, followers, term: Term(0) }
+        Self { edges, listener, path, reporter, configuration, followers, recent: VecDeque::new(), term: Term(0) }
     }
 
-    fn tell(&self, report: HappeningReport) {
+    fn tell(&mut self, report: HappeningReport) {
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(report.clone());
         self.followers.send(report).ok(); // nobody may be listening
     }
 
@@ -132,7 +140,7 @@ impl LocalApi {
         });
     }
 
-    fn service_happened(&self, ServiceHappened { service, node, text }: ServiceHappened) {
+    fn service_happened(&mut self, ServiceHappened { service, node, text }: ServiceHappened) {
         let reporter = self.configuration.name_of(self.reporter);
         let node = node.map(|node| self.configuration.name_of(node));
         self.tell(HappeningReport {
@@ -189,7 +197,7 @@ impl LocalApi {
                     }
                 }
             }),
-            AdminRequest::Follow => Box::pin(async { AdminAnswer::Done }),
+            AdminRequest::Follow { .. } => Box::pin(async { AdminAnswer::Done }),
         }
     }
 }
@@ -229,7 +237,7 @@ impl Handler<Follow> for LocalApi {
     type Result = MessageResult<Follow>;
 
     fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.followers.subscribe())
+        MessageResult((self.recent.iter().cloned().collect(), self.followers.subscribe()))
     }
 }
 

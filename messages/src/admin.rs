@@ -23,7 +23,10 @@ pub enum AdminRequest {
     /// The kept traces, oldest first.
     Traces,
     /// Every happening from now on.
-    Follow,
+    Follow {
+        /// Begin with those that are remembered.
+        recent: bool,
+    },
 }
 
 /// What a daemon answers.

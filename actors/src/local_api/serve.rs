@@ -29,7 +29,7 @@ async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
     let mut frames = Framed::new(stream, codec);
     while let Some(Ok(frame)) = frames.next().await {
         let answer = match serde_json::from_slice::<AdminRequest>(&frame) {
-            Ok(AdminRequest::Follow) => return follow(frames, api).await,
+            Ok(AdminRequest::Follow { recent }) => return follow(frames, api, recent).await,
             Ok(request) => match api.send(Ask(request)).await {
                 Ok(answer) => answer,
                 Err(_) => return,
@@ -42,9 +42,14 @@ async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
     }
 }
 
-async fn follow(mut frames: Framed<UnixStream, LengthDelimitedCodec>, api: Addr<LocalApi>) {
-    let Ok(mut happenings) = api.send(Follow).await else { return };
+async fn follow(mut frames: Framed<UnixStream, LengthDelimitedCodec>, api: Addr<LocalApi>, recent: bool) {
+    let Ok((remembered, mut happenings)) = api.send(Follow).await else { return };
     drop(api); // a follower does not keep the actor alive
+    for report in remembered.into_iter().filter(|_| recent) {
+        if !say(&mut frames, &AdminAnswer::Happened(report)).await {
+            return;
+        }
+    }
     loop {
         let report = tokio::select! {
             report = happenings.recv() => report,

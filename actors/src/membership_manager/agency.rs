@@ -13,7 +13,7 @@ use crate::disk::ReadMembership;
 use crate::lease_thread::Publication;
 
 /// A join or leave request is repeated this often until the record shows it.
-const ASK_AGAIN_MS: u64 = 250;
+const ASK_AGAIN_MS: u64 = 50;
 
 impl MembershipManager {
     /// `master` sent a committed record under `term`.

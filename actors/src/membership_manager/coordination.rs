@@ -5,6 +5,7 @@ use phalanx_messages::Revision;
 use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState};
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::set::NodeSet;
+use phalanx_protocol::chronicle::Happening;
 use phalanx_protocol::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
 use phalanx_protocol::frm::FrmInput;
 
@@ -18,6 +19,8 @@ impl MembershipManager {
         let cold_start = self.cold_start(&base);
         let (coordinator, outputs) = Coordinator::new(self.settings.me, self.settings.profile, base, cold_start);
         self.coordinator = Some(coordinator);
+        let (term, node) = (self.newest.revision.term, self.me());
+        self.happened([Happening::MasterElected { term, node }]);
         self.carry_out(outputs, ctx);
         self.look_around(ctx);
         self.tick_agent(ctx);

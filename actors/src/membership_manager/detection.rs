@@ -148,6 +148,22 @@ impl MembershipManager {
         }));
     }
 
+    /// Nobody leads as far as this node knows: whoever does by now is in the registers, which renewals read too rarely.
+    pub(super) fn look_for_master(&mut self, ctx: &mut Context<Self>) {
+        if self.probing || self.frm_busy || self.master().is_some() {
+            return;
+        }
+        let request = self.edges.disk.send(ReadRegisters);
+        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
+            let guard = actor.edges.guard.clone();
+            guard.run(|| {
+                if let Ok(Ok(reading)) = result {
+                    actor.registers_read(Arc::new(reading), ctx);
+                }
+            });
+        }));
+    }
+
     fn probed(&mut self, reading: Arc<RegistersReading>, ctx: &mut Context<Self>) {
         let word = |node: &NodeId| {
             let register = reading.registers.get(node).and_then(Option::as_ref);

@@ -4,7 +4,6 @@ use phalanx_messages::membership::{MembershipRecord, NodeState};
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::{Claim, NodeRegister, OwnState};
 use phalanx_messages::{Incarnation, Instant, NodeId, Revision};
-use phalanx_protocol::chronicle::Happening;
 use phalanx_protocol::frm::{ClaimView, FrmInput, FrmOutput};
 use phalanx_protocol::mastership::{self, Course};
 use phalanx_storage::Durability;
@@ -225,8 +224,6 @@ impl MembershipManager {
     fn owned(&mut self, revision: Revision, ctx: &mut Context<Self>) {
         tracing::info!(term = %revision.term, "this node is master");
         self.followed(revision.term, self.me());
-        let node = self.me();
-        self.happened([Happening::MasterElected { term: revision.term, node }]);
         let base = self.loaded.clone();
         self.lead(base, ctx);
     }

@@ -163,6 +163,7 @@ impl MembershipManager {
         if self.ended {
             return;
         }
+        self.look_for_master(ctx);
         self.look_around(ctx);
         self.tick_election(ctx);
         self.tick_coordinator(ctx);

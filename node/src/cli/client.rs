@@ -88,13 +88,13 @@ impl Client {
         }
     }
 
-    /// Turns the connection into a stream of happenings.
+    /// Turns the connection into a stream of happenings, `recent` ones first.
     ///
     /// # Errors
     /// If the daemon is gone.
-    pub fn follow(mut self) -> io::Result<impl Iterator<Item = HappeningReport>> {
+    pub fn follow(mut self, recent: bool) -> io::Result<impl Iterator<Item = HappeningReport>> {
         self.stream.set_read_timeout(None)?;
-        self.say(&AdminRequest::Follow)?;
+        self.say(&AdminRequest::Follow { recent })?;
         Ok(std::iter::from_fn(move || match self.hear() {
             Ok(AdminAnswer::Happened(report)) => Some(report),
             Ok(_) | Err(_) => None,

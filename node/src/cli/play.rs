@@ -104,7 +104,7 @@ fn follow(directory: &Path, node: &str, client: Client) -> Result<(), Exit> {
     let begun = now();
     let (lines, received) = std::sync::mpsc::channel::<HappeningReport>();
     let mut last_text = String::new();
-    if let Ok(happenings) = client.follow() {
+    if let Ok(happenings) = client.follow(false) {
         std::thread::spawn(move || happenings.take_while(|report| lines.send(report.clone()).is_ok()).count());
     }
     loop {

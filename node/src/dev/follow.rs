@@ -24,7 +24,7 @@ pub(super) fn follow(socket: &Path, events: &Sender<Event>) {
             pause(RETRY_MS);
             continue;
         };
-        if let Ok(happenings) = client.follow() {
+        if let Ok(happenings) = client.follow(true) {
             for report in happenings {
                 if events.send(Event::Happened(report)).is_err() {
                     return;
