@@ -14,8 +14,6 @@ mod service;
 mod subsystem;
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
@@ -26,9 +24,6 @@ use phalanx_messages::{Level, NodeId, Revision};
 
 pub use duration::parse_ms as parse_duration_ms;
 pub use error::{ConfigError, ConfigErrors};
-
-/// Bytes of a cluster key.
-pub const CLUSTER_KEY_BYTES: usize = 32;
 
 /// Everything one node is told by its own file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,58 +157,6 @@ pub fn check_file(file: &Path) -> Result<Checked, ConfigErrors> {
         return check::template_of_any_nodes(&documents).map(Checked::Template);
     }
     check::node(&documents).map(|config| Checked::Node(Box::new(config)))
-}
-
-/// Why a cluster key could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// It is not there or may not be read.
-    #[error("failed to read the cluster key {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Others may read it.
-    #[error("the cluster key {} has mode {mode:03o}; it must be 600", path.display())]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is not a key.
-    #[error("the cluster key {} must be {} hexadecimal digits", path.display(), CLUSTER_KEY_BYTES * 2)]
-    Format {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// Reads a cluster key: 64 hexadecimal digits in a file that only its owner may read.
-///
-/// # Errors
-/// [`KeyError`], which names the file.
-pub fn read_cluster_key(path: &Path) -> Result<[u8; CLUSTER_KEY_BYTES], KeyError> {
-    let failed = |source| KeyError::Read { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Mode { path: path.to_owned(), mode });
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
-    let digits = text.trim();
-    let mut key = [0; CLUSTER_KEY_BYTES];
-    let whole = digits.len() == 2 * CLUSTER_KEY_BYTES && digits.is_ascii();
-    for (index, byte) in key.iter_mut().enumerate() {
-        let pair = digits.get(2 * index..2 * index + 2).filter(|_| whole);
-        let parsed = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        *byte = parsed.ok_or_else(|| KeyError::Format { path: path.to_owned() })?;
-    }
-    Ok(key)
 }
 
 #[cfg(test)]

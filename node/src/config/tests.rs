@@ -228,20 +228,6 @@ fn the_picture_shows_the_lines_and_the_hint() {
 }
 
 #[test]
-fn a_cluster_key_is_sixty_four_digits_that_only_its_owner_reads() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("cluster.key");
-    assert!(matches!(read_cluster_key(&path), Err(KeyError::Read { .. })));
-    fs::write(&path, "ab".repeat(32)).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(read_cluster_key(&path), Err(KeyError::Mode { mode: 0o644, .. })));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(read_cluster_key(&path).unwrap(), [0xab; 32]);
-    fs::write(&path, "abc").unwrap();
-    assert!(matches!(read_cluster_key(&path), Err(KeyError::Format { .. })));
-}
-
-#[test]
 fn samples_are_right_and_dev_has_two_levels_with_different_barriers() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let Checked::Template(dev) = check_file(&configs.join("dev.toml")).unwrap() else {

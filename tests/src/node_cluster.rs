@@ -1,0 +1,138 @@
+//! A whole cluster in one process: real nodes with all their actors, on one disk in memory and real loopback connections.
+//!
+//! What process tests do with processes, tests here do with mailboxes: every actor of every node can be reached and listened
+//! to. Commands are not run: a warden that is asked for one says that it succeeded, and remembers that it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::prelude::*;
+use phalanx_actors::interconnect::{ClusterKey, Network, StaticKeyPair};
+use phalanx_messages::NodeId;
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::launch::{LaunchResult, WardenRequest};
+use phalanx_messages::membership::NodeState;
+use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::register::FenceHandle;
+use phalanx_messages::registration::RegistrationRecord;
+use phalanx_messages::service::ServiceDefinition;
+use phalanx_node::builder::{HostIdentity, Node, NodeHandle, WardenPort};
+use phalanx_storage::{ClusterDisk, Layout, MemoryDisk, Superblock};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Says that every command succeeded.
+struct FakeWarden(Arc<Mutex<Vec<WardenRequest>>>);
+
+impl Actor for FakeWarden {
+    type Context = Context<Self>;
+}
+
+impl Handler<WardenRequest> for FakeWarden {
+    type Result = MessageResult<WardenRequest>;
+
+    fn handle(&mut self, request: WardenRequest, _: &mut Self::Context) -> Self::Result {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        MessageResult(LaunchResult::Succeeded)
+    }
+}
+
+/// One node of a [`TestCluster`].
+pub struct TestNode {
+    /// The node.
+    pub handle: NodeHandle,
+    panicked: watch::Receiver<Option<String>>,
+    requests: Arc<Mutex<Vec<WardenRequest>>>,
+}
+
+impl TestNode {
+    /// Waits for the node's panic, and gives its reason.
+    ///
+    /// # Panics
+    /// If the node goes without panicking.
+    pub async fn panicked(&self) -> String {
+        let mut panicked = self.panicked.clone();
+        let reason = panicked.wait_for(Option::is_some).await.expect("the node lives until it panics");
+        reason.clone().unwrap_or_default()
+    }
+
+    /// What the node asked its warden for.
+    #[must_use]
+    pub fn requests(&self) -> Vec<WardenRequest> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// See the module.
+pub struct TestCluster {
+    /// The disk of all nodes.
+    pub disk: ClusterDisk,
+    key: ClusterKey,
+    listeners: BTreeMap<NodeId, TcpListener>,
+}
+
+impl TestCluster {
+    /// A formatted disk for `nodes` nodes with these services; no node runs yet.
+    ///
+    /// # Panics
+    /// If the loopback has no free port.
+    pub async fn new(nodes: u16, services: Vec<ServiceDefinition>) -> Self {
+        let mut listeners = BTreeMap::new();
+        let mut configuration = ConfigurationRecord { cluster: "test".to_owned(), ..ConfigurationRecord::default() };
+        for id in 0..nodes {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound").to_string();
+            let name = format!("n{id}");
+            let node = NodeConfiguration { name, address, public_key: None, votes: 1, panic: PanicPolicy::Exit };
+            configuration.nodes.insert(NodeId(id), node);
+            listeners.insert(NodeId(id), listener);
+        }
+        let superblock = Superblock {
+            cluster: Uuid::now_v7(),
+            name: "test".to_owned(),
+            nodes_max: nodes.max(2),
+            services_max: 4,
+            profile: TimingProfile::DEV,
+            created_at_ms: 0,
+        };
+        let layout = Layout::new(superblock.nodes_max, superblock.services_max).expect("a small disk");
+        let disk = MemoryDisk::new(layout.blocks_needed());
+        let services = RegistrationRecord::of_definitions(services);
+        phalanx_storage::format(&disk, &superblock, &configuration, &services).expect("memory takes everything");
+        let disk = ClusterDisk::open(Arc::new(disk)).expect("just formatted");
+        Self { disk, key: ClusterKey::generate().expect("random bytes"), listeners }
+    }
+
+    /// Starts a node on the current executor.
+    ///
+    /// # Panics
+    /// If it was started before, or does not boot.
+    pub fn start(&mut self, id: u16) -> TestNode {
+        let listener = self.listeners.remove(&NodeId(id)).expect("each node is started once");
+        let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(2) };
+        let key_pair = StaticKeyPair::generate().expect("random bytes");
+        let (panic_sender, panicked) = watch::channel(None);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let warden = FakeWarden(requests.clone()).start().recipient();
+        let on_panic = Box::new(move |reason: &str| drop(panic_sender.send_replace(Some(reason.to_owned()))));
+        let handle = Node::builder(
+            self.disk.clone(),
+            format!("n{id}"),
+            self.key.clone(),
+            key_pair,
+            Network::tcp(listener),
+            host,
+        )
+        .on_panic(on_panic)
+        .start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), feed: None }))
+        .expect("the node boots");
+        TestNode { handle, panicked, requests }
+    }
+}
+
+/// State of `node` as `at` knows it.
+pub async fn state(at: &TestNode, node: u16) -> NodeState {
+    let status = at.handle.membership().await.expect("the membership manager lives");
+    status.record.nodes.get(&NodeId(node)).map_or(NodeState::Inactive, |entry| entry.state)
+}
