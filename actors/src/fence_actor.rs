@@ -11,7 +11,8 @@ use phalanx_messages::NodeIncarnation;
 use phalanx_messages::membership::FenceMethod;
 use phalanx_messages::register::FenceHandle;
 
-use crate::ports::{DeathProved, ProveDead};
+use crate::guard::PanicGuard;
+use crate::ports::{DeathProved, InjectPanic, ProveDead};
 
 /// Pause between two attempts on one victim.
 const RETRY: Duration = Duration::from_secs(2);
@@ -39,14 +40,15 @@ struct Search {
 pub struct FenceActor {
     local: Option<Recipient<ProveDead>>,
     proved: Recipient<DeathProved>,
+    guard: PanicGuard,
     searches: BTreeMap<NodeIncarnation, Search>,
 }
 
 impl FenceActor {
     /// `local` is fence method F3, if this node can do that; proofs go to `proved`.
     #[must_use]
-    pub const fn new(local: Option<Recipient<ProveDead>>, proved: Recipient<DeathProved>) -> Self {
-        Self { local, proved, searches: BTreeMap::new() }
+    pub const fn new(local: Option<Recipient<ProveDead>>, proved: Recipient<DeathProved>, guard: PanicGuard) -> Self {
+        Self { local, proved, guard, searches: BTreeMap::new() }
     }
 
     fn attempt(&mut self, victim: NodeIncarnation, ctx: &mut Context<Self>) {
@@ -91,6 +93,13 @@ impl Handler<SeekProofs> for FenceActor {
     type Result = ();
 
     fn handle(&mut self, SeekProofs(wanted): SeekProofs, ctx: &mut Self::Context) {
+        let guard = self.guard.clone();
+        guard.run(|| self.seek(wanted, ctx));
+    }
+}
+
+impl FenceActor {
+    fn seek(&mut self, wanted: BTreeMap<NodeIncarnation, FenceHandle>, ctx: &mut Context<Self>) {
         self.searches.retain(|victim, _| wanted.contains_key(victim));
         for (victim, handle) in wanted {
             self.searches.entry(victim).or_insert(Search { handle, running: false, last_error: None });
@@ -99,6 +108,14 @@ impl Handler<SeekProofs> for FenceActor {
         for victim in self.searches.iter().filter(fresh).map(|(victim, _)| *victim).collect::<Vec<_>>() {
             self.attempt(victim, ctx); // does nothing for one that is being tried already
         }
+    }
+}
+
+impl Handler<InjectPanic> for FenceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+        self.guard.run(|| panic!("injected"));
     }
 }
 
@@ -150,12 +167,29 @@ mod tests {
         }
     }
 
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<crate::ports::NodePanic> for Nobody {
+        type Result = ();
+
+        fn handle(&mut self, _: crate::ports::NodePanic, _: &mut Self::Context) {}
+    }
+
+    fn guard() -> PanicGuard {
+        let gate = crate::gate::Gate::new(crate::clock::Clock::Boot);
+        PanicGuard::new("fence", gate, Nobody.start().recipient())
+    }
+
     #[actix_rt::test]
     async fn tries_again_until_the_death_is_proved_and_reports_what_it_waits_for() {
         tokio::time::pause();
         let (sender, mut proofs) = mpsc::unbounded_channel();
         let local = SecondTimeLucky(Vec::new()).start();
-        let fence = FenceActor::new(Some(local.recipient()), Listener(sender).start().recipient()).start();
+        let fence = FenceActor::new(Some(local.recipient()), Listener(sender).start().recipient(), guard()).start();
         fence.send(SeekProofs([(N1, FenceHandle::default())].into())).await.unwrap();
         let proof = proofs.recv().await.unwrap();
         assert_eq!((proof.victim, proof.method), (N1, FenceMethod::Local));
@@ -165,7 +199,7 @@ mod tests {
     #[actix_rt::test]
     async fn without_a_method_it_says_so() {
         let (sender, _proofs) = mpsc::unbounded_channel();
-        let fence = FenceActor::new(None, Listener(sender).start().recipient()).start();
+        let fence = FenceActor::new(None, Listener(sender).start().recipient(), guard()).start();
         fence.send(SeekProofs([(N1, FenceHandle::default())].into())).await.unwrap();
         assert!(fence.send(AwaitedProofs).await.unwrap()[&N1].contains("by hand"));
         fence.send(SeekProofs(BTreeMap::new())).await.unwrap();

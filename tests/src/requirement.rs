@@ -62,10 +62,19 @@ pub fn available(needed: &[Requirement]) -> bool {
             let word = requirement.word();
             assert!(!required.split(',').any(|w| w.trim() == word), "PHALANX_REQUIRE names {word}, but: {reason}");
             eprintln!("skipped: {reason}");
+            count(&reason);
             return false;
         }
     }
     true
+}
+
+/// Adds a line to the file that `PHALANX_SKIPPED` names: `.ci/run` tells at its end how many tests were skipped, and why.
+fn count(reason: &str) {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("PHALANX_SKIPPED") else { return };
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    file.and_then(|mut file| writeln!(file, "{reason}")).ok(); // it is only told
 }
 
 /// Where cgroup v2 is mounted; on hybrid hosts it stands beside v1, not at the usual place.

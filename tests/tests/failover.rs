@@ -9,31 +9,30 @@ fn kills() -> usize {
     std::env::var("PHALANX_FAULT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
-/// The node that runs the service is master too, because whoever takes the decisions over is the next master; where they
-/// differ the master is killed as well in its turn.
+/// Twenty times in a row the node that is master *and* runs the service loses its daemon.
 #[test]
-fn twenty_kills_of_the_node_that_runs_the_service() {
+fn twenty_kills_of_the_node_that_is_master_and_runs_the_service() {
     let cluster = DevCluster::start(3, &[]);
     let mut victims = Vec::new();
-    for _ in 0..kills() {
+    let mut both = 0;
+    while both < kills() {
         let victim = cluster.wait_registered("licences");
-        let before = cluster.wait_joined(3);
+        let was_master = cluster.wait_joined(3)["master"] == victim.as_str();
+        // Whoever leads first may not be where the service starts; from the first take-over on both are one node.
+        assert!(was_master || victims.is_empty(), "{victim} runs the service and does not lead");
+        both += usize::from(was_master);
         let (_, daemon) = cluster.processes_of(&victim);
         signal_process(daemon, Signal::KILL);
-        cluster.wait_status("another node that runs the service", |status| {
+        cluster.wait_status("another node that leads and one that runs the service", |status| {
             let moved = phalanx_tests::process_cluster::find(status, "services", "licences")
                 .is_some_and(|service| service["state"] == "registered" && service["node"] != victim.as_str());
-            let master = status["master"].is_string() && status["master"] != victim.as_str();
-            moved && master
+            moved && status["master"].is_string() && status["master"] != victim.as_str()
         });
         assert_ne!(cluster.take_licence(), victim);
-        if before["master"] == victim.as_str() {
-            assert_ne!(cluster.wait_joined(2)["master"], before["master"], "another master");
-        }
-        victims.push(victim.clone());
-        wait_for("the end of the victim's warden", PATIENCE, || {
+        wait_for("the victim's next start", PATIENCE, || {
             cluster.run(&["start", &victim]).status.success().then_some(())
         });
+        victims.push(victim);
     }
     let journal = cluster.licence_journal();
     assert_eq!(journal.overlaps, 0, "{journal:?}");

@@ -69,7 +69,7 @@ async fn a_membership_manager_is_driven_by_its_mailbox_alone() {
 /// A panic in the handler of any kernel-level actor is a panic of the node, with the gate shut (architecture §3).
 #[actix_rt::test]
 async fn a_panic_of_any_kernel_level_actor_is_the_nodes() {
-    for kind in ["disk", "interconnect", "membership manager", "event manager", "registration and launch"] {
+    for kind in ["disk", "fence", "interconnect", "membership manager", "event manager", "registration and launch"] {
         let mut cluster = TestCluster::new(1, Vec::new()).await;
         let node = cluster.start(0);
         assert!(node.handle.joined().await);
@@ -77,6 +77,7 @@ async fn a_panic_of_any_kernel_level_actor_is_the_nodes() {
         let actors = node.handle.actors().clone();
         match kind {
             "disk" => actors.disk.do_send(InjectPanic),
+            "fence" => actors.fence.do_send(InjectPanic),
             "interconnect" => actors.interconnect.do_send(InjectPanic),
             "membership manager" => actors.membership.do_send(InjectPanic),
             "event manager" => actors.event_manager.do_send(InjectPanic),

@@ -260,7 +260,7 @@ fn start_actors(
         parts = Some((interconnect, event_manager, watcher, registration, local_api, levels));
         MembershipManager::new(settings, edges, claim)
     });
-    let fence = FenceActor::new(builder.local_fence, membership.clone().recipient()).start();
+    let fence = FenceActor::new(builder.local_fence, membership.clone().recipient(), common.guard("fence")).start();
     membership.do_send(UseFence(fence.clone()));
     lease.watch(membership.clone().recipient(), membership.clone().recipient());
     lease.renew_now();
@@ -277,6 +277,7 @@ fn start_actors(
         membership_watcher,
         registration,
         local_api,
+        fence,
         levels,
     };
     guard_mailboxes(&actors);
@@ -301,6 +302,7 @@ fn guard_mailboxes(actors: &NodeActors) {
     }
     let guarded = [
         watch("disk", &actors.disk),
+        watch("fence", &actors.fence),
         watch("interconnect", &actors.interconnect),
         watch("membership manager", &actors.membership),
         watch("event manager", &actors.event_manager),

@@ -14,6 +14,7 @@ use phalanx_actors::clock::Clock;
 use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::disk::{DiskActor, IoMode};
 use phalanx_actors::event_manager::EventManager;
+use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
 use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
@@ -189,6 +190,8 @@ pub struct NodeActors {
     pub registration: Addr<RegistrationAndLaunch>,
     /// Local socket.
     pub local_api: Addr<LocalApi>,
+    /// Seeks proofs of death.
+    pub fence: Addr<FenceActor>,
     /// Every level of this node.
     pub levels: std::collections::BTreeMap<Level, Recipient<SubsystemNotification>>,
 }

@@ -245,6 +245,10 @@ impl Kind {
         let required = std::env::var("PHALANX_REQUIRE").unwrap_or_default();
         assert!(!required.split(',').any(|w| w.trim() == word), "PHALANX_REQUIRE names {word}, but: {reason}");
         eprintln!("skipped: {reason}");
+        if let Some(path) = std::env::var_os("PHALANX_SKIPPED") {
+            let file = std::fs::File::options().create(true).append(true).open(path);
+            file.and_then(|mut file| std::io::Write::write_all(&mut file, format!("{reason}\n").as_bytes())).ok();
+        }
         false
     }
 }
