@@ -260,6 +260,7 @@ impl Drop for DevCluster {
         }
         signal_process(self.child.id(), Signal::KILL);
         self.child.wait().ok();
+        phalanx_node::dev::remove_containments(self.dir());
     }
 }
 
@@ -390,6 +391,20 @@ impl DevCluster {
         assert!(!lines.is_empty(), "the command subsystems logged nothing");
         let wrong = crate::order_checker::check(&lines);
         assert!(wrong.is_empty(), "steps out of order: {wrong:#?}");
+    }
+
+    /// Where the nodes of this cluster keep their processes, if they use cgroups.
+    ///
+    /// # Panics
+    /// If the disk cannot be read.
+    #[must_use]
+    pub fn containments(&self) -> Vec<PathBuf> {
+        let path = self.dir().join("cluster.disk");
+        let disk = phalanx_node::daemon::open_disk(&path).expect("the disk can be opened");
+        let configuration = disk.configurations().newest().expect("readable").expect("formatted");
+        let mount = phalanx_node::containment::cgroup::mount_point().unwrap_or_default();
+        let key = |node| phalanx_node::containment::containment_key(disk.superblock().cluster, &path, node);
+        configuration.nodes.keys().map(|node| mount.join(key(*node))).collect()
     }
 
     /// Warden and daemon of a node, from its register: (warden, daemon).

@@ -12,6 +12,7 @@ use phalanx_messages::limits::{NODES_DEFAULT, SERVICES_DEFAULT};
 use super::{Arguments, default_dev_directory, node_socket};
 use crate::cli::Exit;
 use crate::config::{ClusterTemplate, NodeConfig};
+use crate::containment::{cgroup, containment_key, now};
 
 /// The shared disk in it.
 pub const DISK: &str = "cluster.disk";
@@ -25,6 +26,8 @@ const KEY: &str = "cluster.key";
 const PORT: &str = "licences.port";
 /// What runs if nothing else is said.
 const TEMPLATE: &str = include_str!("../../../configs/dev.toml");
+/// How long leftovers may take to die, in milliseconds.
+const LEFTOVERS_MS: u64 = 5_000;
 /// Ports tried after the one that was asked for.
 const PORTS_TRIED: u16 = 100;
 
@@ -177,6 +180,7 @@ impl Directory {
         for node in &self.nodes {
             fs::remove_file(self.socket(node)).ok();
         }
+        remove_containments(&self.path);
         fs::remove_file(self.path.join(LOCK)).ok();
         if self.is_default && failed {
             anstream::println!("kept {} because a node failed", self.path.display());
@@ -184,6 +188,20 @@ impl Directory {
             fs::remove_dir_all(&self.path).ok();
         }
         let _ = &self.lock; // held until here
+    }
+}
+
+/// What nodes whose warden was killed have left: an empty cgroup, or processes that nobody else would end. No node of the
+/// cluster in `directory` runs.
+pub fn remove_containments(directory: &Path) {
+    let path = directory.join(DISK);
+    let Ok(disk) = crate::daemon::open_disk(&path) else { return };
+    let Ok(Some(configuration)) = disk.configurations().newest() else { return };
+    for node in configuration.nodes.keys() {
+        let key = containment_key(disk.superblock().cluster, &path, *node);
+        if let Err(error) = cgroup::kill_leftovers(&key, now().plus(LEFTOVERS_MS)) {
+            anstream::eprintln!("{error}");
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::cli::print;
 use crate::containment::now;
 
 pub use crate::cli::{default_dev_directory, node_socket};
-pub use directory::{CONTROL, DISK};
+pub use directory::{CONTROL, DISK, remove_containments};
 
 use directory::Directory;
 use nodes::Nodes;

@@ -253,6 +253,18 @@ impl Kind {
     }
 }
 
+/// Process tests of different test programs never run at the same time on one machine; those of this one may, so it takes
+/// the lock once and keeps it to its end.
+fn take_machine_lock() {
+    static LOCK: std::sync::OnceLock<std::fs::File> = std::sync::OnceLock::new();
+    LOCK.get_or_init(|| {
+        let path = std::env::temp_dir().join("phalanx-process-tests.lock");
+        let file = std::fs::File::options().create(true).truncate(false).write(true).open(path).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        file
+    });
+}
+
 /// A node that runs: a directory with disk, lock and logs, and a warden.
 #[derive(Debug)]
 pub struct Rig {
@@ -267,6 +279,7 @@ impl Rig {
     }
 
     pub fn start_with(kind: Kind, change: impl FnOnce(&mut Settings)) -> Self {
+        take_machine_lock();
         let dir = tempfile::Builder::new().prefix("phalanx-warden-").tempdir().unwrap();
         let mut settings = Settings {
             dir: dir.path().to_owned(),
