@@ -126,7 +126,11 @@ fn a_cluster_that_lost_every_process_forms_again_and_recovers_once() {
     wait_for("the end of every process", PATIENCE, || cluster.processes().is_empty().then_some(()));
     cluster.restart();
     cluster.wait_joined(3);
-    let _ = cluster.wait_registered("licences");
+    // Until somebody has decided, the database still says where the service was before.
+    wait_for("the recovery", PATIENCE, || (!cluster.licence_journal().recovered.is_empty()).then_some(()));
+    wait_for("the next instance", PATIENCE, || (cluster.licence_journal().ups.len() == 2).then_some(()));
+    let node = cluster.take_licence();
+    assert_eq!(cluster.wait_registered("licences"), node);
     let journal = cluster.licence_journal();
     assert_eq!((journal.overlaps, &journal.recovered), (0, &vec![victim]), "{journal:?}");
 }

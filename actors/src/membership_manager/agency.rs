@@ -149,7 +149,7 @@ impl MembershipManager {
     /// Not a member yet and no longer wanted: nothing has to be undone.
     fn give_up_joining(&mut self, ctx: &mut Context<Self>) {
         if self.coordinator.is_some() {
-            self.drive(phalanx_protocol::frm::FrmInput::Resign, ctx);
+            self.hand_over(ctx);
         } else if !self.frm_busy {
             self.leave_disk(ctx);
         }

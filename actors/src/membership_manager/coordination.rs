@@ -12,11 +12,29 @@ use phalanx_protocol::frm::FrmInput;
 use super::*;
 use crate::lease_thread::Publication;
 
+/// How a new master begins.
+enum Beginning {
+    /// As a member.
+    Member,
+    /// The cluster forms anew; the deaths that are proved already.
+    ColdStart(BTreeMap<NodeIncarnation, FenceMethod>),
+    /// Not at all: others are members and alive.
+    MembersLive,
+}
+
 impl MembershipManager {
     /// This node owns a term and its base record is committed.
     pub(super) fn lead(&mut self, base: MembershipRecord, ctx: &mut Context<Self>) {
         self.learn(&base, ctx);
-        let cold_start = self.cold_start(&base);
+        let cold_start = match self.beginning(&base) {
+            Beginning::Member => None,
+            Beginning::ColdStart(proofs) => Some(proofs),
+            Beginning::MembersLive => {
+                // T-18: one of them must lead. They were not seen when this node stood for election.
+                tracing::warn!("members of the cluster are alive; the term is handed back");
+                return self.drive(FrmInput::Resign, ctx);
+            }
+        };
         let (coordinator, outputs) = Coordinator::new(self.settings.me, self.settings.profile, base, cold_start);
         self.coordinator = Some(coordinator);
         let (term, node) = (self.newest.revision.term, self.me());
@@ -26,22 +44,31 @@ impl MembershipManager {
         self.tick_agent(ctx);
     }
 
-    /// T-18: this node has no entry of its own, and nobody who has one lives. The proofs of death that are there already.
-    fn cold_start(&self, base: &MembershipRecord) -> Option<BTreeMap<NodeIncarnation, FenceMethod>> {
+    /// The claim goes, then this node.
+    pub(super) fn hand_over(&mut self, ctx: &mut Context<Self>) {
+        self.handing_over = true;
+        self.drive(FrmInput::Resign, ctx);
+    }
+
+    /// Whether this node leads as a member, or forms the cluster anew because nobody who has an entry lives (protocol T-18).
+    fn beginning(&self, base: &MembershipRecord) -> Beginning {
         let candidates = self.watch.candidates(self.now());
         let active = base.nodes.iter().filter(|(_, entry)| entry.state != NodeState::Inactive);
         let active: Vec<NodeIncarnation> =
             active.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation }).collect();
         let lives = |who: &NodeIncarnation| {
             let candidate = candidates.get(&who.node);
-            *who == self.settings.me || candidate.is_some_and(|it| it.live && it.incarnation == who.incarnation)
+            candidate.is_some_and(|it| it.live && it.incarnation == who.incarnation)
         };
+        if active.contains(&self.settings.me) {
+            return Beginning::Member;
+        }
         if active.iter().any(lives) {
-            return None;
+            return Beginning::MembersLive;
         }
         // 3.7 step 0: earlier starts of this node were killed and counted before this one began.
         let own = active.iter().filter(|who| who.node == self.me()).map(|who| (*who, FenceMethod::NewIncarnation));
-        Some(own.collect())
+        Beginning::ColdStart(own.collect())
     }
 
     /// Gives the coordinator an input, if this node is master.
@@ -84,7 +111,7 @@ impl MembershipManager {
                     }
                 }
             }
-            CoordinatorOutput::HandOver => self.drive(FrmInput::Resign, ctx),
+            CoordinatorOutput::HandOver => self.hand_over(ctx),
             CoordinatorOutput::Warn(warning) => tracing::warn!(?warning, "a transition does not advance"),
             CoordinatorOutput::Panic { reason } => self.edges.guard.node_panic(&reason),
         }

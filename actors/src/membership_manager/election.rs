@@ -1,6 +1,6 @@
 //! Drives the Fenced Register Machine of membership: carries its outputs out one at a time, in order (protocol §3.4).
 
-use phalanx_messages::membership::{MembershipRecord, NodeState};
+use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::{Claim, NodeRegister, OwnState};
 use phalanx_messages::{Incarnation, Instant, NodeId, Revision};
@@ -16,7 +16,9 @@ use crate::ports::RegistersReading;
 impl MembershipManager {
     /// Who should be master, by the newest reading.
     pub(super) fn course(&self) -> Course {
-        mastership::course(self.settings.me, &self.watch.candidates(self.now()), Some(&self.newest))
+        let boot = &self.settings.record;
+        let record = if self.newest.revision < boot.revision { boot } else { &self.newest };
+        mastership::course(self.settings.me, &self.watch.candidates(self.now()), Some(record))
     }
 
     /// The node to which requests and acknowledgements go: whoever told the newest term, or owns the highest live claim. A new
@@ -230,9 +232,7 @@ impl MembershipManager {
 
     /// The claim is given up after this node's own leave: say so on the disk and end.
     fn resigned(&mut self, ctx: &mut Context<Self>) {
-        if self.leave_wanted
-            || self.newest.nodes.get(&self.me()).is_some_and(|entry| entry.state == NodeState::Inactive)
-        {
+        if self.handing_over {
             self.leave_disk(ctx);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use phalanx_messages::Instant;
-use phalanx_messages::membership::{MembershipRecord, NodeState};
+use phalanx_messages::membership::NodeState;
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{MembershipMessage, PeerMessage};
 use phalanx_messages::register::OwnState;
@@ -58,6 +58,8 @@ pub struct MembershipManager {
     pub(super) leave_wanted: bool,
     /// The record has this incarnation: the register says `Member`.
     pub(super) admitted: bool,
+    /// The claim is being given up because this node leaves.
+    pub(super) handing_over: bool,
     pub(super) ended: bool,
     pub(super) lease_valid: bool,
 }
@@ -92,6 +94,7 @@ impl MembershipManager {
             asked_at: None,
             leave_wanted: false,
             admitted: false,
+            handing_over: false,
             ended: false,
             lease_valid: false,
             settings,

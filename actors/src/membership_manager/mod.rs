@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::configuration::{ConfigurationRecord, PublicKey};
-use phalanx_messages::membership::LevelRegistration;
+use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{Level, NodeIncarnation};
@@ -62,6 +62,9 @@ pub struct Settings {
     pub public_key: PublicKey,
     /// The configuration as read at boot.
     pub configuration: Arc<ConfigurationRecord>,
+    /// The newest membership record on the disk at boot: tells whose lease must have ended before a node that is no member
+    /// may form the cluster anew (protocol T-18). Nothing else depends on it, since it may never have been committed.
+    pub record: Arc<MembershipRecord>,
 }
 
 /// Whom a membership manager talks to.

@@ -139,6 +139,7 @@ fn start_actors(
         None => None,
     };
     let superblock = builder.disk.superblock().clone();
+    let record = Arc::new(builder.disk.memberships().newest().map_err(BootError::Storage)?.unwrap_or_default());
     let (profile, clock) = (superblock.profile, builder.clock);
     let (ended_sender, ended) = watch::channel(None);
     let public_key = builder.key_pair.public;
@@ -256,6 +257,7 @@ fn start_actors(
             levels: registrations,
             public_key,
             configuration: common.configuration.clone(),
+            record: record.clone(),
         };
         parts = Some((interconnect, event_manager, watcher, registration, local_api, levels));
         MembershipManager::new(settings, edges, claim)
