@@ -5,6 +5,7 @@
 //!
 //! Not a kernel-level actor: the node lives on without it.
 
+mod answer;
 mod report;
 mod serve;
 mod status;
@@ -18,10 +19,10 @@ use actix::prelude::*;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::{NodeId, Term};
-use phalanx_protocol::chronicle::TransitionTrace;
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 
+use self::answer::Asked;
 use crate::clock::wall_now_ms;
 use crate::ports::{
     ConfigurationChanged, GetMembership, GetServices, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
@@ -34,11 +35,6 @@ const FOLLOWED_MAX: usize = 4096;
 const RECENT_MAX: usize = 256;
 /// Bytes of a socket path that the kernel takes.
 const SOCKET_PATH_MAX: usize = 107;
-/// Exit code "no such node or service" (architecture §5).
-const EXIT_UNKNOWN: u8 = 105;
-/// Exit code "try again".
-const EXIT_TRY_AGAIN: u8 = 75;
-
 /// Whom the local socket asks.
 #[derive(Debug, Clone)]
 pub struct LocalApiEdges {
@@ -156,54 +152,9 @@ impl LocalApi {
     }
 
     fn ask(&self, request: AdminRequest) -> ResponseFuture<AdminAnswer> {
-        let edges = self.edges.clone();
-        let configuration = self.configuration.clone();
-        let own = self.reporter;
-        match request {
-            AdminRequest::Status => Box::pin(async move {
-                let (membership, services) = (edges.membership.send(GetMembership), edges.services.send(GetServices));
-                match (membership.await, services.await) {
-                    (Ok(membership), Ok(services)) => {
-                        AdminAnswer::Status(Box::new(status::status(&membership, services)))
-                    }
-                    (Err(closed), _) | (_, Err(closed)) => {
-                        refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}"))
-                    }
-                }
-            }),
-            AdminRequest::Leave { node } => Box::pin(async move {
-                let id = match &node {
-                    None => own,
-                    Some(name) => match configuration.id_of(name) {
-                        Some(id) => id,
-                        None => return refused(EXIT_UNKNOWN, report::no_such_node(name, &configuration)),
-                    },
-                };
-                match edges.leave.send(RequestLeave(id)).await {
-                    Ok(Ok(())) => AdminAnswer::Done,
-                    Ok(Err(text)) => refused(3, text),
-                    Err(closed) => refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}")),
-                }
-            }),
-            AdminRequest::Traces => Box::pin(async move {
-                let names = edges.membership.send(GetMembership).await;
-                match (edges.traces.send(GetTraces).await, names) {
-                    (Ok(traces), Ok(membership)) => {
-                        let traces: Vec<TransitionTrace> = traces;
-                        AdminAnswer::Traces(traces.iter().map(|trace| report::trace(trace, &membership)).collect())
-                    }
-                    (Err(closed), _) | (_, Err(closed)) => {
-                        refused(EXIT_TRY_AGAIN, format!("the node is ending: {closed}"))
-                    }
-                }
-            }),
-            AdminRequest::Follow { .. } => Box::pin(async { AdminAnswer::Done }),
-        }
+        let asked = Asked { edges: self.edges.clone(), configuration: self.configuration.clone(), own: self.reporter };
+        Box::pin(asked.answer(request))
     }
-}
-
-const fn refused(code: u8, text: String) -> AdminAnswer {
-    AdminAnswer::Refused { code, text }
 }
 
 impl Actor for LocalApi {

@@ -49,15 +49,8 @@ impl Client {
     /// # Errors
     /// If the daemon ends meanwhile, or refuses.
     pub fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
-        self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error)).and_then(
-            |answer| match answer {
-                AdminAnswer::Refused { code, text } => Err(Exit::code(code, text)),
-                other @ (AdminAnswer::Status(_)
-                | AdminAnswer::Traces(_)
-                | AdminAnswer::Done
-                | AdminAnswer::Happened(_)) => Ok(other),
-            },
-        )
+        let answer = self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error))?;
+        if let AdminAnswer::Refused { code, text } = answer { Err(Exit::code(code, text)) } else { Ok(answer) }
     }
 
     /// The status as that node sees it.
@@ -65,13 +58,9 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub fn status(&mut self) -> Result<Status, Exit> {
-        match self.ask(&AdminRequest::Status)? {
-            AdminAnswer::Status(status) => Ok(*status),
-            other @ (AdminAnswer::Traces(_)
-            | AdminAnswer::Done
-            | AdminAnswer::Refused { .. }
-            | AdminAnswer::Happened(_)) => Err(Exit::error(format!("unexpected answer {other:?}"))),
-        }
+        let answer = self.ask(&AdminRequest::Status)?;
+        let AdminAnswer::Status(status) = answer else { return Err(unexpected(&answer)) };
+        Ok(*status)
     }
 
     /// The kept traces.
@@ -79,13 +68,9 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub fn traces(&mut self) -> Result<Vec<Trace>, Exit> {
-        match self.ask(&AdminRequest::Traces)? {
-            AdminAnswer::Traces(traces) => Ok(traces),
-            other @ (AdminAnswer::Status(_)
-            | AdminAnswer::Done
-            | AdminAnswer::Refused { .. }
-            | AdminAnswer::Happened(_)) => Err(Exit::error(format!("unexpected answer {other:?}"))),
-        }
+        let answer = self.ask(&AdminRequest::Traces)?;
+        let AdminAnswer::Traces(traces) = answer else { return Err(unexpected(&answer)) };
+        Ok(traces)
     }
 
     /// Turns the connection into a stream of happenings, `recent` ones first.
@@ -122,4 +107,9 @@ impl Client {
         self.stream.read_exact(&mut body)?;
         Ok(serde_json::from_slice(&body)?)
     }
+}
+
+/// An answer to another question: client and daemon are of different versions.
+pub(super) fn unexpected(answer: &AdminAnswer) -> Exit {
+    Exit::error(format!("unexpected answer {answer:?}")).hint("use the `phalanx` of the version that the node runs")
 }

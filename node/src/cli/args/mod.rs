@@ -1,9 +1,19 @@
 //! What can be said on the command line.
 
+mod config;
+mod disk;
+mod node;
+mod service;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use config::ConfigCommand;
+pub use disk::DiskCommand;
+pub use node::NodeCommand;
+pub use service::ServiceCommand;
 
 use crate::licence_server::LicenceServerCommand;
 
@@ -138,84 +148,4 @@ pub struct DevArguments {
     /// Keep processes together without cgroups, as without root.
     #[arg(long, hide = true)]
     pub subreaper: bool,
-}
-
-/// `phalanx node ...`.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Run this node in the foreground until it leaves or is forced out.
-    Run {
-        /// The node's file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Fail instead of waiting for disk, address or lock.
-        #[arg(long)]
-        no_wait: bool,
-        /// Keep processes together without cgroups, as without root.
-        #[arg(long, hide = true)]
-        subreaper: bool,
-    },
-    /// Started by `node run`.
-    #[command(hide = true)]
-    Daemon {
-        /// Shown by `ps`.
-        name: String,
-        /// The node's file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// List the nodes.
-    List,
-    /// Take a node out gracefully, and wait until it has left.
-    Leave {
-        /// The node; the one that answers if not given.
-        name: Option<String>,
-    },
-}
-
-/// `phalanx service ...`.
-#[derive(Debug, Subcommand)]
-pub enum ServiceCommand {
-    /// List the services.
-    List,
-    /// Show one service.
-    Show {
-        /// Its name.
-        service: String,
-    },
-}
-
-/// `phalanx disk ...`.
-#[derive(Debug, Subcommand)]
-pub enum DiskCommand {
-    /// Format the shared disk of a cluster.
-    Create {
-        /// File of one of its nodes: names the disk, the nodes and the services.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Most nodes the cluster can ever have.
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
-        nodes_max: u16,
-        /// Most services the cluster can ever have.
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        services_max: u32,
-        /// Overwrite whatever is there.
-        #[arg(long)]
-        force: bool,
-    },
-    /// Show every region, decoded.
-    Show {
-        /// The disk.
-        path: PathBuf,
-    },
-}
-
-/// `phalanx config ...`.
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Show every mistake in a file.
-    Check {
-        /// A node's file, or one for `dev`.
-        file: PathBuf,
-    },
 }

@@ -1,0 +1,15 @@
+//! `phalanx config ...` as it can be said.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// `phalanx config ...`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every mistake in a file.
+    Check {
+        /// A node's file, or one for `dev`.
+        file: PathBuf,
+    },
+}

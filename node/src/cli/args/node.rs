@@ -1,0 +1,38 @@
+//! `phalanx node ...` as it can be said.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// `phalanx node ...`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Run this node in the foreground until it leaves or is forced out.
+    Run {
+        /// The node's file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Fail instead of waiting for disk, address or lock.
+        #[arg(long)]
+        no_wait: bool,
+        /// Keep processes together without cgroups, as without root.
+        #[arg(long, hide = true)]
+        subreaper: bool,
+    },
+    /// Started by `node run`.
+    #[command(hide = true)]
+    Daemon {
+        /// Shown by `ps`.
+        name: String,
+        /// The node's file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// List the nodes.
+    List,
+    /// Take a node out gracefully, and wait until it has left.
+    Leave {
+        /// The node; the one that answers if not given.
+        name: Option<String>,
+    },
+}
