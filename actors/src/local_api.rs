@@ -25,8 +25,9 @@ use tokio::sync::broadcast;
 use self::answer::Asked;
 use crate::clock::wall_now_ms;
 use crate::ports::{
-    ConfigurationChanged, GetMembership, GetServices, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+    ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
 };
+use crate::registration_and_launch::RegistrationAndLaunch;
 use crate::restart::Restarts;
 
 /// Lines a slow follower may be behind.
@@ -45,7 +46,7 @@ pub struct LocalApiEdges {
     /// Graceful leaves.
     pub leave: Recipient<RequestLeave>,
     /// Client services.
-    pub services: Recipient<GetServices>,
+    pub services: Addr<RegistrationAndLaunch>,
     /// Bears its panics.
     pub restarts: Restarts,
 }

@@ -7,8 +7,11 @@ use actix::Message;
 use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
+use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::{FenceHandle, NodeRegister};
+use phalanx_messages::service::ServiceDefinition;
+use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Term, TransitionId};
 use phalanx_protocol::chronicle::{Happening, TransitionTrace};
@@ -100,10 +103,49 @@ pub struct DeathProved {
 #[rtype(result = "()")]
 pub struct ConfigurationChanged(pub Arc<ConfigurationRecord>);
 
+/// What registration-and-launch knows, for whoever shows status.
+#[derive(Debug, Clone, Default)]
+pub struct ServicesKnown {
+    /// The services by name.
+    pub services: Vec<ServiceStatus>,
+    /// Nodes that take no services by an administrator's word.
+    pub standby: NodeSet,
+}
+
 /// Sent by whoever shows status to registration-and-launch.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<ServiceStatus>")]
+#[rtype(result = "ServicesKnown")]
 pub struct GetServices;
+
+/// Sent by whoever changes services to registration-and-launch: every service as it is defined, by name.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<ServiceDefinition>")]
+pub struct GetDefinitions;
+
+/// Sent by the local API to registration-and-launch: why a service is where it is. None = there is no such service.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Option<ServiceExplanation>")]
+pub struct ExplainService(pub String);
+
+/// Sent by the local API to registration-and-launch: carry out an administrator's order. Answered when the database that has
+/// consumed it is committed.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), OrderFailure>")]
+pub struct CarryOut(pub RegistrationOrder);
+
+/// Sent by the local API to registration-and-launch: what that order would do.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<PlannedStep>, OrderRefusal>")]
+pub struct PlanOrder(pub RegistrationOrder);
+
+/// Why an order was not carried out, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderFailure {
+    /// Nothing has changed.
+    Refused(OrderRefusal),
+    /// Nobody has decided about it in time. It is not repeated any more, but may still be carried out.
+    NoDecision,
+}
 
 /// What the membership manager knows, for whoever shows status.
 #[derive(Debug, Clone)]

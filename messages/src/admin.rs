@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::membership::{NodeState, TransitionKind};
+use crate::order::RegistrationOrder;
+use crate::service::ServiceDefinition;
+use crate::service_report::{PlannedStep, ServiceExplanation};
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,17 @@ pub enum AdminRequest {
     },
     /// The kept traces, oldest first.
     Traces,
+    /// Carry out an order about services; answered when it is committed.
+    Order(RegistrationOrder),
+    /// What that order would do.
+    Plan(RegistrationOrder),
+    /// Every service as it is defined.
+    Definitions,
+    /// Why a service is where it is.
+    Explain {
+        /// Its name.
+        service: String,
+    },
     /// Every happening from now on.
     Follow {
         /// Begin with those that are remembered.
@@ -37,6 +51,12 @@ pub enum AdminAnswer {
     Status(Box<Status>),
     /// To `Traces`.
     Traces(Vec<Trace>),
+    /// To `Plan`.
+    Plan(Vec<PlannedStep>),
+    /// To `Definitions`, by name.
+    Definitions(Vec<ServiceDefinition>),
+    /// To `Explain`.
+    Explanation(Box<ServiceExplanation>),
     /// Accepted.
     Done,
     /// Not done.
@@ -122,6 +142,8 @@ pub struct NodeStatus {
     pub watchdog: String,
     /// `cgroup`, `subreaper` or `none`.
     pub containment: String,
+    /// It takes no services by an administrator's word.
+    pub standby: bool,
     /// What is known of its death, if it is being forced out.
     pub fence: FenceStatus,
 }
@@ -186,6 +208,8 @@ pub struct ServiceStatus {
     pub flags: BTreeMap<String, bool>,
     /// Its state on each node.
     pub nodes: BTreeMap<String, ServiceNodeStatus>,
+    /// What is left of its maturity time, while it waits for that.
+    pub maturity_ms: Option<u64>,
     /// Why it is not running, if it is not.
     pub reason: Option<String>,
 }

@@ -11,11 +11,13 @@ pub mod launch;
 pub mod limits;
 pub mod membership;
 pub mod notification;
+pub mod order;
 pub mod peer;
 pub mod profile;
 pub mod register;
 pub mod registration;
 pub mod service;
+pub mod service_report;
 pub mod set;
 
 pub use ids::*;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, NodeId, NodeIncarnation, OperationId, Revision, Term};
 use crate::launch::LaunchResult;
+use crate::order::{ConsumedRequest, RegistrationRequest};
 use crate::register::Claim;
 use crate::service::ServiceDefinition;
 use crate::set::NodeSet;
@@ -233,48 +234,6 @@ pub struct ServiceRecord {
     pub run: ServiceRun,
 }
 
-/// What an administrator can ask of a service (protocol §6.3, "Admin").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ServiceOrder {
-    /// It should run.
-    Register,
-    /// It should not.
-    Deregister,
-    /// Move it there.
-    Transfer {
-        /// Where to.
-        to: NodeId,
-    },
-    /// Begin nothing for it.
-    Hold,
-    /// Forget failures and the hold, and try again.
-    Clear,
-}
-
-/// An administrator's request. Repeated until answered; consumed once (protocol RL-10).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ServiceRequest {
-    /// Node whose local socket took it.
-    pub source: NodeIncarnation,
-    /// Grows with each request of that source.
-    pub counter: u64,
-    /// The service.
-    pub service: String,
-    /// What to do.
-    pub order: ServiceOrder,
-}
-
-/// The last consumed request of one source, and its answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ConsumedRequest {
-    /// Incarnation of the source.
-    pub incarnation: Incarnation,
-    /// The request.
-    pub counter: u64,
-    /// `Err` = refused, with what the administrator reads.
-    pub answer: Result<(), String>,
-}
-
 /// The whole registration database; every decision commits it as one record.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RegistrationRecord {
@@ -286,6 +245,8 @@ pub struct RegistrationRecord {
     pub services: BTreeMap<String, ServiceRecord>,
     /// The event-manager level as the newest decision saw it (protocol RL-2).
     pub view: BTreeMap<NodeId, Sight>,
+    /// Nodes that take no services by an administrator's word.
+    pub standby: NodeSet,
     /// Last consumed request of each source.
     pub requests: BTreeMap<NodeId, ConsumedRequest>,
 }
@@ -385,5 +346,5 @@ pub enum RegistrationMessage {
         revision: Revision,
     },
     /// To the owner: an administrator asks. Repeated until the database has consumed it.
-    Requests(Vec<ServiceRequest>),
+    Requests(Vec<RegistrationRequest>),
 }

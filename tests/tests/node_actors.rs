@@ -45,7 +45,7 @@ async fn a_membership_manager_is_driven_by_its_mailbox_alone() {
 
     let services: Recipient<GetServices> = nodes[0].handle.actors().registration.clone().recipient();
     loop {
-        let known = services.send(GetServices).await.unwrap();
+        let known = services.send(GetServices).await.unwrap().services;
         if known.iter().any(|service| service.state == "registered") {
             break;
         }

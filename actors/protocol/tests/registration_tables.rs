@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::launch::{LaunchResult, Leaves};
+use phalanx_messages::order::{RegistrationOrder, RegistrationRequest, ServiceOrder};
 use phalanx_messages::registration::{
-    CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceOrder, ServiceRecord, ServiceRequest,
-    ServiceRun, Sight, View,
+    CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceRecord, ServiceRun, Sight, View,
 };
 use phalanx_messages::service::{
     AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
@@ -78,7 +78,7 @@ impl Table {
         let definition = self.record.services["service"].definition.clone();
         let services = BTreeMap::from([("service".to_owned(), ServiceRecord { definition, run: run.clone() })]);
         let record = RegistrationRecord { services, ..self.record.clone() };
-        service_statuses(&record, &self.view, &configuration).remove(0)
+        service_statuses(&record, &self.view, &configuration, |_| None).remove(0)
     }
 
     fn line(&self, run: &ServiceRun) -> String {
@@ -250,11 +250,13 @@ fn table_3() {
     table.notifications_end();
     table.boots(0);
     table.notifications_end();
-    table.decide(&[Event::Requested(ServiceRequest {
+    table.decide(&[Event::Requested(RegistrationRequest {
         source: NodeIncarnation { node: NodeId(1), incarnation: Incarnation(1) },
         counter: 1,
-        service: "service".to_owned(),
-        order: ServiceOrder::Transfer { to: NodeId(0) },
+        order: RegistrationOrder::Service {
+            service: "service".to_owned(),
+            order: ServiceOrder::Transfer { to: Some(NodeId(0)) },
+        },
     })]);
     table.completes(CommandKind::Stop);
     table.completes(CommandKind::Start);

@@ -6,14 +6,21 @@ use actix::prelude::*;
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
+use phalanx_protocol::registration::tell_refusal;
 
 use super::{LocalApiEdges, report, status};
-use crate::ports::{GetMembership, GetServices, GetTraces, RequestLeave};
+use crate::ports::{
+    CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, GetTraces, OrderFailure, PlanOrder,
+    RequestLeave,
+};
 
 /// Exit code "the node named is not running" (architecture §5).
 const EXIT_NOT_RUNNING: u8 = 3;
 /// Exit code "no such node or service".
 const EXIT_UNKNOWN: u8 = 105;
+/// Exit code "no master or no majority".
+const EXIT_NO_MASTER: u8 = 106;
 /// Exit code "try again".
 const EXIT_TRY_AGAIN: u8 = 75;
 
@@ -40,6 +47,10 @@ impl Asked {
             AdminRequest::Status => self.status().await,
             AdminRequest::Leave { node } => self.leave(node).await,
             AdminRequest::Traces => self.traces().await,
+            AdminRequest::Order(order) => self.order(order).await,
+            AdminRequest::Plan(order) => self.plan(order).await,
+            AdminRequest::Definitions => self.definitions().await,
+            AdminRequest::Explain { service } => self.explain(service).await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })
@@ -64,6 +75,40 @@ impl Asked {
         let membership = membership.await.map_err(Refusal::ending)?;
         let traces = traces.await.map_err(Refusal::ending)?;
         Ok(AdminAnswer::Traces(traces.iter().map(|trace| report::trace(trace, &membership)).collect()))
+    }
+
+    async fn order(self, order: RegistrationOrder) -> Result<AdminAnswer, Refusal> {
+        let answer = self.edges.services.send(CarryOut(order)).await.map_err(Refusal::ending)?;
+        match answer {
+            Ok(()) => Ok(AdminAnswer::Done),
+            Err(OrderFailure::Refused(refusal)) => Err(self.refused(&refusal)),
+            Err(OrderFailure::NoDecision) => {
+                let text =
+                    "no node decides about services now; the order may still be carried out (`phalanx status` tells)";
+                Err(Refusal(EXIT_NO_MASTER, text.to_owned()))
+            }
+        }
+    }
+
+    async fn plan(self, order: RegistrationOrder) -> Result<AdminAnswer, Refusal> {
+        let answer = self.edges.services.send(PlanOrder(order)).await.map_err(Refusal::ending)?;
+        answer.map(AdminAnswer::Plan).map_err(|refusal| self.refused(&refusal))
+    }
+
+    fn refused(&self, refusal: &OrderRefusal) -> Refusal {
+        let (code, text) = tell_refusal(refusal, &self.configuration);
+        Refusal(code, text)
+    }
+
+    async fn definitions(self) -> Result<AdminAnswer, Refusal> {
+        let definitions = self.edges.services.send(GetDefinitions).await.map_err(Refusal::ending)?;
+        Ok(AdminAnswer::Definitions(definitions))
+    }
+
+    async fn explain(self, service: String) -> Result<AdminAnswer, Refusal> {
+        let answer = self.edges.services.send(ExplainService(service.clone())).await.map_err(Refusal::ending)?;
+        let explanation = answer.ok_or_else(|| self.refused(&OrderRefusal::UnknownService { service }))?;
+        Ok(AdminAnswer::Explanation(Box::new(explanation)))
     }
 
     fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {

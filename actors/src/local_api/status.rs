@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::admin::{
-    DiskStatus, FenceStatus, LevelStatus, NodeStatus, ServiceStatus, Status, TransitionStatus,
-};
+use phalanx_messages::admin::{DiskStatus, FenceStatus, LevelStatus, NodeStatus, Status, TransitionStatus};
 use phalanx_messages::membership::{FenceMethod, FenceState, LevelState, MemberEntry, NodeState, Step, TransitionKind};
 use phalanx_messages::{Level, NodeId};
 use phalanx_protocol::coordinator::level_states::entry_state;
 
-use crate::ports::MembershipStatus;
+use crate::ports::{MembershipStatus, ServicesKnown};
 
 /// The whole status.
 #[must_use]
-pub(super) fn status(membership: &MembershipStatus, services: Vec<ServiceStatus>) -> Status {
+pub(super) fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
     let name = |node: NodeId| membership.configuration.name_of(node);
-    let nodes = membership.configuration.nodes.keys().map(|node| node_status(membership, *node)).collect();
+    let nodes = membership.configuration.nodes.keys().map(|node| node_status(membership, &known, *node)).collect();
     Status {
         cluster: membership.configuration.cluster.clone(),
         term: membership.term.0,
@@ -28,11 +26,11 @@ pub(super) fn status(membership: &MembershipStatus, services: Vec<ServiceStatus>
         nodes,
         levels: membership.record.levels.values().map(level_status).collect(),
         transitions: transitions(membership),
-        services,
+        services: known.services,
     }
 }
 
-fn node_status(membership: &MembershipStatus, node: NodeId) -> NodeStatus {
+fn node_status(membership: &MembershipStatus, known: &ServicesKnown, node: NodeId) -> NodeStatus {
     let default = MemberEntry::default();
     let entry = membership.record.nodes.get(&node).unwrap_or(&default);
     let state_at = |level: &Level| (level.to_string(), level_text(entry_state(entry, *level)).to_owned());
@@ -46,6 +44,7 @@ fn node_status(membership: &MembershipStatus, node: NodeId) -> NodeStatus {
         levels: entry.levels.iter().map(state_at).collect::<BTreeMap<_, _>>(),
         watchdog: "none".to_owned(),
         containment: membership.containment.get(&node).cloned().unwrap_or_else(|| "none".to_owned()),
+        standby: known.standby.contains(node),
         fence: fence_status(membership, node, entry),
     }
 }

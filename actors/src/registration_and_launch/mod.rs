@@ -6,10 +6,12 @@
 //!
 //! - `decisions`: the decision machine, its disk requests one after the other, and what follows from a commit
 //! - `level`: changes of the event-manager level, and when they are answered
+//! - `orders`: what administrators ask
 //! - `services`: the newest database known, commands for this node, and results
 
 mod decisions;
 mod level;
+mod orders;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::peer::PeerMessage;
@@ -29,7 +30,6 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeIncarnation, Revision, Term};
 use phalanx_protocol::registration::{
     Admission, Decider, DeciderInput, DeciderOutput, Event, LeaseSigns, LevelView, TimerLimits, Timers,
-    service_statuses,
 };
 use phalanx_storage::Durability;
 use tokio::sync::oneshot;
@@ -40,9 +40,7 @@ use crate::disk::{ReadDecisions, ReadRegistration, WriteDecision, WriteRegistrat
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::membership_watcher::AdoptView;
-use crate::ports::{
-    ConfigurationChanged, GetServices, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened,
-};
+use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened};
 
 /// Allowed for a command's way to its executor and back, in milliseconds.
 const MARGIN_MS: u64 = 5_000;
@@ -77,6 +75,8 @@ pub struct RegistrationSettings {
     pub surroundings: CommandSurroundings,
     /// How decisions are written.
     pub durability: Durability,
+    /// Bytes that the database may have on the disk.
+    pub database_bytes_max: usize,
 }
 
 /// Whom it talks to.
@@ -136,6 +136,9 @@ pub struct RegistrationAndLaunch {
     draining: Vec<(u64, Adopted)>,
     readings_begun: u64,
     forced_at: phalanx_messages::Instant,
+    /// Administrators' orders that are not answered; the first is put forward.
+    asked: VecDeque<orders::Asked>,
+    order_counter: u64,
 }
 
 impl RegistrationAndLaunch {
@@ -144,7 +147,7 @@ impl RegistrationAndLaunch {
     pub fn new(settings: RegistrationSettings, edges: RegistrationEdges) -> Self {
         let limits = TimerLimits { kill_ms: settings.profile.kill_ms, margin_ms: MARGIN_MS, backoff_ms: BACKOFF_MS };
         Self {
-            decider: Decider::new(settings.me, settings.profile.io_timeout_ms),
+            decider: Decider::new(settings.me, settings.profile.io_timeout_ms).within(settings.database_bytes_max),
             admission: Admission::new(settings.me),
             timers: Timers::new(limits),
             settings,
@@ -169,6 +172,8 @@ impl RegistrationAndLaunch {
             draining: Vec::new(),
             readings_begun: 0,
             forced_at: phalanx_messages::Instant::default(),
+            asked: VecDeque::new(),
+            order_counter: 0,
         }
     }
 
@@ -189,6 +194,7 @@ impl RegistrationAndLaunch {
         self.refresh_if_stale(ctx);
         self.request_forces();
         self.announce_again();
+        self.put_forward_again(ctx);
     }
 
     fn received(&mut self, from: NodeIncarnation, message: RegistrationMessage, ctx: &mut Context<Self>) {
@@ -204,6 +210,7 @@ impl RegistrationAndLaunch {
                 self.admission.see(revision.term);
                 self.announced = self.announced.max(revision);
                 self.refresh_if_announced(ctx);
+                self.answer_orders(ctx);
             }
             RegistrationMessage::Requests(requests) => {
                 self.drive(DeciderInput::Happened(requests.into_iter().map(Event::Requested).collect()), ctx);
@@ -268,18 +275,6 @@ impl Handler<ConfigurationChanged> for RegistrationAndLaunch {
 
     fn handle(&mut self, ConfigurationChanged(configuration): ConfigurationChanged, _: &mut Self::Context) {
         self.guarded(|actor| actor.configuration = configuration);
-    }
-}
-
-impl Handler<GetServices> for RegistrationAndLaunch {
-    type Result = Vec<ServiceStatus>;
-
-    fn handle(&mut self, _: GetServices, _: &mut Self::Context) -> Self::Result {
-        self.guarded(|actor| {
-            let mut view = actor.level.view().clone();
-            view.merge(&actor.known.seen());
-            service_statuses(&actor.known, &view, &actor.configuration)
-        })
     }
 }
 

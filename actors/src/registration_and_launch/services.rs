@@ -76,6 +76,7 @@ impl RegistrationAndLaunch {
         self.known = record;
         self.tell_services();
         self.run_timers(ctx);
+        self.answer_orders(ctx);
     }
 
     fn tell_services(&mut self) {
@@ -93,6 +94,9 @@ impl RegistrationAndLaunch {
                 service.do_send(DatabaseSeen { revision, awaited });
             }
         }
+        // One that was removed awaits nothing any more; its actor ends with its last result.
+        let removed = self.services.extract_if(.., |name, _| !self.known.services.contains_key(name));
+        removed.for_each(|(_, service)| service.do_send(DatabaseSeen { revision, awaited: BTreeSet::new() }));
     }
 
     /// Everybody runs the timers; who decides uses what expires (protocol RL-9).

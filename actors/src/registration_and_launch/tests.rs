@@ -19,6 +19,7 @@ use super::*;
 use crate::disk::DiskFailure;
 use crate::event_manager::EventManager;
 use crate::membership_watcher::MembershipWatcher;
+use crate::ports::GetServices;
 use crate::ports::NodePanic;
 use crate::restart::Restarts;
 
@@ -235,6 +236,7 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
             socket: "socket".to_owned(),
         },
         durability: Durability::Volatile,
+        database_bytes_max: usize::MAX,
     };
     let edges = RegistrationEdges {
         read_decisions: surroundings.clone().recipient(),
@@ -474,7 +476,7 @@ async fn status_is_that_of_the_contract_on_every_node() {
     let (n0, n1) = two_nodes(&world).await;
     for node in [&n0, &n1] {
         let status = loop {
-            let status = node.registration.send(GetServices).await.unwrap().remove(0);
+            let status = node.registration.send(GetServices).await.unwrap().services.remove(0);
             if status.nodes["n1"].state == "up" && status.state == "registered" {
                 break status;
             }

@@ -147,6 +147,7 @@ fn start_actors(
     let membership = MembershipManager::create(|ctx| {
         let membership = ctx.address();
         let restarts = Restarts::new(common.guard("restarts"), clock);
+        let database_bytes_max = builder.disk.registrations().region().payload_bytes();
         let interconnect = InterconnectSettings {
             me: common.me,
             cluster: superblock.cluster,
@@ -165,7 +166,7 @@ fn start_actors(
             membership: membership.clone().recipient(),
             traces: membership.clone().recipient(),
             leave: membership.clone().recipient(),
-            services: registration.clone().recipient(),
+            services: registration.clone(),
             restarts: restarts.clone(),
         };
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
@@ -195,6 +196,7 @@ fn start_actors(
             guard: common.guard("registration and launch"),
             surroundings: surroundings.clone(),
             durability: Durability::Volatile,
+            database_bytes_max,
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));
         let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();

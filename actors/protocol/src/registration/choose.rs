@@ -1,5 +1,6 @@
 //! Where a service may run, and where it should (spec, "2. Choosing Parameters"; protocol §6.2).
 
+use phalanx_messages::order::Unfit;
 use phalanx_messages::registration::{ServiceRun, View};
 use phalanx_messages::service::{AllowableNodes, NodePreferences, ServiceDefinition};
 use phalanx_messages::set::NodeSet;
@@ -16,8 +17,24 @@ pub(super) fn is_allowable(definition: &ServiceDefinition, node: NodeId) -> bool
 
 /// `cand(s)`: allowable nodes that take services.
 #[must_use]
-pub fn candidates(definition: &ServiceDefinition, view: &View) -> NodeSet {
-    view.up().filter(|node| is_allowable(definition, *node)).collect()
+pub fn candidates(definition: &ServiceDefinition, view: &View, standby: &NodeSet) -> NodeSet {
+    view.up().filter(|node| is_allowable(definition, *node) && !standby.contains(*node)).collect()
+}
+
+/// Why `node` is none of the [`candidates`]; none = it is one.
+#[must_use]
+pub fn unfit(definition: &ServiceDefinition, view: &View, standby: &NodeSet, node: NodeId) -> Option<Unfit> {
+    if definition.disallowable_nodes.contains(&node) {
+        Some(Unfit::Disallowed)
+    } else if !is_allowable(definition, node) {
+        Some(Unfit::NotAllowable)
+    } else if !view.is_present(node) {
+        Some(Unfit::Down)
+    } else if !view.is_up(node) {
+        Some(Unfit::Leaving)
+    } else {
+        standby.contains(node).then_some(Unfit::Standby)
+    }
 }
 
 /// `node` takes services, and nobody else is at the level (protocol RL-8).
@@ -51,11 +68,16 @@ fn is_primary_available(definition: &ServiceDefinition, candidates: &NodeSet) ->
 /// `choose(s)`: the target of a transfer first, then by preference, then by node id. Load is not looked at yet.
 pub(super) fn choose(definition: &ServiceDefinition, run: &ServiceRun, among: &NodeSet) -> Option<NodeId> {
     let target = run.target.filter(|node| among.contains(*node));
-    target.or_else(|| among.iter().min_by_key(|node| (rank(definition, *node), *node)))
+    target.or_else(|| best(definition, among))
+}
+
+/// The most preferred; ties go to the lowest id.
+pub(super) fn best(definition: &ServiceDefinition, among: &NodeSet) -> Option<NodeId> {
+    among.iter().min_by_key(|node| (rank(definition, *node), *node))
 }
 
 /// 0 = most preferred.
-fn rank(definition: &ServiceDefinition, node: NodeId) -> usize {
+pub(super) fn rank(definition: &ServiceDefinition, node: NodeId) -> usize {
     match &definition.node_preferences {
         NodePreferences::None => 0,
         NodePreferences::Ordered(nodes) => nodes.iter().position(|other| *other == node).unwrap_or(nodes.len()),

@@ -122,6 +122,7 @@ pub struct Decider {
     proposal: Option<Decided>,
     events: Vec<Event>,
     tokens: Vec<u64>,
+    bytes_max: usize,
 }
 
 impl Decider {
@@ -147,7 +148,15 @@ impl Decider {
             proposal: None,
             events: Vec::new(),
             tokens: Vec::new(),
+            bytes_max: usize::MAX,
         }
+    }
+
+    /// The database may have so many bytes on the disk.
+    #[must_use]
+    pub const fn within(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
     }
 
     /// Who decides, as far as this node knows.
@@ -328,7 +337,7 @@ impl Decider {
         let Some(committed) = self.committed.clone().filter(|_| self.proposal.is_none()) else { return };
         let mut view = self.view.clone();
         view.merge(&committed.seen()); // RL-2: never older than what was decided on before
-        let mut decision = Decision::new(&committed, &view);
+        let mut decision = Decision::new(&committed, &view).within(self.bytes_max);
         self.events.iter().for_each(|event| decision.absorb(event));
         let decided = decision.settle();
         if decided.record == *committed {

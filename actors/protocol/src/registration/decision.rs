@@ -3,7 +3,7 @@
 use phalanx_messages::Revision;
 use phalanx_messages::registration::{Command, RegistrationRecord, ServiceRun, View};
 
-use super::rows::{Issuer, Rows};
+use super::rows::{Issuer, Passed, Rows, StopReason};
 
 /// A state that a service reached in a decision. Those only passed are reported too, in order (protocol RL-1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Change {
     pub service: String,
     /// What it became.
     pub run: ServiceRun,
+    /// Why it is being stopped, if it is.
+    pub reason: Option<StopReason>,
 }
 
 /// What came of a decision.
@@ -33,6 +35,8 @@ pub struct Decision<'a> {
     pub(super) view: &'a View,
     pub(super) issuer: Issuer,
     pub(super) changes: Vec<Change>,
+    /// Bytes that the database may have on the disk.
+    pub(super) bytes_max: usize,
 }
 
 impl<'a> Decision<'a> {
@@ -40,15 +44,22 @@ impl<'a> Decision<'a> {
     #[must_use]
     pub fn new(base: &'a RegistrationRecord, view: &'a View) -> Self {
         let next = Revision { term: base.revision.term, seq: base.revision.seq + 1 };
-        Self { base, record: base.clone(), view, issuer: Issuer::new(next), changes: Vec::new() }
+        Self { base, record: base.clone(), view, issuer: Issuer::new(next), changes: Vec::new(), bytes_max: usize::MAX }
+    }
+
+    /// Refuses definitions that would not fit into so many bytes on the disk.
+    #[must_use]
+    pub const fn within(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
     }
 
     /// Applies the view and every row until none applies.
     #[must_use]
     pub fn settle(mut self) -> Decided {
         let before = self.base.seen();
-        for name in self.base.services.keys() {
-            self.with(name, |rows| {
+        for name in self.record.services.keys().cloned().collect::<Vec<_>>() {
+            self.with(&name, |rows| {
                 rows.adopt(&before);
                 rows.settle();
             });
@@ -69,10 +80,12 @@ impl<'a> Decision<'a> {
             definition: &record.definition,
             run: &mut record.run,
             view: self.view,
+            standby: &self.record.standby,
             issuer: &mut self.issuer,
             passed: &mut passed,
+            stop_reason: None,
         });
-        let change = |run| Change { service: service.to_owned(), run };
+        let change = |Passed { run, reason }| Change { service: service.to_owned(), run, reason };
         self.changes.extend(passed.into_iter().map(change));
     }
 }

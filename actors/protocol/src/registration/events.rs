@@ -1,12 +1,11 @@
 //! What a decision takes in before it settles: results, timers, requests. Each only sets fields (protocol RL-1).
 
 use phalanx_messages::launch::LaunchResult;
-use phalanx_messages::registration::{
-    CommandKind, ConsumedRequest, OperationResult, RunState, ServiceOrder, ServiceRequest,
-};
+use phalanx_messages::order::RegistrationRequest;
+use phalanx_messages::registration::{CommandKind, OperationResult, RunState};
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId};
 
-use super::choose::{candidates, is_only_member};
+use super::choose::is_only_member;
 use super::decision::Decision;
 use super::rows::Rows;
 
@@ -55,7 +54,7 @@ pub enum Event {
         service: String,
     },
     /// An administrator asks.
-    Requested(ServiceRequest),
+    Requested(RegistrationRequest),
 }
 
 impl Decision<'_> {
@@ -102,19 +101,6 @@ impl Decision<'_> {
             }
         });
     }
-
-    /// Protocol RL-10: a request that was consumed keeps its answer; an older one is dropped.
-    fn requested(&mut self, request: &ServiceRequest) {
-        let last = self.record.requests.get(&request.source.node);
-        let newest = last.map(|last| (last.incarnation, last.counter));
-        if newest >= Some((request.source.incarnation, request.counter)) {
-            return;
-        }
-        let mut answer = Err(format!("there is no service {}", request.service));
-        self.with(&request.service, |rows| answer = rows.ordered(&request.order));
-        let consumed = ConsumedRequest { incarnation: request.source.incarnation, counter: request.counter, answer };
-        self.record.requests.insert(request.source.node, consumed);
-    }
 }
 
 impl Rows<'_> {
@@ -147,54 +133,6 @@ impl Rows<'_> {
             | RunState::Failed
             | RunState::FailedRecovery => {}
         }
-    }
-
-    fn ordered(&mut self, order: &ServiceOrder) -> Result<(), String> {
-        match order {
-            ServiceOrder::Register => self.run.want = true,
-            ServiceOrder::Deregister => self.run.want = false,
-            ServiceOrder::Hold => self.run.held = true,
-            ServiceOrder::Clear => self.cleared(),
-            ServiceOrder::Transfer { to } => return self.transfer(*to),
-        }
-        Ok(())
-    }
-
-    fn cleared(&mut self) {
-        self.run.held = false;
-        self.run.tried.clear();
-        self.run.tried_recovery.clear();
-        self.run.avoid.clear();
-        self.run.retries = 0;
-        self.run.failure = None;
-        if self.run.state == RunState::Failed {
-            self.run.state = RunState::DeRegistered;
-        } else if self.run.state == RunState::FailedRecovery {
-            self.run.state = RunState::PendRecovery;
-        }
-    }
-
-    fn transfer(&mut self, to: NodeId) -> Result<(), String> {
-        let name = &self.definition.name;
-        if self.run.state != RunState::Registered || !self.run.notifying.is_empty() || !self.run.want {
-            return Err(format!("service {name} is not settled where it is; wait until it is registered"));
-        }
-        if self.run.held {
-            return Err(format!("service {name} is held; clear it first"));
-        }
-        if self.run.transfer_intent || self.view.is_leaving(self.run.node) {
-            return Err(format!("service {name} is being moved already"));
-        }
-        if self.run.node.node == to {
-            return Err(format!("service {name} is there already"));
-        }
-        if !candidates(self.definition, self.view).contains(to) {
-            return Err(format!("service {name} may not run on node #{to} now"));
-        }
-        self.run.moving = true;
-        self.run.target = Some(to);
-        self.run.transfer_intent = true;
-        Ok(())
     }
 }
 

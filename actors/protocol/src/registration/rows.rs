@@ -4,6 +4,7 @@
 
 use phalanx_messages::registration::{Command, CommandKind, RunState, ServiceRun, View};
 use phalanx_messages::service::{AutoRegister, ServiceDefinition, StopFailure};
+use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision};
 
 use super::choose::{candidates, choose, incarnation_of, is_allowable, is_mature, is_only_member};
@@ -19,12 +20,24 @@ pub(super) struct Issuer {
     pub commands: Vec<Command>,
 }
 
-/// Why a service must be stopped where it is; the first that holds (protocol §6.3, `reason`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
+/// Why a service must be stopped where it is (protocol §6.3, `reason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// It is not asked to run any more.
     Deregister,
+    /// Its node leaves.
     Leave,
+    /// Its node takes no services any more.
+    Standby,
+    /// It moves to another node by an administrator's word.
     Move,
+}
+
+/// A state that a service went through, and why, if it is a stop.
+#[derive(Debug, Clone)]
+pub(super) struct Passed {
+    pub run: ServiceRun,
+    pub reason: Option<StopReason>,
 }
 
 /// One service while a decision is made about it.
@@ -32,9 +45,12 @@ pub(super) struct Rows<'a> {
     pub definition: &'a ServiceDefinition,
     pub run: &'a mut ServiceRun,
     pub view: &'a View,
+    pub standby: &'a NodeSet,
     pub issuer: &'a mut Issuer,
     /// States gone through, in order.
-    pub passed: &'a mut Vec<ServiceRun>,
+    pub passed: &'a mut Vec<Passed>,
+    /// Of the stop that the next state is.
+    pub stop_reason: Option<StopReason>,
 }
 
 impl Rows<'_> {
@@ -49,7 +65,7 @@ impl Rows<'_> {
             self.run.want = self.definition.auto_register != AutoRegister::Manual;
             self.run.matured = false;
         }
-        if candidates(self.definition, self.view).is_empty() {
+        if self.candidates().is_empty() {
             self.run.matured = false;
         }
     }
@@ -72,8 +88,13 @@ impl Rows<'_> {
 
     fn pass(&mut self, before: &ServiceRun) {
         if (before.state, before.node) != (self.run.state, self.run.node) {
-            self.passed.push(self.run.clone());
+            let reason = self.stop_reason.take();
+            self.passed.push(Passed { run: self.run.clone(), reason });
         }
+    }
+
+    pub fn candidates(&self) -> NodeSet {
+        candidates(self.definition, self.view, self.standby)
     }
 
     fn row(&mut self) {
@@ -122,15 +143,15 @@ impl Rows<'_> {
 
     fn registered(&mut self) {
         self.notify_others();
-        let target_up = self.run.target.is_some_and(|node| candidates(self.definition, self.view).contains(node));
+        let target_up = self.run.target.is_some_and(|node| self.candidates().contains(node));
         if self.run.moving && !target_up {
             self.clear_transfer();
             return;
         }
         match self.reason() {
             Some(reason) => {
-                self.run.transfer_intent |= reason != Reason::Deregister;
-                self.stop();
+                self.run.transfer_intent |= reason != StopReason::Deregister;
+                self.stop(reason);
             }
             // T ends with the notifications (protocol §6.4: one rule gives Tables 2 and 3).
             None if self.run.transfer_intent && self.run.notifying.is_empty() => self.clear_transfer(),
@@ -156,18 +177,22 @@ impl Rows<'_> {
         }
     }
 
-    fn reason(&self) -> Option<Reason> {
+    /// The first that holds.
+    pub fn reason(&self) -> Option<StopReason> {
         if !self.run.want {
-            Some(Reason::Deregister)
+            Some(StopReason::Deregister)
         } else if self.view.is_leaving(self.run.node) {
-            Some(Reason::Leave)
+            Some(StopReason::Leave)
+        } else if self.standby.contains(self.run.node.node) && !self.run.held {
+            Some(StopReason::Standby)
         } else {
-            self.run.moving.then_some(Reason::Move)
+            self.run.moving.then_some(StopReason::Move)
         }
     }
 
     /// A service without stop command is stopped by killing it, so that nothing of it runs when the next node starts it.
-    fn stop(&mut self) {
+    fn stop(&mut self, reason: StopReason) {
+        self.stop_reason = Some(reason);
         self.run.moving = false;
         self.run.notifying.clear();
         let name = &self.definition.name;
@@ -176,7 +201,7 @@ impl Rows<'_> {
         if self.definition.stop_command.is_some() {
             self.issue(CommandKind::Stop);
         } else {
-            self.passed.push(self.run.clone());
+            self.passed.push(Passed { run: self.run.clone(), reason: self.stop_reason.take() });
             self.run.state = RunState::StopKill;
             self.issue(CommandKind::Kill);
         }
@@ -194,7 +219,7 @@ impl Rows<'_> {
             }
             return self.clear_transfer();
         }
-        let candidates = candidates(self.definition, self.view);
+        let candidates = self.candidates();
         if candidates.is_empty() {
             self.run.state = RunState::DeRegistered;
             self.run.tried.clear();
@@ -226,15 +251,19 @@ impl Rows<'_> {
             self.issue(CommandKind::Start);
         } else {
             self.run.operation = self.issuer.take();
-            self.passed.push(self.run.clone());
+            self.passed.push(Passed { run: self.run.clone(), reason: None });
             started(self.run);
         }
     }
 
     fn pending_recovery(&mut self) {
-        let candidates = candidates(self.definition, self.view);
+        let candidates = self.candidates();
         if self.run.held || candidates.is_empty() {
             return;
+        }
+        if self.definition.recovery_command.is_none() {
+            // The definition was changed since the loss: there is nothing to run any more.
+            return self.recovered();
         }
         match choose(self.definition, self.run, &candidates.difference(&self.run.tried_recovery)) {
             Some(node) => {
@@ -247,6 +276,12 @@ impl Rows<'_> {
                 self.run.held = true;
             }
         }
+    }
+
+    pub fn recovered(&mut self) {
+        self.run.state = RunState::DeRegistered;
+        self.run.victim = None;
+        self.run.tried_recovery.clear();
     }
 
     pub fn clear_transfer(&mut self) {
@@ -290,11 +325,7 @@ impl Rows<'_> {
                 self.run.state = if enough { RunState::DeRegistered } else { RunState::FenceStop };
             }
             (RunState::StopKill, false) => self.run.state = RunState::FenceStop,
-            (RunState::Recovering, true) => {
-                self.run.state = RunState::DeRegistered;
-                self.run.victim = None;
-                self.run.tried_recovery.clear();
-            }
+            (RunState::Recovering, true) => self.recovered(),
             (RunState::Recovering, false) => self.kill_in(RunState::RecoveryCleanup),
             (RunState::RecoveryCleanup, true) => {
                 self.run.tried_recovery.insert(node);

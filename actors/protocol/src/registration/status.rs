@@ -7,20 +7,32 @@ use phalanx_messages::admin::{ServiceNodeStatus, ServiceStatus};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord, ServiceRun, View};
 use phalanx_messages::service::{AllowableNodes, ServiceDefinition};
+use phalanx_messages::set::NodeSet;
 
 use super::choose::candidates;
 
-/// Every service as the database and the view have it, by name.
+/// Every service as the database and the view have it, by name. `maturity_ms` = what is left of a maturity time.
 #[must_use]
 pub fn service_statuses(
     record: &RegistrationRecord,
     view: &View,
     configuration: &ConfigurationRecord,
+    maturity_ms: impl Fn(&str) -> Option<u64>,
 ) -> Vec<ServiceStatus> {
-    record.services.values().map(|service| service_status(service, view, configuration)).collect()
+    let standby = &record.standby;
+    let status = |(name, service): (&String, &ServiceRecord)| {
+        service_status(service, view, standby, configuration, maturity_ms(name))
+    };
+    record.services.iter().map(status).collect()
 }
 
-fn service_status(service: &ServiceRecord, view: &View, configuration: &ConfigurationRecord) -> ServiceStatus {
+pub(super) fn service_status(
+    service: &ServiceRecord,
+    view: &View,
+    standby: &NodeSet,
+    configuration: &ConfigurationRecord,
+    maturity_ms: Option<u64>,
+) -> ServiceStatus {
     let (definition, run) = (&service.definition, &service.run);
     let active = !run.state.is_idle();
     let flags = [
@@ -38,7 +50,8 @@ fn service_status(service: &ServiceRecord, view: &View, configuration: &Configur
         parent: None,
         flags: flags.into_iter().map(|(name, set)| (name.to_owned(), set)).collect(),
         nodes: nodes.collect::<BTreeMap<_, _>>(),
-        reason: reason(definition, run, view, configuration),
+        maturity_ms,
+        reason: reason(definition, run, &candidates(definition, view, standby), configuration, maturity_ms),
     }
 }
 
@@ -83,11 +96,11 @@ fn node_status(node: NodeId, service: &ServiceRecord, view: &View) -> ServiceNod
 fn reason(
     definition: &ServiceDefinition,
     run: &ServiceRun,
-    view: &View,
+    candidates: &NodeSet,
     configuration: &ConfigurationRecord,
+    maturity_ms: Option<u64>,
 ) -> Option<String> {
     let failure = || run.failure.clone().unwrap_or_else(|| "no reason is known".to_owned());
-    let candidates = candidates(definition, view);
     match run.state {
         RunState::Registered | RunState::Stopping | RunState::Recovering => None,
         RunState::Starting => run.failure.as_ref().map(|text| format!("an earlier start failed: {text}")),
@@ -103,15 +116,25 @@ fn reason(
             Some("no allowable node is up".to_owned())
         }
         RunState::DeRegistered | RunState::PendRecovery => None,
-        RunState::AwaitMaturity => Some(match definition.maturity_count {
-            Some(count) => format!("waits for {count} allowable nodes; {} up", candidates.len()),
-            None => "waits for its maturity time".to_owned(),
-        }),
+        RunState::AwaitMaturity => Some(maturity_text(definition, candidates.len(), maturity_ms)),
         RunState::StartCleanup | RunState::StopKill | RunState::RecoveryCleanup => Some(failure()),
         RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => Some(format!(
             "{} cannot let go of it and must be forced out: {}",
             configuration.name_of(run.node.node),
             failure()
         )),
+    }
+}
+
+/// What a service waits for before its first start (protocol §6.2, `mature(s)`).
+fn maturity_text(definition: &ServiceDefinition, up: usize, maturity_ms: Option<u64>) -> String {
+    let left = maturity_ms.map(|left_ms| format!("{}.{} s", left_ms / 1_000, left_ms % 1_000 / 100));
+    match (definition.maturity_count, left) {
+        (Some(count), Some(left)) => {
+            format!("waits for {count} allowable nodes ({up} up) or a preferred one, for another {left} at most")
+        }
+        (Some(count), None) => format!("waits for {count} allowable nodes ({up} up) or a preferred one"),
+        (None, Some(left)) => format!("waits another {left} for a preferred node"),
+        (None, None) => "waits for its maturity_time".to_owned(),
     }
 }

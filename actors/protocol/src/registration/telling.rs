@@ -5,6 +5,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::registration::RunState;
 
 use super::decision::Change;
+use super::plan::stop_text;
 
 /// What happened, without the time: `service licence: starting on n1 (generation 3.12)`.
 #[must_use]
@@ -20,7 +21,10 @@ pub fn tell(change: &Change, configuration: &ConfigurationRecord) -> String {
         RunState::Starting => format!("starting on {node} (generation {})", run.generation.revision),
         RunState::StartCleanup => format!("start on {node} failed, cleaning up: {failure}"),
         RunState::Registered => format!("registered on {node} (generation {})", run.generation.revision),
-        RunState::Stopping => format!("stopping on {node}"),
+        RunState::Stopping => {
+            let why = change.reason.map_or_else(String::new, |reason| format!(": {}", stop_text(reason)));
+            format!("stopping on {node}{why}")
+        }
         RunState::StopKill => format!("killing what is left on {node}"),
         RunState::PendRecovery => format!("lost with {}, recovery pending", victim()),
         RunState::Recovering => format!("recovering on {node} what {} left", victim()),

@@ -65,6 +65,13 @@ impl Timers {
         expired
     }
 
+    /// What is left of the maturity time of a service, by the newest [`Self::observe`], in milliseconds.
+    #[must_use]
+    pub fn maturity_left_ms(&self, definition: &ServiceDefinition, now: Instant) -> Option<u64> {
+        let begun = self.since.get(&(definition.name.clone(), Wait::Maturity))?;
+        Some(definition.maturity_time_ms?.saturating_sub(now.since(*begun)))
+    }
+
     fn waits(&self, service: &ServiceRecord) -> Vec<(Wait, u64)> {
         let (definition, run) = (&service.definition, &service.run);
         let mut waits = Vec::new();

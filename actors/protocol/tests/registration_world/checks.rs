@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use phalanx_messages::NodeId;
+use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord};
 use phalanx_protocol::registration::{candidates, settle};
 
@@ -41,6 +42,7 @@ impl World {
             "I-R15: settling again changes something\n{again:#?}\n{}",
             self.read()
         );
+        self.forgive(record);
         self.committed = (**record).clone();
         self.tell("commit", format!("{} by {id}", record.revision));
         for (name, service) in &record.services {
@@ -49,6 +51,23 @@ impl World {
                 self.check_operation(name, service);
             }
         }
+    }
+
+    /// What an administrator has given up, or can no longer be recovered, is not owed any more.
+    fn forgive(&mut self, record: &RegistrationRecord) {
+        let before = self.committed.requests.get(&NodeId(0)).map_or(0, |consumed| consumed.counter);
+        let after = record.requests.get(&NodeId(0)).map_or(0, |consumed| consumed.counter);
+        for (_, order) in self.asked.range(before + 1..after + 1) {
+            if let RegistrationOrder::Service {
+                service,
+                order: ServiceOrder::Clear { skip_recovery: true } | ServiceOrder::Remove { skip_recovery: true },
+            } = order
+            {
+                self.lost.remove(service);
+            }
+        }
+        let owed = |name: &String| record.services.get(name).is_some_and(|it| it.definition.recovery_command.is_some());
+        self.lost.retain(owed);
     }
 
     fn check_service(&mut self, name: &str, service: &ServiceRecord) {
@@ -78,7 +97,7 @@ impl World {
                 "I-R17: {name} starts, its lost instance is not recovered\n{}",
                 self.read()
             );
-            let allowed = candidates(&service.definition, &self.committed.seen());
+            let allowed = candidates(&service.definition, &self.committed.seen(), &self.committed.standby);
             assert!(allowed.contains(run.node.node), "I-R4: {name} on {}\n{}", run.node, self.read());
         }
         if recovers {
@@ -124,7 +143,7 @@ impl World {
             let context = || format!("{name} rests in {run:?}\n{}", self.read());
             assert!(!run.transfer_intent && !run.moving, "I-R10: T stays: {}", context());
             assert!(run.notifying.is_empty(), "I-R12: notify pending for ever: {}", context());
-            let candidates = candidates(&service.definition, &self.truth);
+            let candidates = candidates(&service.definition, &self.truth, &self.committed.standby);
             match run.state {
                 RunState::Registered => {
                     assert!(run.want && self.truth.is_joined(run.node), "{}", context());

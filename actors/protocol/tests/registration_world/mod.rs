@@ -7,6 +7,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use phalanx_messages::launch::{LaunchResult, Leaves};
+use phalanx_messages::order::RegistrationOrder;
 use phalanx_messages::registration::{
     CommandKind, DecisionRegister, OperationResult, Order, Presence, RegistrationMessage, RegistrationRecord, Sight,
     View,
@@ -92,6 +93,8 @@ pub struct World {
     /// Services whose lost instance has not been recovered.
     pub lost: BTreeSet<String>,
     pub requests: u64,
+    /// Every request so far, by its counter.
+    pub asked: BTreeMap<u64, RegistrationOrder>,
     pub faults: bool,
     /// What has happened, for coverage and for reading a failure.
     pub seen: BTreeMap<&'static str, usize>,
@@ -145,6 +148,7 @@ impl World {
             checked: BTreeSet::new(),
             lost: BTreeSet::new(),
             requests: 0,
+            asked: BTreeMap::new(),
             faults: true,
             seen: BTreeMap::new(),
             story: Vec::new(),

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::LaunchResult;
-use phalanx_messages::registration::{
-    CommandKind, OperationResult, Order, Presence, RegistrationMessage, ServiceOrder, ServiceRequest, Sight,
-};
+use phalanx_messages::order::{DefinitionChange, RegistrationOrder, RegistrationRequest, ServiceOrder};
+use phalanx_messages::registration::{CommandKind, OperationResult, Order, Presence, RegistrationMessage, Sight};
 use phalanx_protocol::registration::{
     DeciderInput, Event, Executor, ExecutorInput, ExecutorOutput, is_only_member, outstanding, victims_of_failure,
 };
@@ -322,26 +321,49 @@ impl World {
     }
 
     fn request(&mut self) {
-        let to = self.any_node();
-        let orders = [
-            ServiceOrder::Register,
-            ServiceOrder::Register,
-            ServiceOrder::Deregister,
-            ServiceOrder::Hold,
-            ServiceOrder::Clear,
-            ServiceOrder::Clear,
-            ServiceOrder::Transfer { to },
-            ServiceOrder::Transfer { to },
-        ];
-        let order = orders[self.dice.below(orders.len())].clone();
-        let service = if self.dice.percent(50) { "a" } else { "b" };
+        let order = self.any_order();
         self.requests += 1;
         let source = phalanx_messages::NodeIncarnation { node: NodeId(0), incarnation: super::incarnation(1) };
-        self.tell("request", format!("{order:?} {service}"));
-        let request = ServiceRequest { source, counter: self.requests, service: service.to_owned(), order };
+        self.tell("request", format!("{order:?}"));
+        self.tell(kind_of_order(&order), String::new());
+        self.asked.insert(self.requests, order.clone());
+        let request = RegistrationRequest { source, counter: self.requests, order };
         for node in (0..NODES).map(NodeId) {
             self.network.push((node, source, RegistrationMessage::Requests(vec![request.clone()])));
         }
+    }
+}
+
+impl World {
+    fn any_order(&mut self) -> RegistrationOrder {
+        let (node, standby) = (self.any_node(), self.dice.percent(40));
+        let service = if self.dice.percent(50) { "a" } else { "b" }.to_owned();
+        let to = self.dice.percent(70).then_some(node);
+        let skip_recovery = self.dice.percent(20);
+        let of_service = |order| RegistrationOrder::Service { service: service.clone(), order };
+        match self.dice.below(14) {
+            0..=2 => of_service(ServiceOrder::Register),
+            3 => of_service(ServiceOrder::Deregister),
+            4 => of_service(ServiceOrder::Hold),
+            5..=6 => of_service(ServiceOrder::Clear { skip_recovery }),
+            7..=8 => of_service(ServiceOrder::Transfer { to }),
+            9 => of_service(ServiceOrder::Remove { skip_recovery }),
+            10..=11 => RegistrationOrder::Standby { node, standby },
+            _ => {
+                let before = self.committed.services.get(&service).map(|record| record.definition.clone());
+                let after = super::definition(&service, &mut self.dice);
+                RegistrationOrder::Apply(vec![DefinitionChange { before, after }])
+            }
+        }
+    }
+}
+
+const fn kind_of_order(order: &RegistrationOrder) -> &'static str {
+    match order {
+        RegistrationOrder::Service { order: ServiceOrder::Remove { .. }, .. } => "remove",
+        RegistrationOrder::Service { .. } => "service order",
+        RegistrationOrder::Apply(_) => "apply",
+        RegistrationOrder::Standby { .. } => "standby",
     }
 }
 
