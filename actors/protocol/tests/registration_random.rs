@@ -7,6 +7,9 @@ mod registration_world;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
+use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
+use phalanx_protocol::registration::{StopReason, plan};
 use registration_world::World;
 
 const STEPS: usize = 3_000;
@@ -72,4 +75,63 @@ fn the_invariants_hold_and_everything_comes_to_rest() {
     ];
     let missing: Vec<&str> = expected.into_iter().filter(|what| !seen.contains_key(what)).collect();
     assert!(missing.is_empty(), "the runs never reached {missing:?}");
+}
+
+/// A change that touches one service must leave the others alone.
+#[test]
+fn a_change_that_does_not_touch_a_service_plans_nothing_for_it_and_every_stop_has_a_reason() {
+    let mut stops = 0;
+    for seed in 0..400 {
+        let mut world = World::new(seed);
+        for _ in 0..(seed % 7) * 150 {
+            world.step();
+        }
+        for _ in 0..(seed % 2) * 40 {
+            world.calm_round();
+        }
+        for _ in 0..10 {
+            let order = world.any_order();
+            stops += check_plan(&world, &order, seed);
+        }
+    }
+    assert!(stops > 100, "the plans stopped only {stops} services");
+}
+
+/// How many services the order would stop.
+fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
+    let (record, view) = (world.committed.clone(), world.committed.seen());
+    let Ok(planned) = plan(&record, &view, order, usize::MAX) else { return 0 };
+    let mut stops = 0;
+    let touched = |service: &String| match order {
+        RegistrationOrder::Service { service: named, .. } => named == service,
+        RegistrationOrder::Apply(changes) => changes.iter().any(|change| change.after.name == *service),
+        RegistrationOrder::Standby { node, .. } => {
+            let run = &record.services[service].run;
+            run.state.is_idle() || run.node.node == *node
+        }
+    };
+    for change in &planned.changes {
+        assert!(touched(&change.service), "seed {seed}: {order:?} changes {}: {:?}", change.service, change.run);
+    }
+    for command in &planned.commands {
+        assert!(touched(&command.service), "seed {seed}: {order:?} commands {command:?}");
+        assert!(!matches!(order, RegistrationOrder::Apply(_)) || command.kind != CommandKind::Stop, "seed {seed}");
+    }
+    for stop in planned.changes.iter().filter(|change| change.run.state == RunState::Stopping) {
+        stops += 1;
+        let expected = match order {
+            RegistrationOrder::Service { order: ServiceOrder::Deregister, .. } => StopReason::Deregister,
+            RegistrationOrder::Standby { .. } => StopReason::Standby,
+            RegistrationOrder::Service { .. } | RegistrationOrder::Apply(_) => StopReason::Move,
+        };
+        assert_eq!(stop.reason, Some(expected), "seed {seed}: {order:?}");
+    }
+    for (service, before) in &record.services {
+        let after = planned.record.services.get(service);
+        let essence = |run: &ServiceRun| (run.state, run.node, run.operation, run.want, run.held, run.victim);
+        let same = after
+            .is_some_and(|after| after.definition == before.definition && essence(&after.run) == essence(&before.run));
+        assert!(touched(service) || same, "seed {seed}: {order:?} touches {service}");
+    }
+    stops
 }

@@ -97,8 +97,8 @@ impl RegistrationAndLaunch {
 
     fn plan(&self, order: &RegistrationOrder) -> Result<Vec<PlannedStep>, OrderRefusal> {
         let view = self.present_view();
-        let changes = plan(&self.known, &view, order, self.settings.database_bytes_max)?;
-        Ok(tell_plan(&changes, &self.known, &view, &self.configuration))
+        let planned = plan(&self.known, &view, order, self.settings.database_bytes_max)?;
+        Ok(tell_plan(&planned, &view, &self.configuration))
     }
 }
 

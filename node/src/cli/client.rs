@@ -44,6 +44,11 @@ impl Client {
         }
     }
 
+    /// Waits so long for answers from now on.
+    pub(super) fn set_patience(&self, patience: std::time::Duration) {
+        self.stream.set_read_timeout(Some(patience)).ok();
+    }
+
     /// Asks one thing.
     ///
     /// # Errors

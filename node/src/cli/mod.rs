@@ -3,14 +3,17 @@
 //! Results on stdout, talk on stderr, `--output text|json` on every command that prints state, exit codes of the contract.
 //! Nothing is listed that is not built.
 
+mod apply;
 mod args;
 pub mod client;
 pub(crate) mod disk;
 mod exit;
 mod locate;
 pub(crate) mod node;
+mod order;
 mod play;
 pub mod print;
+mod service;
 mod show;
 
 pub use args::{Cli, DevArguments, Output};
@@ -35,7 +38,8 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Node(command) => node::run(command, &global),
         Command::Status { disk: Some(path) } => disk::status(&path, global.output).map(|()| 0),
         Command::Status { disk: None } => show::status(&global).map(|()| 0),
-        Command::Service(command) => show::services(command, &global).map(|()| 0),
+        Command::Service(command) => service::run(command, &global).map(|()| 0),
+        Command::Explain { service } => service::explain(&service, &global).map(|()| 0),
         Command::Trace { which, format } => show::trace(&which, format, &global).map(|()| 0),
         Command::Kill { node, what } => play::kill(&node, what, &global).map(|()| 0),
         Command::Start { node } => play::start(&node, &global).map(|()| 0),

@@ -8,7 +8,7 @@ use phalanx_messages::membership::NodeState;
 
 use super::args::{Global, NodeCommand, Output};
 use super::client::EXIT_UNREACHABLE;
-use super::{Exit, locate, print};
+use super::{Exit, locate, print, service};
 use crate::config::{Checked, ConfigErrors, NodeConfig, check_file};
 use crate::containment::{ContainmentChoice, containment_key, pause};
 use crate::daemon;
@@ -28,6 +28,8 @@ pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
             daemon::run(&config).map_err(Exit::from)
         }
         NodeCommand::List => list(global).map(|()| 0),
+        NodeCommand::Standby { name, following } => service::standby(&name, true, following, global).map(|()| 0),
+        NodeCommand::Unstandby { name, following } => service::standby(&name, false, following, global).map(|()| 0),
         NodeCommand::Leave { name } => leave(name, global).map(|()| 0),
     }
 }

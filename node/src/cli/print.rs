@@ -70,7 +70,7 @@ pub fn nodes(nodes: &[NodeStatus]) -> String {
         let fence = if fence == "none" { "-".to_owned() } else { fence };
         vec![
             node.name.clone(),
-            state(node.state).to_owned(),
+            if node.standby { format!("{}, standby", state(node.state)) } else { state(node.state).to_owned() },
             level,
             node.incarnation.to_string(),
             node.containment.clone(),

@@ -2,7 +2,7 @@
 
 use phalanx_messages::admin::Trace;
 
-use super::args::{Global, Output, ServiceCommand};
+use super::args::{Global, Output};
 use super::{Exit, locate, print};
 
 /// Exit code "no such node or service".
@@ -13,26 +13,6 @@ pub(super) fn status(global: &Global) -> Result<(), Exit> {
     match global.output {
         Output::Json => anstream::println!("{}", print::json(&status)?),
         Output::Text => anstream::print!("{}", print::status(&status)),
-    }
-    Ok(())
-}
-
-pub(super) fn services(command: ServiceCommand, global: &Global) -> Result<(), Exit> {
-    let services = locate::connect(global)?.status()?.services;
-    match (command, global.output) {
-        (ServiceCommand::List, Output::Json) => anstream::println!("{}", print::json(&services)?),
-        (ServiceCommand::List, Output::Text) => anstream::print!("{}", print::services(&services)),
-        (ServiceCommand::Show { service }, output) => {
-            let Some(found) = services.iter().find(|known| known.name == service) else {
-                let known: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-                let text = format!("there is no service `{service}`");
-                return Err(Exit::code(EXIT_UNKNOWN, text).hint(format!("the cluster has: {}", known.join(", "))));
-            };
-            match output {
-                Output::Json => anstream::println!("{}", print::json(found)?),
-                Output::Text => anstream::print!("{}", print::service(found)),
-            }
-        }
     }
     Ok(())
 }

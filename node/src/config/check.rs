@@ -6,6 +6,7 @@ use phalanx_messages::NodeId;
 use phalanx_messages::configuration::PanicPolicy;
 use phalanx_messages::limits::NODES_MAX;
 use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::service::ServiceDefinition;
 
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
@@ -93,6 +94,17 @@ pub(super) fn template(documents: &Documents, nodes: &[String]) -> Result<Cluste
     }
     let template = common(documents, &nodes, true, &mut mistakes);
     mistakes.ended(template)
+}
+
+/// Checks just the services of a file.
+pub(super) fn services(
+    documents: &Documents,
+    nodes: &[ClusterNode],
+    panic_may_exit: bool,
+) -> Result<Vec<ServiceDefinition>, ConfigErrors> {
+    let mut mistakes = Mistakes::new(documents);
+    let services = service::check_all(&documents.raw.service, &KnownNodes { nodes }, panic_may_exit, &mut mistakes);
+    mistakes.ended(services)
 }
 
 /// Checks a file for `dev` without knowing the nodes: every name of the form that `dev` gives is taken as one.

@@ -11,6 +11,7 @@ mod error;
 mod names;
 mod raw;
 mod service;
+mod service_text;
 mod subsystem;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,9 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::{Level, NodeId, Revision};
 
-pub use duration::parse_ms as parse_duration_ms;
+pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
+pub use service_text::{KeyDifference, NameOf, difference as service_difference, service_text};
 
 /// Everything one node is told by its own file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +159,32 @@ pub fn check_file(file: &Path) -> Result<Checked, ConfigErrors> {
         return check::template_of_any_nodes(&documents).map(Checked::Template);
     }
     check::node(&documents).map(|config| Checked::Node(Box::new(config)))
+}
+
+/// The `[[service]]` tables of any file, whose node names mean `nodes`. `panic_may_exit`: a service may leave state behind that
+/// nothing removes when its node panics (architecture §4).
+///
+/// # Errors
+/// Every mistake found, each with its place.
+pub fn services_of_file(
+    file: &Path,
+    nodes: &[ClusterNode],
+    panic_may_exit: bool,
+) -> Result<Vec<ServiceDefinition>, ConfigErrors> {
+    check::services(&document::Documents::open(file)?, nodes, panic_may_exit)
+}
+
+/// The same for a text.
+///
+/// # Errors
+/// Every mistake found, each with its place.
+pub fn services_of_text(
+    name: &str,
+    text: &str,
+    nodes: &[ClusterNode],
+    panic_may_exit: bool,
+) -> Result<Vec<ServiceDefinition>, ConfigErrors> {
+    check::services(&document::Documents::of_text(name, text)?, nodes, panic_may_exit)
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use super::raw::{RawNodes, RawService};
 use super::{names, subsystem};
 
 /// An action function may take this long if nothing else is said.
-const TIMEOUT_MS: u64 = 60_000;
+pub(super) const TIMEOUT_MS: u64 = 60_000;
 /// Rounds over all nodes after every one has failed to start a service, if nothing else is said.
-const START_RETRIES: u32 = 3;
+pub(super) const START_RETRIES: u32 = 3;
 
 /// Checks every service.
 pub(super) fn check_all(

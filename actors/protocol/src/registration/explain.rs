@@ -58,8 +58,7 @@ pub(super) fn factor_of(
         return ("only-candidate", "no other node can take it".to_owned());
     };
     if !all.contains(here) || (rank(definition, next), next) < (rank(definition, here), here) {
-        let text =
-            "it was placed when a better node could not take it; a running service stays (`service transfer` moves it)";
+        let text = "another node would be chosen today; a running service stays where it is until it is transferred";
         return ("stays", text.to_owned());
     }
     if rank(definition, here) == rank(definition, next) {

@@ -6,7 +6,7 @@ use phalanx_messages::registration::{RegistrationRecord, RunState, View};
 use phalanx_messages::service_report::PlannedStep;
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation};
 
-use super::decision::{Change, Decision};
+use super::decision::{Change, Decided, Decision};
 use super::events::Event;
 use super::explain::factor_of;
 use super::rows::StopReason;
@@ -14,8 +14,8 @@ use super::rows::StopReason;
 /// Nobody: a plan is not remembered as anybody's request.
 const NOBODY: NodeIncarnation = NodeIncarnation { node: NodeId(u16::MAX), incarnation: Incarnation(0) };
 
-/// The states that services would reach at once if `order` was carried out. What follows from results of commands is not
-/// foreseen.
+/// The database and the states that services would reach at once if `order` was carried out. What follows from results of
+/// commands is not foreseen.
 ///
 /// # Errors
 /// The refusal that the order would get.
@@ -24,24 +24,19 @@ pub fn plan(
     view: &View,
     order: &RegistrationOrder,
     bytes_max: usize,
-) -> Result<Vec<Change>, OrderRefusal> {
+) -> Result<Decided, OrderRefusal> {
     // What is due anyway is not the order's doing.
     let settled = Decision::new(record, view).settle().record;
     let mut decision = Decision::new(&settled, view).within(bytes_max);
     decision.absorb(&Event::Requested(RegistrationRequest { source: NOBODY, counter: 1, order: order.clone() }));
     let answer = decision.record.requests.get(&NOBODY.node).map_or(Ok(()), |consumed| consumed.answer.clone());
-    answer.map(|()| decision.settle().changes)
+    answer.map(|()| decision.settle())
 }
 
 /// A plan in words.
 #[must_use]
-pub fn tell_plan(
-    changes: &[Change],
-    record: &RegistrationRecord,
-    view: &View,
-    configuration: &ConfigurationRecord,
-) -> Vec<PlannedStep> {
-    changes.iter().filter_map(|change| step(change, record, view, configuration)).collect()
+pub fn tell_plan(planned: &Decided, view: &View, configuration: &ConfigurationRecord) -> Vec<PlannedStep> {
+    planned.changes.iter().filter_map(|change| step(change, &planned.record, view, configuration)).collect()
 }
 
 fn step(
@@ -56,7 +51,7 @@ fn step(
         RunState::Starting => {
             let definition = record.services.get(&change.service).map(|record| &record.definition);
             let factor = definition.map(|definition| factor_of(definition, run, view, &record.standby).1);
-            ("start", node(), factor.unwrap_or_else(|| "it is defined with auto_register = \"always\"".to_owned()))
+            ("start", node(), factor.unwrap_or_default())
         }
         RunState::Stopping => {
             ("stop", node(), change.reason.map_or_else(String::new, |reason| stop_text(reason).to_owned()))

@@ -108,7 +108,7 @@ fn reason(
         RunState::FailedRecovery => {
             Some(format!("no allowable node could recover what it left behind; the last: {}", failure()))
         }
-        RunState::DeRegistered | RunState::AwaitMaturity | RunState::PendRecovery if run.held => {
+        RunState::DeRegistered | RunState::AwaitMaturity | RunState::PendRecovery if run.held && run.want => {
             Some("it is held".to_owned())
         }
         RunState::DeRegistered if !run.want => Some("it is not asked to run".to_owned()),
@@ -117,7 +117,7 @@ fn reason(
         }
         RunState::DeRegistered | RunState::PendRecovery => None,
         RunState::AwaitMaturity => Some(maturity_text(definition, candidates.len(), maturity_ms)),
-        RunState::StartCleanup | RunState::StopKill | RunState::RecoveryCleanup => Some(failure()),
+        RunState::StartCleanup | RunState::StopKill | RunState::RecoveryCleanup => run.failure.clone(),
         RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => Some(format!(
             "{} cannot let go of it and must be forced out: {}",
             configuration.name_of(run.node.node),

@@ -335,7 +335,7 @@ impl World {
 }
 
 impl World {
-    fn any_order(&mut self) -> RegistrationOrder {
+    pub fn any_order(&mut self) -> RegistrationOrder {
         let (node, standby) = (self.any_node(), self.dice.percent(40));
         let service = if self.dice.percent(50) { "a" } else { "b" }.to_owned();
         let to = self.dice.percent(70).then_some(node);

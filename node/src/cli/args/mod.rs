@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use config::ConfigCommand;
 pub use disk::DiskCommand;
 pub use node::NodeCommand;
-pub use service::ServiceCommand;
+pub use service::{Following, ServiceCommand};
 
 use crate::licence_server::LicenceServerCommand;
 
@@ -75,9 +75,15 @@ pub enum Command {
         #[arg(long, value_name = "PATH")]
         disk: Option<PathBuf>,
     },
-    /// Show client services.
+    /// Show, define, start, stop and move client services.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Tell why a service is where it is, which factor decided, and what would move it.
+    #[command(after_help = "Example:\n  phalanx explain web")]
+    Explain {
+        /// The service.
+        service: String,
+    },
     /// Show one transition: every level, barrier and node, with times.
     Trace {
         /// `last`, or a transition's id such as 3.17.

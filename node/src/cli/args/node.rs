@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::Following;
+
 /// `phalanx node ...`.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -30,6 +32,24 @@ pub enum NodeCommand {
     },
     /// List the nodes.
     List,
+    /// Have a node give up its services and take none, until `unstandby`. It stays a member.
+    #[command(after_help = "Example:\n  phalanx node standby n1")]
+    Standby {
+        /// The node.
+        name: String,
+        /// How to go about it.
+        #[command(flatten)]
+        following: Following,
+    },
+    /// Have a node take services again.
+    #[command(after_help = "Example:\n  phalanx node unstandby n1")]
+    Unstandby {
+        /// The node.
+        name: String,
+        /// How to go about it.
+        #[command(flatten)]
+        following: Following,
+    },
     /// Take a node out gracefully, and wait until it has left.
     Leave {
         /// The node; the one that answers if not given.

@@ -1,6 +1,8 @@
 //! Two and three nodes with everything of registration and launch in them, over a disk in memory, a network that delivers at
 //! once, and wardens that do what the test wants. Time is paused: what takes no time needed no timer.
 
+mod orders;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -1,0 +1,453 @@
+//! Administrators' orders: what each does, when it is refused, and how the result is explained.
+
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
+use phalanx_messages::launch::{LaunchResult, Leaves};
+use phalanx_messages::order::{
+    DefinitionChange, OrderRefusal, RegistrationOrder, RegistrationRequest, ServiceOrder, Unfit,
+};
+use phalanx_messages::registration::{
+    Command, CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceRun, Sight, View,
+};
+use phalanx_messages::service::{
+    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
+};
+use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
+use phalanx_protocol::registration::{
+    Decided, Decision, Event, TimerLimits, Timers, explain, service_statuses, tell_refusal,
+};
+
+fn command(text: &str) -> Option<ServiceCommand> {
+    Some(ServiceCommand { command: text.to_owned(), timeout_ms: 1_000 })
+}
+
+fn definition(name: &str) -> ServiceDefinition {
+    ServiceDefinition {
+        name: name.to_owned(),
+        allowable_nodes: AllowableNodes::Any,
+        disallowable_nodes: Vec::new(),
+        node_preferences: NodePreferences::None,
+        auto_register: AutoRegister::Always,
+        maturity_count: None,
+        maturity_time_ms: None,
+        start_command: command("start"),
+        stop_command: command("stop"),
+        notify_command: None,
+        recovery_command: command("recover"),
+        leaves: Leaves::Processes,
+        start_retries: 0,
+        stop_failure: StopFailure::Fence,
+        recover_lost_start: false,
+    }
+}
+
+/// A database under three nodes that are up, and an administrator at n0.
+struct Cluster {
+    record: RegistrationRecord,
+    view: View,
+    counter: u64,
+    commands: Vec<Command>,
+}
+
+impl Cluster {
+    fn of(definitions: impl IntoIterator<Item = ServiceDefinition>) -> Self {
+        let sight = |node| (NodeId(node), Sight { incarnation: Incarnation(1), presence: Presence::Joined });
+        let view = View { formation: Term(1), nodes: (0..3).map(sight).collect() };
+        let record = RegistrationRecord::of_definitions(definitions);
+        let mut cluster = Self { record, view, counter: 0, commands: Vec::new() };
+        cluster.decide(&[]);
+        cluster
+    }
+
+    fn decide(&mut self, events: &[Event]) -> Decided {
+        let base = self.record.clone();
+        let mut decision = Decision::new(&base, &self.view).within(40_000);
+        events.iter().for_each(|event| decision.absorb(event));
+        let decided = decision.settle();
+        self.record = decided.record.clone();
+        self.commands = decided.commands.clone();
+        decided
+    }
+
+    fn request(&mut self, order: RegistrationOrder) -> RegistrationRequest {
+        self.counter += 1;
+        let source = NodeIncarnation { node: NodeId(0), incarnation: Incarnation(1) };
+        RegistrationRequest { source, counter: self.counter, order }
+    }
+
+    fn order(&mut self, order: RegistrationOrder) -> Result<(), OrderRefusal> {
+        let request = self.request(order);
+        self.decide(&[Event::Requested(request)]);
+        self.record.requests[&NodeId(0)].answer.clone()
+    }
+
+    fn of_service(&mut self, service: &str, order: ServiceOrder) -> Result<(), OrderRefusal> {
+        self.order(RegistrationOrder::Service { service: service.to_owned(), order })
+    }
+
+    fn apply(&mut self, after: ServiceDefinition) -> Result<(), OrderRefusal> {
+        let before = self.record.services.get(&after.name).map(|record| record.definition.clone());
+        self.order(RegistrationOrder::Apply(vec![DefinitionChange { before, after }]))
+    }
+
+    fn standby(&mut self, node: u16, standby: bool) {
+        self.order(RegistrationOrder::Standby { node: NodeId(node), standby }).expect("standby is never refused");
+    }
+
+    fn run(&self, service: &str) -> &ServiceRun {
+        &self.record.services[service].run
+    }
+
+    fn at(&self, service: &str) -> (RunState, u16) {
+        (self.run(service).state, self.run(service).node.node.0)
+    }
+
+    /// The current operation of the service ends.
+    fn ends(&mut self, service: &str, outcome: LaunchResult) {
+        let run = self.run(service);
+        let kinds = [
+            (RunState::Starting, CommandKind::Start),
+            (RunState::Stopping, CommandKind::Stop),
+            (RunState::Recovering, CommandKind::Recovery),
+        ];
+        let kind = kinds.iter().find(|(state, _)| *state == run.state).map_or(CommandKind::Kill, |(_, kind)| *kind);
+        let result = OperationResult { service: service.to_owned(), operation: run.operation, kind, outcome };
+        let from = run.node;
+        self.decide(&[Event::Finished { from, result }]);
+    }
+
+    fn succeeds(&mut self, service: &str) {
+        self.ends(service, LaunchResult::Succeeded);
+    }
+
+    fn fails(&mut self, service: &str) {
+        self.ends(service, LaunchResult::Failed { text: "no".to_owned() });
+    }
+
+    fn sight(&mut self, node: u16, presence: Presence) {
+        let incarnation = self.view.incarnation(NodeId(node));
+        let incarnation = if presence == Presence::Joined { incarnation.next() } else { incarnation };
+        self.view.nodes.insert(NodeId(node), Sight { incarnation, presence });
+        self.decide(&[]);
+    }
+}
+
+#[test]
+fn deregister_stops_a_service_for_good_and_register_starts_it_again() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s"), (RunState::Registered, 0));
+    cluster.of_service("s", ServiceOrder::Deregister).unwrap();
+    assert_eq!(cluster.at("s").0, RunState::Stopping);
+    cluster.succeeds("s");
+    cluster.sight(1, Presence::Forced);
+    assert_eq!(cluster.at("s").0, RunState::DeRegistered, "an event does not start it");
+    cluster.of_service("s", ServiceOrder::Register).unwrap();
+    assert_eq!(cluster.at("s").0, RunState::Starting);
+}
+
+#[test]
+fn a_request_is_consumed_once_and_keeps_its_answer() {
+    let mut cluster = Cluster::of([definition("s")]);
+    let deregister = RegistrationOrder::Service { service: "s".to_owned(), order: ServiceOrder::Deregister };
+    let request = cluster.request(deregister);
+    cluster.decide(&[Event::Requested(request.clone())]);
+    cluster.of_service("s", ServiceOrder::Register).unwrap();
+    let before = cluster.record.clone();
+    cluster.decide(&[Event::Requested(request)]);
+    assert_eq!(cluster.record, before, "RL-10: an older request is dropped");
+}
+
+#[test]
+fn an_order_about_an_unknown_service_is_refused() {
+    let mut cluster = Cluster::of([]);
+    let refusal = cluster.of_service("x", ServiceOrder::Register).unwrap_err();
+    assert_eq!(refusal, OrderRefusal::UnknownService { service: "x".to_owned() });
+    let (code, text) = tell_refusal(&refusal, &ConfigurationRecord::default());
+    assert_eq!((code, text.as_str()), (105, "there is no service `x`; `phalanx service list` lists them"));
+}
+
+#[test]
+fn a_transfer_goes_to_its_target_or_to_the_best_other_node() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    cluster.of_service("s", ServiceOrder::Transfer { to: Some(NodeId(2)) }).unwrap();
+    cluster.succeeds("s");
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s"), (RunState::Registered, 2));
+    assert!(!cluster.run("s").transfer_intent, "T ends with the transfer");
+    cluster.of_service("s", ServiceOrder::Transfer { to: None }).unwrap();
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s"), (RunState::Starting, 0));
+}
+
+#[test]
+fn a_transfer_is_refused_by_name() {
+    let listed = ServiceDefinition {
+        allowable_nodes: AllowableNodes::Listed(vec![NodeId(0), NodeId(1)]),
+        disallowable_nodes: vec![NodeId(1)],
+        ..definition("s")
+    };
+    let mut cluster = Cluster::of([listed]);
+    let to = |node| ServiceOrder::Transfer { to: Some(NodeId(node)) };
+    let service = || "s".to_owned();
+    let refused = cluster.of_service("s", to(1)).unwrap_err();
+    assert_eq!(refused, OrderRefusal::NotSettled { service: service(), state: RunState::Starting });
+    cluster.succeeds("s");
+    let unfit = |node, why| OrderRefusal::Unfit { service: service(), node: NodeId(node), why };
+    assert_eq!(cluster.of_service("s", to(2)), Err(unfit(2, Unfit::NotAllowable)));
+    assert_eq!(cluster.of_service("s", to(1)), Err(unfit(1, Unfit::Disallowed)));
+    let there = OrderRefusal::AlreadyThere { service: service(), node: NodeId(0) };
+    assert_eq!(cluster.of_service("s", to(0)), Err(there));
+    let nowhere = OrderRefusal::NowhereElse { service: service() };
+    assert_eq!(cluster.of_service("s", ServiceOrder::Transfer { to: None }), Err(nowhere));
+    cluster.apply(definition("s")).unwrap();
+    cluster.standby(1, true);
+    assert_eq!(cluster.of_service("s", to(1)), Err(unfit(1, Unfit::Standby)));
+    cluster.sight(2, Presence::Leaving);
+    assert_eq!(cluster.of_service("s", to(2)), Err(unfit(2, Unfit::Leaving)));
+    cluster.sight(2, Presence::Left);
+    assert_eq!(cluster.of_service("s", to(2)), Err(unfit(2, Unfit::Down)));
+    cluster.of_service("s", ServiceOrder::Hold).unwrap();
+    assert_eq!(cluster.of_service("s", to(1)), Err(OrderRefusal::Held { service: service() }));
+    assert_eq!(cluster.at("s"), (RunState::Registered, 0), "what is refused has changed nothing");
+}
+
+#[test]
+fn hold_begins_nothing_and_clear_ends_it() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    cluster.of_service("s", ServiceOrder::Hold).unwrap();
+    assert_eq!(cluster.at("s").0, RunState::Registered, "what runs goes on");
+    cluster.standby(0, true);
+    assert_eq!(cluster.at("s"), (RunState::Registered, 0), "no move is begun");
+    cluster.sight(0, Presence::Forced);
+    assert_eq!(cluster.at("s").0, RunState::PendRecovery, "no recovery is begun");
+    cluster.of_service("s", ServiceOrder::Clear { skip_recovery: false }).unwrap();
+    assert_eq!(cluster.at("s"), (RunState::Recovering, 1));
+}
+
+#[test]
+fn clear_tries_a_failed_service_again_and_by_force_skips_its_recovery() {
+    let mut cluster = Cluster::of([definition("s")]);
+    for _ in 0..3 {
+        cluster.fails("s");
+        cluster.succeeds("s"); // cleaned
+    }
+    assert_eq!(cluster.at("s").0, RunState::Failed);
+    cluster.of_service("s", ServiceOrder::Clear { skip_recovery: false }).unwrap();
+    assert_eq!(cluster.at("s"), (RunState::Starting, 0));
+    cluster.succeeds("s");
+    cluster.sight(0, Presence::Forced);
+    for _ in 0..2 {
+        cluster.fails("s");
+        cluster.succeeds("s"); // cleaned
+    }
+    assert_eq!(cluster.at("s").0, RunState::FailedRecovery);
+    let victim = cluster.run("s").victim.unwrap();
+    let refused = cluster.of_service("s", ServiceOrder::Remove { skip_recovery: false }).unwrap_err();
+    assert_eq!(refused, OrderRefusal::Unrecovered { service: "s".to_owned(), victim });
+    assert_eq!(tell_refusal(&refused, &ConfigurationRecord::default()).0, 107);
+    cluster.of_service("s", ServiceOrder::Clear { skip_recovery: true }).unwrap();
+    assert_eq!(cluster.at("s"), (RunState::Starting, 1));
+    assert_eq!(cluster.run("s").victim, None);
+}
+
+#[test]
+fn only_a_service_that_does_not_run_can_be_removed() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    let refused = cluster.of_service("s", ServiceOrder::Remove { skip_recovery: true }).unwrap_err();
+    assert_eq!(refused, OrderRefusal::NotIdle { service: "s".to_owned(), state: RunState::Registered });
+    cluster.of_service("s", ServiceOrder::Deregister).unwrap();
+    cluster.succeeds("s");
+    cluster.of_service("s", ServiceOrder::Remove { skip_recovery: false }).unwrap();
+    assert!(cluster.record.services.is_empty());
+}
+
+#[test]
+fn a_node_on_standby_gives_up_its_services_and_takes_none_until_it_is_withdrawn() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    cluster.standby(0, true);
+    assert_eq!(cluster.at("s"), (RunState::Stopping, 0));
+    cluster.succeeds("s");
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s"), (RunState::Registered, 1));
+    cluster.standby(1, true);
+    cluster.succeeds("s");
+    cluster.succeeds("s");
+    cluster.standby(2, true);
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s").0, RunState::DeRegistered, "nobody takes it");
+    assert!(cluster.run("s").want);
+    cluster.sight(1, Presence::Forced);
+    cluster.sight(1, Presence::Joined);
+    assert_eq!(cluster.at("s").0, RunState::DeRegistered, "standby outlives the start of a node");
+    cluster.standby(1, false);
+    assert_eq!(cluster.at("s"), (RunState::Starting, 1));
+}
+
+#[test]
+fn an_applied_definition_starts_a_new_service_and_never_stops_one() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    let elsewhere = ServiceDefinition {
+        allowable_nodes: AllowableNodes::Listed(vec![NodeId(2)]),
+        disallowable_nodes: vec![NodeId(0)],
+        ..definition("s")
+    };
+    cluster.apply(elsewhere).unwrap();
+    assert_eq!(cluster.at("s"), (RunState::Registered, 0), "protocol §6.2: editing never starts a transfer");
+    cluster.apply(definition("t")).unwrap();
+    assert_eq!(cluster.at("t").0, RunState::Starting);
+    cluster.apply(ServiceDefinition { auto_register: AutoRegister::Manual, ..definition("u") }).unwrap();
+    cluster.apply(ServiceDefinition { auto_register: AutoRegister::PowerUp, ..definition("v") }).unwrap();
+    assert_eq!((cluster.at("u").0, cluster.at("v").0), (RunState::DeRegistered, RunState::DeRegistered));
+    cluster
+        .apply(ServiceDefinition { start_retries: 5, auto_register: AutoRegister::Manual, ..definition("u") })
+        .unwrap();
+    assert_eq!(cluster.at("u").0, RunState::DeRegistered, "another key does not start what is not wanted");
+    cluster.apply(ServiceDefinition { start_retries: 5, ..definition("u") }).unwrap();
+    assert_eq!(cluster.at("u").0, RunState::Starting, "auto_register became always");
+}
+
+#[test]
+fn auto_register_counts_when_the_cluster_forms() {
+    let of = |name, auto_register| ServiceDefinition { auto_register, ..definition(name) };
+    let services = [of("a", AutoRegister::Always), of("m", AutoRegister::Manual), of("p", AutoRegister::PowerUp)];
+    let cluster = Cluster::of(services);
+    let states = ["a", "m", "p"].map(|service| cluster.at(service).0);
+    assert_eq!(states, [RunState::Starting, RunState::DeRegistered, RunState::Starting]);
+}
+
+#[test]
+fn a_definition_that_somebody_else_has_changed_is_refused_and_all_of_the_order_with_it() {
+    let mut cluster = Cluster::of([definition("s")]);
+    let stale = DefinitionChange { before: None, after: definition("s") };
+    let new = DefinitionChange { before: None, after: definition("t") };
+    let refused = cluster.order(RegistrationOrder::Apply(vec![new, stale])).unwrap_err();
+    assert_eq!(refused, OrderRefusal::ChangedMeanwhile { service: "s".to_owned() });
+    assert!(!cluster.record.services.contains_key("t"), "all or none");
+}
+
+#[test]
+fn the_command_that_runs_cannot_be_taken_away() {
+    let mut cluster = Cluster::of([definition("s")]);
+    let refused = cluster.apply(ServiceDefinition { start_command: None, ..definition("s") }).unwrap_err();
+    assert_eq!(refused, OrderRefusal::CommandRuns { service: "s".to_owned(), state: RunState::Starting });
+    cluster.succeeds("s");
+    cluster.sight(0, Presence::Forced);
+    assert_eq!(cluster.at("s").0, RunState::Recovering);
+    cluster.fails("s");
+    cluster.apply(ServiceDefinition { recovery_command: None, ..definition("s") }).unwrap();
+    cluster.succeeds("s"); // cleaned
+    assert_eq!(cluster.at("s"), (RunState::Starting, 1), "nothing to recover it with: passed through");
+}
+
+#[test]
+fn a_changed_definition_is_reason_enough_to_try_a_failed_service_again() {
+    let mut cluster = Cluster::of([definition("s")]);
+    for _ in 0..3 {
+        cluster.fails("s");
+        cluster.succeeds("s"); // cleaned
+    }
+    assert_eq!(cluster.at("s").0, RunState::Failed);
+    cluster.apply(ServiceDefinition { start_command: command("better"), ..definition("s") }).unwrap();
+    assert_eq!(cluster.at("s").0, RunState::Starting);
+}
+
+#[test]
+fn definitions_that_do_not_fit_the_disk_are_refused() {
+    let mut cluster = Cluster::of([definition("s")]);
+    let long = "x".repeat(4_000);
+    let large = |index: u32| DefinitionChange {
+        before: None,
+        after: ServiceDefinition { start_command: command(&long), ..definition(&format!("s{index}")) },
+    };
+    let refused = cluster.order(RegistrationOrder::Apply((0..10).map(large).collect())).unwrap_err();
+    assert!(matches!(refused, OrderRefusal::DatabaseFull { services: 11, bytes_max: 40_000, .. }), "{refused:?}");
+    let (code, text) = tell_refusal(&refused, &ConfigurationRecord::default());
+    assert!(code == 1 && text.contains("--services-max"), "{text}");
+    assert_eq!(cluster.record.services.len(), 1);
+}
+
+#[test]
+fn maturity_is_reached_by_count_by_time_or_by_the_preferred_node_and_counts_down_in_sight() {
+    let waits = |preferred| ServiceDefinition {
+        maturity_count: Some(4),
+        maturity_time_ms: Some(5_000),
+        node_preferences: NodePreferences::Ordered(vec![NodeId(preferred)]),
+        ..definition("s")
+    };
+    let cluster = Cluster::of([waits(2)]);
+    assert_eq!(cluster.at("s"), (RunState::Starting, 2), "(c) the preferred node is up");
+    let by_count = ServiceDefinition { maturity_count: Some(3), ..waits(7) };
+    assert_eq!(Cluster::of([by_count]).at("s").0, RunState::Starting, "(a) enough nodes are up");
+    let mut cluster = Cluster::of([waits(7)]);
+    assert_eq!(cluster.at("s").0, RunState::AwaitMaturity);
+    let mut timers = Timers::new(TimerLimits { kill_ms: 1, margin_ms: 1, backoff_ms: 1 });
+    let at = |ms: u64| phalanx_messages::Instant(1_000_000 + ms);
+    timers.observe(&cluster.record, at(0));
+    let left_ms = timers.maturity_left_ms(&definition_of(&cluster), at(1_800));
+    assert_eq!(left_ms, Some(3_200));
+    let status =
+        service_statuses(&cluster.record, &cluster.view, &ConfigurationRecord::default(), |_| left_ms).remove(0);
+    let reason = "waits for 4 allowable nodes (3 up) or a preferred one, for another 3.2 s at most";
+    assert_eq!((status.reason.as_deref(), status.maturity_ms), (Some(reason), Some(3_200)));
+    assert!(timers.observe(&cluster.record, at(4_999)).is_empty());
+    let over = timers.observe(&cluster.record, at(5_000));
+    cluster.decide(&over);
+    assert_eq!(cluster.at("s").0, RunState::Starting, "(b) the time is over");
+}
+
+fn definition_of(cluster: &Cluster) -> ServiceDefinition {
+    cluster.record.services["s"].definition.clone()
+}
+
+#[test]
+fn an_explanation_names_the_factor_and_every_candidate() {
+    let configuration = configuration();
+    let factor = |cluster: &Cluster| {
+        let explained = explain(&cluster.record, "s", &cluster.view, &configuration, None).unwrap();
+        let verdicts: Vec<String> = explained.candidates.into_iter().map(|candidate| candidate.verdict).collect();
+        (explained.factor, verdicts)
+    };
+    let expect = |factor: &str, verdicts: [&str; 3]| (factor.to_owned(), verdicts.map(str::to_owned).to_vec());
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    assert_eq!(factor(&cluster), expect("node-id", ["here", "candidate", "candidate"]));
+    cluster
+        .apply(ServiceDefinition { node_preferences: NodePreferences::Ordered(vec![NodeId(1)]), ..definition("s") })
+        .unwrap();
+    assert_eq!(factor(&cluster).0, "stays");
+    cluster.of_service("s", ServiceOrder::Transfer { to: Some(NodeId(1)) }).unwrap();
+    cluster.succeeds("s");
+    assert_eq!(factor(&cluster).0, "transfer-target");
+    cluster.succeeds("s");
+    assert_eq!(factor(&cluster), expect("ordered-preference", ["candidate", "here", "candidate"]));
+    let unordered = NodePreferences::Unordered(vec![NodeId(1)]);
+    let narrow =
+        ServiceDefinition { node_preferences: unordered, disallowable_nodes: vec![NodeId(0)], ..definition("s") };
+    cluster.apply(narrow).unwrap();
+    assert_eq!(factor(&cluster), expect("unordered-preference", ["disallowed", "here", "candidate"]));
+    cluster.standby(2, true);
+    assert_eq!(factor(&cluster), expect("only-candidate", ["disallowed", "here", "standby"]));
+    cluster.of_service("s", ServiceOrder::Deregister).unwrap();
+    cluster.succeeds("s");
+    assert_eq!(factor(&cluster).0, "not-wanted");
+    assert!(explain(&cluster.record, "t", &cluster.view, &configuration, None).is_none());
+}
+
+fn configuration() -> ConfigurationRecord {
+    let node = |id: u16| {
+        let node = NodeConfiguration {
+            name: format!("n{id}"),
+            address: String::new(),
+            public_key: None,
+            votes: 1,
+            panic: Default::default(),
+        };
+        (NodeId(id), node)
+    };
+    ConfigurationRecord { nodes: (0..3).map(node).collect(), ..Default::default() }
+}

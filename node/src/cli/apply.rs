@@ -1,0 +1,159 @@
+//! `phalanx service apply`: a file's services against the database's; the difference first, then one commit.
+
+use std::path::Path;
+
+use phalanx_messages::NodeId;
+use phalanx_messages::admin::Status;
+use phalanx_messages::order::{DefinitionChange, RegistrationOrder};
+use phalanx_messages::service::ServiceDefinition;
+use phalanx_messages::service_report::PlannedStep;
+use serde::Serialize;
+
+use super::args::{Following, Global, Output};
+use super::client::Client;
+use super::node::configuration_errors;
+use super::order::{Progress, carry_out, follow, plan_text, planned, state_text};
+use super::service::{definitions, name_of};
+use super::{Exit, locate, print};
+use crate::config::{ClusterNode, KeyDifference, service_difference, services_of_file};
+
+/// One service in a difference.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServiceDifference {
+    /// The service.
+    pub service: String,
+    /// `added` or `changed`.
+    pub kind: String,
+    /// The keys that differ.
+    pub keys: Vec<KeyDifference>,
+}
+
+/// Printed by `service apply` with `--output json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ApplyReport {
+    /// What differs, by service.
+    pub difference: Vec<ServiceDifference>,
+    /// Services that the file does not name.
+    pub left_alone: Vec<String>,
+    /// What it does at once.
+    pub plan: Vec<PlannedStep>,
+    /// False for `--dry-run`, and if nothing differs.
+    pub applied: bool,
+}
+
+pub(super) fn services(file: &Path, following: Following, global: &Global) -> Result<(), Exit> {
+    let mut client = locate::connect(global)?;
+    let status = client.status()?;
+    let wanted = services_of_file(file, &nodes(&status), true).map_err(|errors| configuration_errors(&errors))?;
+    if wanted.is_empty() {
+        let text = format!("{} has no [[service]]", file.display());
+        return Err(Exit::code(super::node::EXIT_CONFIGURATION, text).hint("`phalanx service apply --help` tells more"));
+    }
+    let changes = Changes::find(&mut client, &status, wanted)?;
+    let plan = if changes.orders.is_empty() { Vec::new() } else { planned(&mut client, &changes.order())? };
+    if global.output == Output::Text {
+        anstream::print!("{}", changes.text());
+        if !changes.orders.is_empty() {
+            anstream::print!("\n{}", plan_text(&plan));
+        }
+    }
+    let applied = !following.dry_run && !changes.orders.is_empty();
+    if applied {
+        carry_out(&mut client, &changes.order())?;
+    }
+    if global.output == Output::Json {
+        let Changes { difference, left_alone, .. } = &changes;
+        let (difference, left_alone) = (difference.clone(), left_alone.clone());
+        anstream::println!("{}", print::json(&ApplyReport { difference, left_alone, plan: plan.clone(), applied })?);
+    }
+    if applied && !following.no_wait {
+        Changes::follow_starts(&mut client, &plan, following.within, global)?;
+    }
+    Ok(())
+}
+
+fn nodes(status: &Status) -> Vec<ClusterNode> {
+    let node = |node: &phalanx_messages::admin::NodeStatus| ClusterNode {
+        name: node.name.clone(),
+        id: NodeId(node.id),
+        address: String::new(),
+    };
+    status.nodes.iter().map(node).collect()
+}
+
+/// What differs between a file and the database.
+struct Changes {
+    difference: Vec<ServiceDifference>,
+    left_alone: Vec<String>,
+    orders: Vec<DefinitionChange>,
+}
+
+impl Changes {
+    fn find(client: &mut Client, status: &Status, wanted: Vec<ServiceDefinition>) -> Result<Self, Exit> {
+        let known = definitions(client)?;
+        let name_of = |node| name_of(status, node);
+        let unnamed = known.iter().filter(|known| wanted.iter().all(|wanted| wanted.name != known.name));
+        let left_alone = unnamed.map(|known| known.name.clone()).collect();
+        let mut changes = Self { difference: Vec::new(), left_alone, orders: Vec::new() };
+        for after in wanted {
+            let before = known.iter().find(|known| known.name == after.name).cloned();
+            if before.as_ref() == Some(&after) {
+                continue;
+            }
+            changes.difference.push(ServiceDifference {
+                service: after.name.clone(),
+                kind: if before.is_some() { "changed" } else { "added" }.to_owned(),
+                keys: service_difference(before.as_ref(), &after, &name_of),
+            });
+            changes.orders.push(DefinitionChange { before, after });
+        }
+        Ok(changes)
+    }
+
+    fn order(&self) -> RegistrationOrder {
+        RegistrationOrder::Apply(self.orders.clone())
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for ServiceDifference { service, kind, keys } in &self.difference {
+            text += &format!("{} service {service}\n", if kind == "added" { "+" } else { "~" });
+            for KeyDifference { key, before, after } in keys.iter().filter(|key| key.key != "name") {
+                text += &match (before, after) {
+                    (Some(before), Some(after)) => format!("    {key}: {before} -> {after}\n"),
+                    (None, Some(after)) => format!("    {key}: {after}\n"),
+                    (Some(before), None) => format!("    {key}: {before} -> (left out)\n"),
+                    (None, None) => String::new(),
+                };
+            }
+        }
+        if self.difference.is_empty() {
+            text += "the file says what the cluster has: nothing to apply\n";
+        }
+        if !self.left_alone.is_empty() {
+            text += &format!("not in the file, left alone: {}\n", self.left_alone.join(", "));
+        }
+        text
+    }
+
+    /// Waits for those that the change starts.
+    fn follow_starts(client: &mut Client, plan: &[PlannedStep], within_ms: u64, global: &Global) -> Result<(), Exit> {
+        for step in plan.iter().filter(|step| step.action == "start") {
+            let service = &step.service;
+            follow(client, service, within_ms, global, |status| {
+                status
+                    .services
+                    .iter()
+                    .find(|known| known.name == *service)
+                    .map_or(Progress::Done, |known| super::service::runs(known, None))
+            })?;
+            if global.output == Output::Text {
+                let status = client.status()?;
+                if let Some(known) = status.services.iter().find(|known| known.name == *service) {
+                    anstream::println!("{service}: {}", state_text(known));
+                }
+            }
+        }
+        Ok(())
+    }
+}

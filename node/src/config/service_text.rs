@@ -1,0 +1,185 @@
+//! A service definition as it is written in a file: for `config show`, and for differences that name keys.
+
+use phalanx_messages::NodeId;
+use phalanx_messages::launch::Leaves;
+use phalanx_messages::service::{
+    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
+};
+use serde::Serialize;
+use toml::Value;
+
+use super::duration;
+use super::service::{START_RETRIES, TIMEOUT_MS};
+
+/// One key of a difference. A value is written as in a file; none = the key is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyDifference {
+    /// The key.
+    pub key: String,
+    /// What it was.
+    pub before: Option<String>,
+    /// What it becomes.
+    pub after: Option<String>,
+}
+
+/// Gives node ids their names.
+pub type NameOf<'a> = &'a dyn Fn(NodeId) -> String;
+
+/// The definition as a `[[service]]` table. Keys that have their default are left out.
+#[must_use]
+pub fn service_text(definition: &ServiceDefinition, name_of: NameOf<'_>) -> String {
+    let lines = keys(definition, name_of).into_iter().map(|(key, value)| format!("{key} = {value}\n"));
+    format!("[[service]]\n{}", lines.collect::<String>())
+}
+
+/// Keys in which two definitions differ, in the order of [`service_text`]; all of `after` if there was none before.
+#[must_use]
+pub fn difference(
+    before: Option<&ServiceDefinition>,
+    after: &ServiceDefinition,
+    name_of: NameOf<'_>,
+) -> Vec<KeyDifference> {
+    let before = before.map(|before| keys(before, name_of)).unwrap_or_default();
+    let after = keys(after, name_of);
+    let value = |keys: &[(&str, Value)], key: &str| {
+        keys.iter().find(|(known, _)| *known == key).map(|(_, value)| value.to_string())
+    };
+    let gone = before.iter().filter(|(key, _)| value(&after, key).is_none());
+    let keys = after.iter().chain(gone).map(|(key, _)| *key);
+    let of_key =
+        |key: &str| KeyDifference { key: key.to_owned(), before: value(&before, key), after: value(&after, key) };
+    keys.map(of_key).filter(|difference| difference.before != difference.after).collect()
+}
+
+fn keys(definition: &ServiceDefinition, name_of: NameOf<'_>) -> Vec<(&'static str, Value)> {
+    let names = |nodes: &[NodeId]| Value::Array(nodes.iter().map(|node| Value::String(name_of(*node))).collect());
+    let mut keys = vec![("name", Value::String(definition.name.clone()))];
+    if let AllowableNodes::Listed(nodes) = &definition.allowable_nodes {
+        keys.push(("allowable_nodes", names(nodes)));
+    }
+    if !definition.disallowable_nodes.is_empty() {
+        keys.push(("disallowable_nodes", names(&definition.disallowable_nodes)));
+    }
+    let preferences = match &definition.node_preferences {
+        NodePreferences::None => None,
+        NodePreferences::Ordered(nodes) => Some(("ordered", names(nodes))),
+        NodePreferences::Unordered(nodes) => Some(("unordered", names(nodes))),
+    };
+    if let Some((kind, nodes)) = preferences {
+        keys.push(("node_preferences", Value::Table([(kind.to_owned(), nodes)].into_iter().collect())));
+    }
+    match definition.auto_register {
+        AutoRegister::Always => {}
+        AutoRegister::Manual => keys.push(("auto_register", Value::String("manual".to_owned()))),
+        AutoRegister::PowerUp => keys.push(("auto_register", Value::String("power-up".to_owned()))),
+    }
+    keys.extend(definition.maturity_count.map(|count| ("maturity_count", Value::Integer(count.into()))));
+    keys.extend(definition.maturity_time_ms.map(|ms| ("maturity_time", Value::String(duration::text(ms)))));
+    push_command(&mut keys, "start_command", "start_timeout", definition.start_command.as_ref());
+    push_command(&mut keys, "stop_command", "stop_timeout", definition.stop_command.as_ref());
+    push_command(&mut keys, "notify_command", "notify_timeout", definition.notify_command.as_ref());
+    push_command(&mut keys, "recovery_command", "recovery_timeout", definition.recovery_command.as_ref());
+    let default = if definition.stop_command.is_some() { Leaves::State } else { Leaves::Processes };
+    if definition.leaves != default {
+        let leaves = match definition.leaves {
+            Leaves::Processes => "processes",
+            Leaves::State => "state",
+        };
+        keys.push(("leaves", Value::String(leaves.to_owned())));
+    }
+    if definition.start_retries != START_RETRIES {
+        keys.push(("start_retries", Value::Integer(definition.start_retries.into())));
+    }
+    if definition.stop_failure == StopFailure::Ignore {
+        keys.push(("stop_failure", Value::String("ignore".to_owned())));
+    }
+    if definition.recover_lost_start {
+        keys.push(("recover_lost_start", Value::Boolean(true)));
+    }
+    keys
+}
+
+fn push_command(
+    keys: &mut Vec<(&'static str, Value)>,
+    command_key: &'static str,
+    timeout_key: &'static str,
+    command: Option<&ServiceCommand>,
+) {
+    let Some(command) = command else { return };
+    keys.push((command_key, Value::String(command.command.clone())));
+    if command.timeout_ms != TIMEOUT_MS {
+        keys.push((timeout_key, Value::String(duration::text(command.timeout_ms))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{ClusterNode, services_of_text};
+    use super::*;
+
+    fn nodes() -> Vec<ClusterNode> {
+        (0..4).map(|id| ClusterNode { name: format!("n{id}"), id: NodeId(id), address: String::new() }).collect()
+    }
+
+    fn name_of(node: NodeId) -> String {
+        format!("n{node}")
+    }
+
+    fn some_nodes() -> impl Strategy<Value = Vec<NodeId>> {
+        proptest::sample::subsequence(vec![0_u16, 1, 2], 1..=3).prop_map(|ids| ids.into_iter().map(NodeId).collect())
+    }
+
+    fn command() -> impl Strategy<Value = Option<ServiceCommand>> {
+        let command = ("[a-z][ -~]{0,20}[a-z]", 1_u64..200_000);
+        proptest::option::of(command.prop_map(|(command, timeout_ms)| ServiceCommand { command, timeout_ms }))
+    }
+
+    fn definition() -> impl Strategy<Value = ServiceDefinition> {
+        let allowable = prop_oneof![Just(AllowableNodes::Any), some_nodes().prop_map(AllowableNodes::Listed)];
+        let preferences = prop_oneof![
+            Just(NodePreferences::None),
+            some_nodes().prop_map(NodePreferences::Ordered),
+            some_nodes().prop_map(NodePreferences::Unordered)
+        ];
+        let auto = prop_oneof![Just(AutoRegister::Manual), Just(AutoRegister::PowerUp), Just(AutoRegister::Always)];
+        let maturity = (proptest::option::of(1_u16..2), proptest::option::of(1_u64..100_000));
+        let commands = (command(), command(), command(), command());
+        let rest = (any::<bool>(), 0_u32..10, any::<bool>(), any::<bool>());
+        (allowable, preferences, auto, maturity, commands, rest).prop_map(
+            |(allowable_nodes, node_preferences, auto_register, maturity, commands, rest)| ServiceDefinition {
+                name: "clock".to_owned(),
+                allowable_nodes,
+                disallowable_nodes: vec![NodeId(3)],
+                node_preferences,
+                auto_register,
+                maturity_count: maturity.0,
+                maturity_time_ms: maturity.1,
+                start_command: commands.0,
+                stop_command: commands.1,
+                notify_command: commands.2,
+                recovery_command: commands.3,
+                leaves: if rest.0 { Leaves::State } else { Leaves::Processes },
+                start_retries: rest.1,
+                stop_failure: if rest.2 { StopFailure::Fence } else { StopFailure::Ignore },
+                recover_lost_start: rest.3,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_as_the_same_definition(definition in definition()) {
+            let text = service_text(&definition, &name_of);
+            let read = services_of_text("text", &text, &nodes(), true).map_err(|errors| errors.to_string());
+            prop_assert_eq!(read, Ok(vec![definition]), "{}", text);
+        }
+
+        #[test]
+        fn a_difference_is_empty_just_for_equal_definitions(one in definition(), other in definition()) {
+            prop_assert_eq!(difference(Some(&one), &other, &name_of).is_empty(), one == other);
+            prop_assert!(difference(Some(&one), &one, &name_of).is_empty());
+        }
+    }
+}
