@@ -30,6 +30,7 @@ impl Log {
             Owner::Service(name) => format!("service-{}.log", cgroup::file_name(name)),
             Owner::Subsystem(name) => format!("subsystem-{}.log", cgroup::file_name(name)),
         };
+        std::fs::create_dir_all(directory).ok(); // without it there is no file, and the output goes nowhere
         let path = directory.join(name);
         if std::fs::metadata(&path).is_ok_and(|data| data.len() > LOG_BYTES_MAX) {
             std::fs::rename(&path, path.with_extension("log.1")).ok();

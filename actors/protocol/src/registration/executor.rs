@@ -97,7 +97,9 @@ impl Lane {
     }
 
     fn compare(&mut self, revision: Revision, awaited: &BTreeSet<(CommandKind, OperationId)>) {
-        let waits = self.result.as_ref().is_some_and(|result| awaited.contains(&(result.kind, result.operation)));
+        // While it runs there is nothing to consume: its database was seen, as always, before its end.
+        let Some(result) = &self.result else { return };
+        let waits = awaited.contains(&(result.kind, result.operation));
         self.consumed |= revision >= self.last.revision && !waits;
     }
 
@@ -115,5 +117,63 @@ pub fn refused(order: &Order, text: String) -> OperationResult {
         operation: order.command.operation,
         kind: order.command.kind,
         outcome: LaunchResult::Failed { text },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phalanx_messages::launch::Leaves;
+    use phalanx_messages::registration::Command;
+    use phalanx_messages::service::ServiceDefinition;
+    use phalanx_messages::{NodeIncarnation, Term};
+
+    use super::*;
+
+    fn start() -> Order {
+        let operation = OperationId { revision: Revision { term: Term(1), seq: 4 }, index: 0 };
+        let command = Command {
+            service: "s".to_owned(),
+            operation,
+            kind: CommandKind::Start,
+            target: NodeIncarnation::default(),
+            victim: None,
+            generation: operation,
+        };
+        let definition = ServiceDefinition {
+            name: "s".to_owned(),
+            allowable_nodes: Default::default(),
+            disallowable_nodes: Vec::new(),
+            node_preferences: Default::default(),
+            auto_register: Default::default(),
+            maturity_count: None,
+            maturity_time_ms: None,
+            start_command: None,
+            stop_command: None,
+            notify_command: None,
+            recovery_command: None,
+            leaves: Leaves::Processes,
+            start_retries: 0,
+            stop_failure: Default::default(),
+            recover_lost_start: false,
+        };
+        Order { command, definition }
+    }
+
+    /// It was not, when the database that has the operation was seen before its end: the result went out a second late.
+    #[test]
+    fn a_result_is_reported_at_once_though_its_database_was_seen_before() {
+        let mut executor = Executor::default();
+        let order = start();
+        let revision = order.command.operation.revision;
+        executor.step(ExecutorInput::Ordered(Box::new(order.clone())));
+        let awaited = [(CommandKind::Start, order.command.operation)].into();
+        executor.step(ExecutorInput::Database { revision, awaited });
+        let result = refused(&order, "no".to_owned());
+        let reported = executor.step(ExecutorInput::Finished(result.clone()));
+        assert_eq!(reported, [ExecutorOutput::Report(result.clone())]);
+        assert_eq!(executor.step(ExecutorInput::Repeat), [ExecutorOutput::Report(result)], "nobody has consumed it");
+        let newer = Revision { seq: revision.seq + 1, ..revision };
+        executor.step(ExecutorInput::Database { revision: newer, awaited: BTreeSet::new() });
+        assert_eq!(executor.step(ExecutorInput::Repeat), []);
     }
 }
