@@ -13,3 +13,4 @@ pub mod frm;
 pub mod lease;
 pub mod mastership;
 pub mod registration;
+pub mod survivor;
