@@ -122,6 +122,10 @@ pub struct NodeRegister {
     pub claim: Claim,
     /// Nodes whose heartbeats arrive over the interconnect.
     pub hears: NodeSet,
+    /// The suspect round in which every link was probed for that view (protocol §4.1).
+    pub round: u64,
+    /// The newest suspect round that this node has begun or heard of.
+    pub announced_round: u64,
     /// Death orders of this node; at most [`crate::limits::PILLS_MAX`].
     pub pills: Vec<Pill>,
     /// How to fence this node locally.

@@ -1,7 +1,7 @@
 //! The master's view of who must be forced out, and when a proof of death is to be sought (protocol §4.1, §4.6 step 0).
 //!
-//! First cut: a proof first; else silence on the disk; else silence on the interconnect, where the master's side stays. The
-//! survivor rule over published views (protocol §4.3) replaces the last part when it comes.
+//! A proof first; else silence on the disk; else, where links are cut between members that are alive on the disk, the survivor
+//! rule over the views that they publish ([`crate::partition`]).
 //!
 //! Pure: it is told of connections and shown the registers, and it names victims. It never marks or fences anybody.
 
@@ -10,10 +10,14 @@ use std::collections::BTreeMap;
 use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::OwnState;
+use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Instant, NodeId, NodeIncarnation};
 
+use crate::partition::{Partition, Published};
+use crate::survivor::View;
+
 /// What the shared disk says of one node right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSign {
     /// Incarnation in the register.
     pub incarnation: Incarnation,
@@ -21,6 +25,21 @@ pub struct DiskSign {
     pub own_state: OwnState,
     /// Silence of the register as seen by own successful reads, in milliseconds.
     pub silent_ms: u64,
+    /// Nodes that it hears.
+    pub hears: NodeSet,
+    /// The suspect round that this view carries.
+    pub round: u64,
+    /// The newest suspect round that it has announced.
+    pub announced_round: u64,
+}
+
+/// What follows from all signs at one moment.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Members to force out now, by ascending node id; never this node.
+    pub victims: Vec<Verdict>,
+    /// The survivor rule chose a side without this node: once the victims on its own side are marked, it must panic.
+    pub abdicate: bool,
 }
 
 /// A member that must be forced out.
@@ -47,13 +66,14 @@ struct Link {
 pub struct Detector {
     profile: TimingProfile,
     links: BTreeMap<NodeId, Link>,
+    partition: Partition,
 }
 
 impl Detector {
     /// A detector that has heard of nobody.
     #[must_use]
     pub const fn new(profile: TimingProfile) -> Self {
-        Self { profile, links: BTreeMap::new() }
+        Self { profile, links: BTreeMap::new(), partition: Partition::new(profile) }
     }
 
     /// An authenticated connection to `peer` stands.
@@ -78,28 +98,47 @@ impl Detector {
         self.links.get(&peer).is_some_and(|link| link.down_since.is_none())
     }
 
-    /// Members to force out now, by ascending node id. `me` is the master and never a victim here.
+    /// What the master `me` must do. `votes` = votes of a node.
     #[must_use]
-    pub fn verdicts(
+    pub fn judge(
         &mut self,
         now: Instant,
         me: NodeId,
         record: &MembershipRecord,
         disk: &BTreeMap<NodeId, DiskSign>,
-    ) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
-        for (node, entry) in record.nodes.iter().filter(|(node, _)| **node != me) {
-            if !matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving) {
-                continue;
-            }
+        votes: impl Fn(NodeId) -> u8,
+    ) -> Judgement {
+        let mut judgement = Judgement::default();
+        let members = || record.nodes.iter().filter(|(_, entry)| is_unmarked_member(entry.state));
+        for (node, entry) in members().filter(|(node, _)| **node != me) {
             let victim = NodeIncarnation { node: *node, incarnation: entry.incarnation };
             let cause = match disk.get(node) {
                 Some(sign) => self.cause(now, victim, *sign),
                 None => Some(("its register is unreadable".to_owned(), None)),
             };
-            verdicts.extend(cause.map(|(reason, proof)| Verdict { victim, reason, proof }));
+            judgement.victims.extend(cause.map(|(reason, proof)| Verdict { victim, reason, proof }));
         }
-        verdicts
+        let doomed = |node: &NodeId| judgement.victims.iter().any(|verdict| verdict.victim.node == *node);
+        let published = members().filter(|(node, _)| !doomed(node)).filter_map(|(node, entry)| {
+            let sign = disk.get(node).filter(|sign| sign.incarnation == entry.incarnation && self.is_fresh(sign))?;
+            let view = View { joined: entry.state == NodeState::Joined, votes: votes(*node), hears: sign.hears };
+            Some((*node, Published { view, round: sign.round, announced: sign.announced_round }))
+        });
+        let published: BTreeMap<NodeId, Published> = published.collect();
+        let Some(staying) = self.partition.decide(&published, Some(me), now) else { return judgement };
+        for node in published.keys().filter(|node| !staying.contains(**node) && **node != me) {
+            let victim = NodeIncarnation { node: *node, incarnation: record.nodes[node].incarnation };
+            let reason = "links are cut, and the survivor rule chose others".to_owned();
+            judgement.victims.push(Verdict { victim, reason, proof: None });
+        }
+        judgement.victims.sort_by_key(|verdict| verdict.victim);
+        judgement.abdicate = published.contains_key(&me) && !staying.contains(me);
+        judgement
+    }
+
+    /// Its view may be used: it renews as it should (protocol §4.3).
+    const fn is_fresh(&self, sign: &DiskSign) -> bool {
+        sign.silent_ms <= self.profile.renewal_ms + 2 * self.profile.io_timeout_ms
     }
 
     fn cause(
@@ -127,10 +166,12 @@ impl Detector {
         if down_ms >= word_due_ms && sign.silent_ms >= word_due_ms {
             return Some((format!("connection closed and nothing on the disk for {} ms", sign.silent_ms), None));
         }
-        let patience_ms = self.profile.net_ms + self.profile.settle_ms;
-        (down_ms >= patience_ms && sign.silent_ms < self.profile.renewal_ms + 2 * self.profile.io_timeout_ms)
-            .then(|| (format!("not reachable over the interconnect for {down_ms} ms"), None))
+        None
     }
+}
+
+const fn is_unmarked_member(state: NodeState) -> bool {
+    matches!(state, NodeState::Joining | NodeState::Joined | NodeState::Leaving)
 }
 
 #[cfg(test)]
@@ -147,20 +188,33 @@ mod tests {
         MembershipRecord { nodes: [(ME, entry.clone()), (N1.node, entry)].into(), ..MembershipRecord::default() }
     }
 
+    fn votes(_: NodeId) -> u8 {
+        1
+    }
+
+    /// The verdict over N1, whose connection closed at `T`, so much later; the master has published whom it hears.
     fn verdict_after(down_ms: Option<u64>, sign: DiskSign) -> Option<(String, Option<FenceMethod>)> {
         let mut detector = Detector::new(TimingProfile::DEV);
         detector.up(N1);
         if down_ms.is_some() {
             detector.down(N1, T);
         }
+        let hears: NodeSet = if down_ms.is_some() { [ME] } else { [N1.node] }.into_iter().collect();
+        let own = DiskSign { incarnation: N1.incarnation, own_state: OwnState::Member, hears, ..DiskSign::default() };
+        let disk = [(ME, own), (N1.node, sign)].into();
+        if down_ms.is_some() && sign.silent_ms < 500 {
+            let early = detector.judge(T, ME, &record(NodeState::Joined), &disk, votes);
+            assert!(early.victims.iter().all(|verdict| verdict.proof.is_some()), "nothing is settled yet");
+        }
         let now = T.plus(down_ms.unwrap_or(60_000));
-        let verdicts = detector.verdicts(now, ME, &record(NodeState::Joined), &[(N1.node, sign)].into());
-        assert!(verdicts.iter().all(|verdict| verdict.victim == N1));
-        verdicts.into_iter().next().map(|verdict| (verdict.reason, verdict.proof))
+        let judgement = detector.judge(now, ME, &record(NodeState::Joined), &disk, votes);
+        assert!(judgement.victims.iter().all(|verdict| verdict.victim == N1) && !judgement.abdicate);
+        judgement.victims.into_iter().next().map(|verdict| (verdict.reason, verdict.proof))
     }
 
     fn sign(own_state: OwnState, silent_ms: u64) -> DiskSign {
-        DiskSign { incarnation: N1.incarnation, own_state, silent_ms }
+        let hears = [ME].into_iter().collect();
+        DiskSign { incarnation: N1.incarnation, own_state, silent_ms, hears, ..DiskSign::default() }
     }
 
     #[test]
@@ -176,8 +230,8 @@ mod tests {
     fn silence_costs_membership_only_after_the_time_of_the_profile() {
         let healthy = sign(OwnState::Member, 400);
         assert_eq!(verdict_after(None, healthy), None);
-        assert_eq!(verdict_after(Some(1_999), healthy), None);
-        assert!(verdict_after(Some(2_000), healthy).unwrap().0.contains("interconnect"));
+        assert_eq!(verdict_after(Some(1_249), healthy), None);
+        assert!(verdict_after(Some(1_250), healthy).unwrap().0.contains("survivor rule"));
         assert_eq!(verdict_after(None, sign(OwnState::Member, 2_053)), None);
         assert!(verdict_after(None, sign(OwnState::Member, 2_055)).unwrap().0.contains("disk"));
         assert_eq!(verdict_after(Some(1_999), sign(OwnState::Member, 2_000)), None);
@@ -191,9 +245,29 @@ mod tests {
         let dead = sign(OwnState::DeadDrained, 9_000);
         let disk = [(ME, dead), (N1.node, dead)].into();
         for state in [NodeState::Inactive, NodeState::ForcedLeaving] {
-            assert_eq!(detector.verdicts(T, ME, &record(state), &disk), []);
+            assert_eq!(detector.judge(T, ME, &record(state), &disk, votes), Judgement::default());
         }
-        assert_eq!(detector.verdicts(T, ME, &record(NodeState::Leaving), &disk).len(), 1);
+        assert_eq!(detector.judge(T, ME, &record(NodeState::Leaving), &disk, votes).victims.len(), 1);
+    }
+
+    /// Protocol §4.3: the master of the smaller side names those who are with it, and must go itself.
+    #[test]
+    fn a_master_on_the_losing_side_abdicates_after_its_own_side_is_marked() {
+        let node = |id: u16| NodeIncarnation { node: NodeId(id), incarnation: Incarnation(4) };
+        let entry = MemberEntry { incarnation: Incarnation(4), state: NodeState::Joined, ..MemberEntry::default() };
+        let nodes = (0..5).map(|id| (NodeId(id), entry.clone())).collect();
+        let record = MembershipRecord { nodes, ..MembershipRecord::default() };
+        let side =
+            |id: u16| -> NodeSet { if id < 2 { [0, 1].map(NodeId) } else { [3, 4].map(NodeId) }.into_iter().collect() };
+        let hears = |id: u16| side(id).union(&if id < 2 { NodeSet::EMPTY } else { [NodeId(2)].into_iter().collect() });
+        let sign = |id: u16| DiskSign { hears: hears(id), ..sign(OwnState::Member, 100) };
+        let disk: BTreeMap<_, _> = (0..5).map(|id| (NodeId(id), sign(id))).collect();
+        let mut detector = Detector::new(TimingProfile::DEV);
+        (1..5).for_each(|id| detector.up(node(id)));
+        assert_eq!(detector.judge(T, ME, &record, &disk, votes), Judgement::default());
+        let judgement = detector.judge(T.plus(1_250), ME, &record, &disk, votes);
+        assert_eq!(judgement.victims.iter().map(|verdict| verdict.victim).collect::<Vec<_>>(), [node(1)]);
+        assert!(judgement.abdicate);
     }
 
     #[test]

@@ -151,6 +151,9 @@ impl RegisterWatch {
                     incarnation: seen.register.incarnation,
                     own_state: seen.register.own_state,
                     silent_ms: self.silence(seen, now),
+                    hears: seen.register.hears,
+                    round: seen.register.round,
+                    announced_round: seen.register.announced_round,
                 };
                 (*node, sign)
             })

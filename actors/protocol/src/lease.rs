@@ -33,6 +33,10 @@ pub struct Publication {
     pub claim: Option<Claim>,
     /// Nodes whose heartbeats arrive.
     pub hears: Option<NodeSet>,
+    /// The suspect round that the view carries.
+    pub round: Option<u64>,
+    /// The newest suspect round known.
+    pub announced_round: Option<u64>,
     /// Death orders of this node, at most [`PILLS_MAX`].
     pub pills: Option<Vec<Pill>>,
 }
@@ -333,7 +337,7 @@ impl Lease {
     }
 
     fn publish(&mut self, publication: Publication) {
-        let Publication { own_state, seen, claim, hears, pills } = publication;
+        let Publication { own_state, seen, claim, hears, round, announced_round, pills } = publication;
         let wanted = &mut self.wanted;
         if let Some(claim) = claim {
             let before = wanted.claim;
@@ -348,6 +352,8 @@ impl Lease {
         wanted.own_state = own_state.unwrap_or(wanted.own_state);
         wanted.seen = wanted.seen.max(seen.unwrap_or_default());
         wanted.hears = hears.unwrap_or(wanted.hears);
+        wanted.round = round.unwrap_or(wanted.round);
+        wanted.announced_round = announced_round.unwrap_or(wanted.announced_round);
         self.write_wanted = true;
     }
 

@@ -12,5 +12,6 @@ pub mod expiry;
 pub mod frm;
 pub mod lease;
 pub mod mastership;
+pub mod partition;
 pub mod registration;
 pub mod survivor;

@@ -6,6 +6,7 @@ use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
 use phalanx_protocol::coordinator::CoordinatorInput;
+use phalanx_protocol::detector::Judgement;
 use phalanx_protocol::frm::FrmInput;
 
 use super::*;
@@ -34,6 +35,7 @@ impl MembershipManager {
         }
         self.watch.observe(reading.begun, reading.ended, &reading.registers);
         self.reading = Some(reading);
+        self.look_for_rounds();
         self.view_changed();
     }
 
@@ -65,7 +67,13 @@ impl MembershipManager {
         }
         let now = self.now();
         let signs = self.watch.disk_signs(now);
-        let victims = self.detector.verdicts(now, self.me(), &self.newest, &signs);
+        let configuration = self.configuration.clone();
+        let votes = |node: NodeId| configuration.nodes.get(&node).map_or(1, |node| node.votes);
+        let Judgement { victims, abdicate } = self.detector.judge(now, self.me(), &self.newest, &signs, votes);
+        if abdicate && victims.is_empty() {
+            // Protocol §4.3: everybody else on this side is marked by now; those who stay elect one of theirs.
+            return self.edges.guard.node_panic("links are cut, and the survivor rule chose others");
+        }
         if !victims.is_empty() {
             for verdict in &victims {
                 tracing::warn!(victim = %verdict.victim, reason = %verdict.reason, "forcing out");

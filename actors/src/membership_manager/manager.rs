@@ -1,6 +1,6 @@
 //! The actor itself: its state, and what every part of it uses.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use phalanx_messages::Instant;
 use phalanx_messages::membership::NodeState;
@@ -14,6 +14,7 @@ use phalanx_protocol::coordinator::Coordinator;
 use phalanx_protocol::detector::Detector;
 use phalanx_protocol::expiry::RegisterWatch;
 use phalanx_protocol::frm::{Frm, FrmOutput};
+use phalanx_protocol::partition::Rounds;
 
 use super::*;
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, RegistersRead, RegistersReading};
@@ -26,6 +27,9 @@ pub struct MembershipManager {
     pub(super) watch: RegisterWatch,
     pub(super) reading: Option<Arc<RegistersReading>>,
     pub(super) detector: Detector,
+    pub(super) rounds: Rounds,
+    /// Members that are alive on the disk and not heard; each has had its round.
+    pub(super) suspected: BTreeSet<NodeIncarnation>,
     /// Nodes whose register is looked at every few milliseconds, and until when.
     pub(super) probes: BTreeMap<NodeId, Instant>,
     pub(super) probing: bool,
@@ -74,6 +78,8 @@ impl MembershipManager {
             watch: RegisterWatch::new(profile),
             reading: None,
             detector: Detector::new(profile),
+            rounds: Rounds::new(profile),
+            suspected: BTreeSet::new(),
             probes: BTreeMap::new(),
             probing: false,
             frm: Frm::new(me.node, me.incarnation, claim),
@@ -167,6 +173,7 @@ impl MembershipManager {
             return;
         }
         self.look_for_master(ctx);
+        self.tick_rounds();
         self.look_around(ctx);
         self.tick_election(ctx);
         self.tick_coordinator(ctx);

@@ -14,6 +14,7 @@ mod election;
 mod manager;
 mod peers;
 mod status;
+mod suspicion;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::disk::DiskActor;
 use crate::fence_actor::{FenceActor, SeekProofs};
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
-use crate::interconnect::{MasterIs, SetSeen};
+use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
 use crate::lease_thread::LeaseHandle;
 use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
 use crate::registration_and_launch::LeaseView;
@@ -83,6 +84,8 @@ pub struct Edges {
     pub seen: Recipient<SetSeen>,
     /// Interconnect: who must be beaten regularly.
     pub master: Recipient<MasterIs>,
+    /// Interconnect: who must be beaten in a suspect round.
+    pub targets: Recipient<SetHeartbeatTargets>,
     /// Fence actor; started by the membership manager's owner with the manager as receiver of proofs.
     pub fence: Option<Addr<FenceActor>>,
     /// Subsystems of this node.

@@ -244,6 +244,7 @@ fn start_actors(
             peers: interconnect.clone().recipient(),
             seen: interconnect.clone().recipient(),
             master: interconnect.clone().recipient(),
+            targets: interconnect.clone().recipient(),
             fence: None,
             levels: levels.clone(),
             observers: vec![local_api.clone().recipient()],
