@@ -229,6 +229,7 @@ impl Agent {
     /// Moves the level's table by one notification.
     fn enter(&mut self, who: NodeIncarnation, step: &Step) -> Result<TransitionNotice, String> {
         let id = step.notification();
+        self.accept_refusal(who, step);
         let arrival = self.arrival(who, step).ok_or_else(|| format!("step {id:?} of node {who} came out of order"))?;
         if self.own.deregistered().contains(&step.level) {
             return Err(format!("level {} of this node has left and is notified of node {who} (I-T10)", step.level));
@@ -242,6 +243,18 @@ impl Agent {
         self.dispatched.insert(who, Dispatched { id, kind: step.kind, last_barrier, progress });
         let NodeIncarnation { node, incarnation } = who;
         Ok(TransitionNotice { id, node, incarnation, kind: step.kind, renotification })
+    }
+
+    /// T-24: the coordinator has given up a join that a subsystem here refuses; what follows comes without its acknowledgement.
+    fn accept_refusal(&mut self, who: NodeIncarnation, step: &Step) {
+        let follows = matches!(step.kind, TransitionKind::Joining | TransitionKind::Leaving);
+        let refused = |last: &&mut Dispatched| {
+            matches!(last.progress, Progress::Failed { .. }) && last.kind == TransitionKind::Joining && follows
+        };
+        let Some(last) = self.dispatched.get_mut(&who).filter(refused) else { return };
+        last.progress = Progress::Ended(SubsystemAnswer::Acknowledged);
+        let (level, kind, last_barrier) = (last.id.level, last.kind, last.last_barrier);
+        self.levels.acknowledged(level, who, kind, last_barrier);
     }
 
     fn arrival(&self, who: NodeIncarnation, step: &Step) -> Option<Arrival> {

@@ -94,6 +94,8 @@ impl Coordinator {
                 if kind == TransitionKind::Joining && subject == Subject::Node(by) {
                     self.answers_to(subject, id).acknowledged.insert(by);
                     self.join_failed(by, id, &text);
+                } else if kind == TransitionKind::Joining && self.is_given_up(subject) {
+                    self.answers_to(subject, id).acknowledged.insert(by); // it will not stay: nobody has to take it
                 }
             }
         }
@@ -105,6 +107,11 @@ impl Coordinator {
             entry.leave_requested = true;
             entry.reason = format!("its own subsystem at level {} could not join: {text}", id.level);
         }
+    }
+
+    /// The join will be reversed (T-12, T-24).
+    fn is_given_up(&self, subject: Subject) -> bool {
+        self.draft.nodes.get(&subject.node()).is_some_and(|entry| entry.leave_requested)
     }
 
     pub(super) fn reported(

@@ -8,7 +8,7 @@
 //! step that was committed (T-2), and after they all reported to this master (§3.6); every notification is a whole committed
 //! record (T-23). Acknowledgements are not persisted: a new master collects them again.
 //!
-//! Absent: registration at run time (T-15), death of a single subsystem (T-17), the acts of T-20 and T-24 (only warnings).
+//! Absent: registration at run time (T-15), death of a single subsystem (T-17).
 //!
 //! Pure: no I/O, no clock. Time arrives with [`Input::Tick`](CoordinatorInput::Tick).
 
@@ -16,6 +16,7 @@ mod admission;
 mod answers;
 mod force;
 pub mod level_states;
+mod overdue;
 mod schedule;
 mod telling;
 
@@ -35,6 +36,7 @@ use answers::Answers;
 use level_states::{Subject, subjects, unmarked_members};
 
 pub use force::pills;
+pub use overdue::Patience;
 
 /// What happens to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +202,7 @@ pub struct Coordinator {
     gather_ms: u64,
     gather: Gather,
     handed_over: bool,
+    patience: Patience,
 }
 
 impl Coordinator {
@@ -226,6 +229,7 @@ impl Coordinator {
             gather_ms: GATHER_MS,
             gather: Gather::Off,
             handed_over: false,
+            patience: Patience::default(),
         };
         let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
         if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
@@ -249,6 +253,13 @@ impl Coordinator {
     #[must_use]
     pub const fn gathering_for(mut self, gather_ms: u64) -> Self {
         self.gather_ms = gather_ms;
+        self
+    }
+
+    /// Waits so long for steps before it warns and acts.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
         self
     }
 

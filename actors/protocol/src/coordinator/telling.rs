@@ -5,12 +5,10 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
 
 use super::level_states::{Subject, incarnation_of, is_notified, step_of, subjects, unmarked_members, victims};
-use super::{Coordinator, CoordinatorOutput, Gather, Warning};
+use super::{Coordinator, CoordinatorOutput, Gather};
 
 /// What is not acknowledged is sent again after this long (protocol T-21).
 const RESEND_MS: u64 = 1_000;
-/// A step that runs this long is warned of; the second time it counts as hung (protocol T-20).
-const SLOW_MS: [u64; 2] = [30_000, 60_000];
 
 impl Coordinator {
     /// The outstanding record is committed: now, and not before, others may know.
@@ -97,7 +95,7 @@ impl Coordinator {
             Gather::Off | Gather::Until(_) => self.gather,
         };
         self.send_again(outputs);
-        self.warn_of_slow_steps(now, outputs);
+        self.look_for_overdue_steps(now, outputs);
     }
 
     fn send_again(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
@@ -110,26 +108,6 @@ impl Coordinator {
             self.told_at.extend(silent.iter().map(|node| (node, now)));
         }
         self.notify(awaited, outputs);
-    }
-
-    fn warn_of_slow_steps(&mut self, now: Instant, outputs: &mut Vec<CoordinatorOutput>) {
-        let running: Vec<(Subject, Step)> =
-            subjects(&self.committed).map(|(subject, step)| (subject, step.clone())).collect();
-        for (subject, step) in running {
-            let missing = self.awaited(subject);
-            if missing.is_empty() {
-                continue;
-            }
-            let id = step.notification();
-            let answers = self.answers_to(subject, id);
-            let running_ms = now.since(*answers.since.get_or_insert(now));
-            if SLOW_MS.get(answers.warned).is_some_and(|limit_ms| running_ms >= *limit_ms) {
-                answers.warned += 1;
-                let hung = answers.warned == SLOW_MS.len();
-                let node = subject.node();
-                outputs.push(CoordinatorOutput::Warn(Warning::Slow { id, node, missing, running_ms, hung }));
-            }
-        }
     }
 }
 

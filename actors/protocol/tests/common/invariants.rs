@@ -29,7 +29,11 @@ pub fn of_commit(cluster: &Cluster, before: &MembershipRecord, after: &Membershi
         for node in step.participants.iter() {
             let incarnation = before.nodes[&node].incarnation;
             let who = NodeIncarnation { node, incarnation };
-            if !cluster.acknowledged.contains(&(who, step.notification())) {
+            // T-24: a refusal counts for a join that is given up.
+            let given_up = step.kind == TransitionKind::Joining
+                && after.nodes.get(&subject.node()).is_some_and(|entry| entry.leave_requested)
+                && cluster.refused.contains(&(who, step.notification()));
+            if !given_up && !cluster.acknowledged.contains(&(who, step.notification())) {
                 found.push(format!("I-T2: {step:?} advanced without the acknowledgement of node {node}"));
             }
         }

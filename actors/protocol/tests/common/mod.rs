@@ -18,7 +18,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 use phalanx_protocol::agent::{Agent, AgentInput, AgentOutput};
-use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput, Warning};
+use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput, Patience, Warning};
 use phalanx_protocol::detector::Verdict;
 
 pub fn level(level: Level, name: &str, joining: u8, leaving: u8, forced_leaving: u8) -> LevelRegistration {
@@ -103,7 +103,12 @@ pub struct Cluster {
     pub failing: BTreeMap<(NodeId, Level), u32>,
     pub violations: Vec<String>,
     pub gather_ms: u64,
+    pub patience: Patience,
+    /// Why masters wanted to panic.
+    pub panics: Vec<String>,
     acknowledged: Vec<(NodeIncarnation, NotificationId)>,
+    /// Answered `Failed` at least once.
+    refused: Vec<(NodeIncarnation, NotificationId)>,
     committed: Vec<NotificationId>,
 }
 
@@ -137,7 +142,10 @@ impl Cluster {
             failing: BTreeMap::new(),
             violations: Vec::new(),
             gather_ms: 0,
+            patience: Patience::default(),
+            panics: Vec::new(),
             acknowledged: Vec::new(),
+            refused: Vec::new(),
             committed: Vec::new(),
         }
     }
@@ -238,7 +246,8 @@ impl Cluster {
         let proofs = cold.then(|| proofs.collect());
         let me = self.incarnation(node);
         let (coordinator, outputs) = Coordinator::new(me, TimingProfile::DEV, self.disk.clone(), proofs);
-        self.master = Some((node, coordinator.gathering_for(self.gather_ms)));
+        let coordinator = coordinator.gathering_for(self.gather_ms).with_patience(self.patience);
+        self.master = Some((node, coordinator));
         self.carry_out(outputs);
         self.coordinate(CoordinatorInput::Tick(self.now));
     }
@@ -387,6 +396,7 @@ impl Cluster {
                     self.work.retain(|work| work.node != master);
                 }
                 CoordinatorOutput::Warn(warning) => self.warnings.push(warning),
+                CoordinatorOutput::Panic { reason } if reason.contains("does not answer") => self.panics.push(reason),
                 CoordinatorOutput::Panic { reason } => self.violations.push(reason),
             }
         }
@@ -536,6 +546,9 @@ impl Cluster {
                 let view = if kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
                 self.node_mut(node).views.insert((answer.id.level, answer.subject), view);
             }
+        }
+        if failed {
+            self.refused.push((me, answer.id));
         }
         self.agent(node, AgentInput::Answered(answer));
     }
