@@ -3,6 +3,7 @@
 //! Harness code is library code: what a test needs twice lives here, written as carefully as the rest.
 
 pub mod frm_model;
+pub mod invariants;
 pub mod node_cluster;
 pub mod order_checker;
 pub mod peers;
@@ -12,3 +13,4 @@ pub mod register_model;
 pub mod requirement;
 pub mod simulated_network;
 pub mod spec_map;
+pub mod transition_model;

@@ -10,7 +10,7 @@ use super::table::{self, Arrival, Standing};
 use crate::coordinator::level_states::{entry_state, ghost_state};
 
 /// One table a level; whoever is not in it is `Inactive`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct Levels(BTreeMap<Level, BTreeMap<NodeIncarnation, Standing>>);
 
 impl Levels {

@@ -11,6 +11,7 @@ mod own_entry;
 pub mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 use phalanx_messages::membership::{MembershipRecord, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
@@ -79,7 +80,7 @@ pub enum AgentOutput {
 }
 
 /// The newest notice of one incarnation of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Dispatched {
     id: NotificationId,
     kind: TransitionKind,
@@ -87,7 +88,7 @@ struct Dispatched {
     progress: Progress,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Progress {
     Processing,
     Ended(SubsystemAnswer),
@@ -113,6 +114,15 @@ pub struct Agent {
     failures: BTreeMap<NodeIncarnation, (NotificationId, u32)>,
     levels: Levels,
     own: OwnEntry,
+}
+
+/// Two agents with the same hash do the same with every newer record: of the newest one processed only its revision counts, which
+/// whoever looks for equal states must compare himself.
+impl Hash for Agent {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { me, record: _, promised, dispatched, failures, levels, own } = self;
+        (me, promised.term, dispatched, failures, levels, own).hash(state);
+    }
 }
 
 impl Agent {

@@ -7,7 +7,7 @@ use super::{AgentOutput, Deregistered};
 use crate::coordinator::level_states::entry_state;
 
 /// What this node has been told of itself so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(super) struct OwnEntry {
     joined: bool,
     left: bool,

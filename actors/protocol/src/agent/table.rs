@@ -6,7 +6,7 @@
 use phalanx_messages::membership::TransitionKind;
 
 /// What a subsystem was last told, or has last acknowledged, about one incarnation of one node.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
     /// It knows nothing of the node, or is through with its leave.
     #[default]

@@ -11,7 +11,7 @@ use super::level_states::{Subject, incarnation_of, is_newer, is_notified, step_o
 use super::{Coordinator, CoordinatorOutput, Warning};
 
 /// What has come in for the running step of one subject. Never persisted: a new master collects it again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Answers {
     pub id: NotificationId,
     pub acknowledged: NodeSet,

@@ -12,7 +12,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation, NotificationId};
 
 /// Whose transition: a node's entry, or the victim of a cold start that no longer has the entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// The entry of a node.
     Node(NodeId),

@@ -21,6 +21,7 @@ mod schedule;
 mod telling;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use phalanx_messages::membership::{
     FenceMethod, LevelRegistration, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
@@ -203,6 +204,17 @@ pub struct Coordinator {
     gather: Gather,
     handed_over: bool,
     patience: Patience,
+}
+
+/// What a coordinator knows beside the committed record, which whoever looks for equal states must compare himself. Times are
+/// left out: a model without a clock has none.
+impl Hash for Coordinator {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.me, &self.answers, self.unreported, self.handed_over).hash(state);
+        if self.draft != self.committed {
+            (&self.draft, &self.in_flight).hash(state);
+        }
+    }
 }
 
 impl Coordinator {

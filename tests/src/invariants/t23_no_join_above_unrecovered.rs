@@ -1,0 +1,57 @@
+//! I-T23: no join enters a level above one that a lost incarnation used and that nobody has recovered, or that T-18 has skipped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::{Level, NodeId};
+use phalanx_protocol::coordinator::level_states::{entry_state, step_of, victims};
+
+use super::{running, subjects};
+
+/// Levels at which a lost incarnation of a node left state that nobody has recovered: the ground truth.
+pub type Unrecovered = BTreeMap<NodeId, BTreeSet<Level>>;
+
+/// What a commit loses and recovers: a mark, or a cold start, leaves state at every level that knew the node; a forced step that
+/// completes a level recovers it there, and an optional level without members has none.
+pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &MembershipRecord) {
+    for (node, entry) in &before.nodes {
+        let marked = |now: &phalanx_messages::membership::MemberEntry| {
+            now.incarnation == entry.incarnation && now.state == NodeState::ForcedLeaving
+        };
+        let was_member = matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving);
+        let lost = after.nodes.get(node).is_some_and(marked) || before.formation != after.formation;
+        if was_member && lost {
+            let knew = |level: &&Level| entry_state(entry, **level) != LevelState::Inactive;
+            unrecovered.entry(*node).or_default().extend(entry.levels.iter().filter(knew));
+        }
+    }
+    for (subject, step) in subjects(before).filter(|(_, step)| step.kind == TransitionKind::ForcedLeaving) {
+        let now = step_of(after, subject);
+        let done = now.is_none_or(|now| now.transition != step.transition || now.level > step.level);
+        let ran = step.phase == StepPhase::Notifying;
+        let skipped = before.levels.get(&step.level).is_some_and(|level| level.optional);
+        if done && (ran || skipped) && before.formation == after.formation {
+            if let Some(levels) = unrecovered.get_mut(&subject.node()) {
+                levels.remove(&step.level);
+            }
+        }
+    }
+    unrecovered.retain(|_, levels| !levels.is_empty());
+}
+
+/// What is wrong with the joins that run.
+#[must_use]
+pub fn t23_no_join_above_unrecovered(unrecovered: &Unrecovered, record: &MembershipRecord) -> Vec<String> {
+    let mut found = Vec::new();
+    for (_, step) in running(record).filter(|(_, step)| step.kind == TransitionKind::Joining) {
+        for (node, levels) in unrecovered {
+            if let Some(level) = levels.iter().find(|level| **level < step.level) {
+                let parked = victims(record).count();
+                found.push(format!(
+                    "I-T23: {step:?} above level {level}, where node {node} is unrecovered ({parked} victims)"
+                ));
+            }
+        }
+    }
+    found
+}
