@@ -26,6 +26,8 @@ pub struct ClusterDisk {
 struct Shared {
     disk: Arc<dyn SharedDisk>,
     superblock: Superblock,
+    /// Blocks of the disk when it was formatted.
+    formatted: u64,
     layout: Layout,
     registers: Area<NodeRegister>,
     memberships: Area<MembershipRecord>,
@@ -49,15 +51,24 @@ impl ClusterDisk {
     pub fn open(disk: Arc<dyn SharedDisk>) -> Result<Self, StorageError> {
         let stored = agreed_superblock(&*disk)?;
         let layout = stored.layout();
-        let superblock = stored.superblock;
+        let (formatted, superblock) = (stored.block_count, stored.superblock.clone());
         let region = |record_type| checked_region(&layout, record_type, stored.block_count);
         let registers = area(&disk, &superblock, region(NodeRegister::RECORD_TYPE)?);
         let memberships = area(&disk, &superblock, region(MembershipRecord::RECORD_TYPE)?);
         let configurations = area(&disk, &superblock, region(ConfigurationRecord::RECORD_TYPE)?);
         let decisions = area(&disk, &superblock, region(DecisionRegister::RECORD_TYPE)?);
         let registrations = area(&disk, &superblock, region(RegistrationRecord::RECORD_TYPE)?);
-        let shared =
-            Shared { disk, superblock, layout, registers, memberships, configurations, decisions, registrations };
+        let shared = Shared {
+            disk,
+            superblock,
+            formatted,
+            layout,
+            registers,
+            memberships,
+            configurations,
+            decisions,
+            registrations,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -71,6 +82,19 @@ impl ClusterDisk {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.shared.layout
+    }
+
+    /// The copies of the superblock, each by itself: its block, and what is wrong with it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn inspect_superblocks(&self) -> io::Result<Vec<(BlockIndex, Option<StorageError>)>> {
+        let disk = &*self.shared.disk;
+        let inspect = |place: BlockIndex| match read_copy(disk, place) {
+            Err(StorageError::Read { source, .. }) => Err(source),
+            read => Ok((place, read.err())),
+        };
+        copies(self.shared.formatted).into_iter().map(inspect).collect()
     }
 
     /// Size and promises of the disk below.
@@ -172,7 +196,8 @@ fn check_usable(stored: &StoredSuperblock, found: u64) -> Result<(), StorageErro
     if found < stored.block_count {
         return Err(StorageError::Truncated { found, formatted: stored.block_count });
     }
-    Ok(())
+    // A node that ran with such numbers could not keep the promises that others wait for.
+    stored.superblock.profile.check().map_err(StorageError::Profile)
 }
 
 fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) -> Result<Region, StorageError> {
