@@ -59,7 +59,7 @@ pub(crate) fn create(config: &NodeConfig, nodes_max: u16, services_max: u32) -> 
         name: config.cluster.clone(),
         nodes_max,
         services_max,
-        profile: config.profile(),
+        profile: config.profile,
         created_at_ms: wall_now_ms(),
     };
     let services = RegistrationRecord::of_definitions(config.services.iter().cloned());
