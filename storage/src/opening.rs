@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FlockOperation, flock};
+
 use crate::block::BLOCK_BYTES;
 use crate::cluster_disk::ClusterDisk;
 use crate::error::{BlockFault, StorageError};
@@ -133,6 +135,20 @@ pub fn open(path: &Path, access: Access) -> Result<ClusterDisk, OpenError> {
             let found = diagnose(&path);
             Err(found.unwrap_or(OpenError::Io { path, source }))
         }
+    }
+}
+
+/// True if another process holds the disk: a node of this host, somebody who looks at it, or a formatter. A caller that has it
+/// open itself must not ask.
+///
+/// # Errors
+/// What the system says.
+pub fn is_in_use(path: &Path) -> io::Result<bool> {
+    let file = std::fs::File::open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false), // released when the file is closed, right now
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(errno.into()),
     }
 }
 

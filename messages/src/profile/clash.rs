@@ -122,7 +122,14 @@ impl TimingProfile {
             let others = others.map(|other: Option<TimingInput>| other.map(|other| (other, other.of(self))));
             (!holds).then_some(TimingClash { input, found, relation, limit, formula, others })
         };
-        rules.into_iter().filter_map(clash).collect()
+        let mut clashes: Vec<TimingClash> = rules.into_iter().filter_map(clash).collect();
+        // What a lease that is too short drags along is told once.
+        if clashes.first().is_some_and(|first| first.input == Lease) {
+            clashes.retain(|clash| {
+                clash.input == Lease || !clash.others.iter().flatten().any(|(other, _)| *other == Lease)
+            });
+        }
+        clashes
     }
 
     fn out_of_range(&self) -> Vec<TimingClash> {
