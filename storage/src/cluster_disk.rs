@@ -208,3 +208,37 @@ fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) ->
     };
     layout.region(record_type).filter(on_disk).ok_or(StorageError::NoRegion { record: names(record_type).1 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDisk;
+    use crate::disk::Durability;
+    use crate::writer::next_write_id;
+    use phalanx_messages::profile::TimingProfile;
+
+    /// Protocol §3.11, "Checks made at start": the formatter refuses such a profile, but another program may have written it.
+    #[test]
+    fn a_superblock_with_a_profile_that_contradicts_itself_is_refused() {
+        let layout = Layout::new(2, 4).unwrap();
+        let memory = MemoryDisk::new(layout.blocks_needed());
+        let superblock = Superblock {
+            cluster: uuid::Uuid::from_u128(7),
+            name: "alpha".to_owned(),
+            nodes_max: 2,
+            services_max: 4,
+            profile: TimingProfile { lease_ms: 10, ..TimingProfile::DEV },
+            created_at_ms: 0,
+        };
+        let stored = StoredSuperblock::new(superblock, &layout, layout.blocks_needed());
+        for place in stored.copies() {
+            let block = stored.seal(place, next_write_id()).unwrap();
+            memory.write_blocks(place, &[block], Durability::Durable).unwrap();
+        }
+        let error = ClusterDisk::open(Arc::new(memory)).unwrap_err();
+        assert!(
+            error.to_string().starts_with("the timing profile is wrong: `lease` (10 ms) must be at least"),
+            "{error}"
+        );
+    }
+}

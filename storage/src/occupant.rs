@@ -123,7 +123,7 @@ impl Occupant {
 }
 
 enum Found {
-    Whole(StoredSuperblock),
+    Whole(Box<StoredSuperblock>),
     OtherVersion { major: u8, minor: u8 },
     Nothing,
 }
@@ -136,7 +136,7 @@ fn superblock(file: &File, bytes: u64) -> io::Result<Found> {
         let mut block = Block::default();
         file.read_exact_at(&mut block.0, place.0 * BLOCK_BYTES as u64)?;
         match StoredSuperblock::unseal(&block, place) {
-            Ok(stored) => return Ok(Found::Whole(stored)),
+            Ok(stored) => return Ok(Found::Whole(Box::new(stored))),
             Err(StorageError::Superblock { source: BlockFault::Version { major, minor }, .. }) => {
                 return Ok(Found::OtherVersion { major, minor });
             }

@@ -5,105 +5,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use phalanx_storage::{BLOCK_BYTES, Layout};
+use phalanx_tests::command_line::{Bench, Told};
 use phalanx_tests::process_cluster::{DevCluster, list, phalanx, signal_process};
 use phalanx_tests::requirement::{Requirement, available};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// The file of node n0 of cluster `alpha` in a directory of its own.
-struct Bench {
-    dir: TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let bench = Self { dir: tempfile::tempdir().expect("a directory") };
-        bench.configure("alpha", "\"dev\"");
-        bench
-    }
-
-    fn configure(&self, cluster: &str, timing: &str) {
-        let text = format!(
-            "[node]\nname = \"n0\"\nstate_dir = \"state\"\nsocket = \"n0.sock\"\npanic = \"exit\"\n[cluster]\nname = \"{cluster}\"\n\
-             key_file = \"cluster.key\"\nnode = [{{ name = \"n0\", id = 0, address = \"127.0.0.1:7600\" }}]\n\
-             [disk]\nbackend = \"mmap\"\npath = \"disk\"\ntiming = {timing}\n"
-        );
-        fs::write(self.path("n0.toml"), text).expect("written");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Told {
-        let mut command = Command::new(phalanx());
-        command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
-        Told::of(&command.output().expect("phalanx starts"))
-    }
-
-    /// `disk create` with these further words.
-    fn create(&self, more: &[&str]) -> Told {
-        self.run(
-            &[&["disk", "create", "--config", "n0.toml", "--nodes-max", "2", "--services-max", "4"], more].concat(),
-        )
-    }
-
-    fn formatted() -> Self {
-        let bench = Self::new();
-        bench.create(&[]).succeeds();
-        bench
-    }
-
-    /// Every command that opens a disk says the same of it, with exit code 74.
-    fn every_command_says(&self, what: &[&str]) {
-        let before = fs::read(self.path("disk")).ok();
-        let commands: [&[&str]; 5] = [
-            &["disk", "show", "disk"],
-            &["disk", "check", "disk"],
-            &["status", "--disk", "disk"],
-            &["timing", "--disk", "disk"],
-            &["node", "run", "--config", "n0.toml", "--no-wait"],
-        ];
-        for command in commands {
-            let told = self.run(command);
-            told.fails(74, what);
-        }
-        assert_eq!(fs::read(self.path("disk")).ok(), before, "only read");
-    }
-}
-
-struct Told {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Told {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    #[track_caller]
-    fn succeeds(&self) -> &Self {
-        assert_eq!(self.code, Some(0), "{}", self.err);
-        self
-    }
-
-    /// Fails with this code, one error and one hint, and every part of `what` in it.
-    #[track_caller]
-    fn fails(&self, code: i32, what: &[&str]) -> &Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.err, self.out);
-        assert_eq!((self.err.matches("error: ").count(), self.err.matches("hint: ").count()), (1, 1), "{}", self.err);
-        for part in what {
-            assert!(self.err.contains(part), "{part:?} is not in\n{}", self.err);
-        }
-        self
-    }
-}
 
 /// A superblock that is cut, changed or zeroed is read from the first, the second and the last block.
 fn superblock_places(bytes: &[u8]) -> [usize; 3] {
@@ -212,12 +120,24 @@ fn force_with_a_wrong_name_is_refused_with_both() {
     assert_eq!(fs::read(bench.path("disk")).expect("there"), before);
 }
 
+/// A frozen node writes no heartbeat, but it holds the disk.
+#[test]
+fn a_disk_that_a_process_holds_is_refused_even_if_no_heartbeat_moves() {
+    let bench = Bench::formatted();
+    let before = fs::read(bench.path("disk")).expect("there");
+    let held = fs::File::open(bench.path("disk")).expect("there");
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockShared).expect("locked as a node does");
+    let told = bench.create(&["--force", "alpha"]);
+    told.fails(107, &["no heartbeat has moved", "is in use: another process has locked it"]);
+    assert_eq!(fs::read(bench.path("disk")).expect("there"), before);
+}
+
 #[test]
 fn an_interrupt_while_watching_leaves_everything_as_it_was() {
     let bench = Bench::formatted();
     let before = fs::read(bench.path("disk")).expect("there");
     let mut command = Command::new(phalanx());
-    command.args(["disk", "create", "--config", "n0.toml", "--force", "alpha"]).current_dir(bench.dir.path());
+    command.args(["disk", "create", "--config", "n0.toml", "--force", "alpha"]).current_dir(bench.dir());
     let mut child = command.stderr(Stdio::piped()).spawn().expect("phalanx starts");
     let said = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
     assert!(said.into_iter().any(|line| line.starts_with("watching the heartbeats")));
@@ -434,7 +354,7 @@ fn a_live_disk_is_refused_even_with_its_name_and_checks_as_alive_and_sound() {
     let report = cluster.succeed(&["disk", "check", &disk, "--output", "json"]);
     let report: Value = serde_json::from_str(&report).expect("JSON");
     assert_eq!(report["sound"], true, "{report:#}");
-    assert!(!list(&report, "alive").is_empty(), "{report:#}");
+    assert_eq!(report["alive"], serde_json::json!(["n0", "n1"]), "{report:#}");
     let text = cluster.succeed(&["disk", "check", &disk]);
-    assert!(text.starts_with("alive: n") && text.contains("findings may be transient"), "{text}");
+    assert!(text.starts_with("alive: n0, n1 - ") && text.contains("findings may be transient"), "{text}");
 }

@@ -7,7 +7,7 @@ use phalanx_storage::{Access, opening};
 
 use super::EXIT_DISK;
 use super::open::{open, unreadable};
-use super::watch::Sight;
+use super::watch::{Sight, Until, watch};
 use crate::cli::args::Output;
 use crate::cli::report::disk::{CheckReport, FindingReport};
 use crate::cli::{Exit, print};
@@ -21,7 +21,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Exit> {
     let before = Sight::take(&disk)?;
     let image = Image::read(&disk).map_err(unreadable)?;
     let mut findings = check(&image);
-    let alive = if in_use { super::watch::watch(&disk, &before)? } else { Vec::new() };
+    let alive = if in_use { watch(&disk, &before, Until::Over)? } else { Vec::new() };
     if !alive.is_empty() && !findings.is_empty() {
         // The regions are not read in one instant, and nodes write meanwhile: only what stays is worth a word.
         let again = check(&Image::read(&disk).map_err(unreadable)?);

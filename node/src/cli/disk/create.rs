@@ -13,7 +13,7 @@ use phalanx_storage::{
 };
 
 use super::open::cannot_open;
-use super::watch::{Sight, watch};
+use super::watch::{Sight, Until, watch};
 use super::{EXIT_DISK, EXIT_REFUSED};
 use crate::cli::args::{CreateArguments, Output};
 use crate::cli::node::{EXIT_CONFIGURATION, load};
@@ -112,16 +112,7 @@ impl Plan {
 
     /// Formats `path`, if it still holds what was judged.
     fn carry_out(&self, path: &Path, judged: &Occupant) -> Result<(), Exit> {
-        let failed = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::ResourceBusy => {
-                Exit::code(EXIT_REFUSED, format!("{} is in use: another process has locked it", path.display()))
-                    .hint("a node of this host runs on it, or somebody formats it; `phalanx node leave` ends a node")
-            }
-            std::io::ErrorKind::StorageFull => Exit::code(EXIT_DISK, error.to_string())
-                .hint("make room, choose another `path`, or format for fewer with `--nodes-max` and `--services-max`"),
-            _ => Exit::code(EXIT_DISK, format!("failed to format {}: {error}", path.display()))
-                .hint("is `path` under [disk] right, and may this user write there?"),
-        };
+        let failed = |error: std::io::Error| cannot_format(path, &error);
         let reservation = Reservation::take(path).map_err(failed)?;
         let held = reservation.occupant().map_err(failed)?;
         if held != *judged && !(held.is_free() && judged.is_free()) {
@@ -148,6 +139,20 @@ impl Plan {
             bytes: self.layout.blocks_needed() * BLOCK_BYTES as u64,
         }
     }
+}
+
+fn cannot_format(path: &Path, error: &std::io::Error) -> Exit {
+    if error.kind() == std::io::ErrorKind::ResourceBusy {
+        let text = format!("{} is in use: another process has locked it", path.display());
+        return Exit::code(EXIT_REFUSED, text)
+            .hint("a node of this host runs on it, or somebody formats it; `phalanx node leave` ends a node");
+    }
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Exit::code(EXIT_DISK, error.to_string())
+            .hint("make room, choose another `path`, or format for fewer with `--nodes-max` and `--services-max`");
+    }
+    Exit::code(EXIT_DISK, format!("failed to format {}: {error}", path.display()))
+        .hint("is `path` under [disk] right, and may this user write there?")
 }
 
 fn with_causes(error: &StorageError) -> String {
@@ -214,7 +219,7 @@ fn refuse_if_alive(path: &Path, disk: &ClusterDisk) -> Result<(), Exit> {
         path.display(),
         sight.table()
     );
-    let alive = watch(disk, &sight)?;
+    let alive = watch(disk, &sight, Until::First)?;
     if alive.is_empty() {
         return Ok(());
     }

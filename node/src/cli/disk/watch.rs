@@ -82,20 +82,30 @@ pub(super) const fn watch_ms(profile: &TimingProfile) -> u64 {
     2 * profile.renewal_ms + profile.io_timeout_ms
 }
 
-/// Looks at the registers until one has moved or the time is over. Gives the nodes that moved.
-pub(super) fn watch(disk: &ClusterDisk, sight: &Sight) -> Result<Vec<String>, Exit> {
+/// What a watch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// One sign of life is enough.
+    First,
+    /// Everybody who lives is to be named.
+    Over,
+}
+
+/// Looks at the registers for as long as a live one can rest. Gives the nodes that moved.
+pub(super) fn watch(disk: &ClusterDisk, sight: &Sight, until: Until) -> Result<Vec<String>, Exit> {
     let watch_ms = watch_ms(&disk.superblock().profile);
     anstream::eprintln!("watching the heartbeats for {watch_ms} ms (2 renewals and one I/O time-out of this disk) ...");
     let begun = now();
-    while now().since(begun) < watch_ms {
+    let mut moved = Vec::new();
+    while now().since(begun) < watch_ms && (until == Until::Over || moved.is_empty()) {
         pause(LOOK_MS);
-        let moved = sight.moved(&disk.registers().read_all().map_err(unreadable)?);
-        if !moved.is_empty() {
-            return Ok(moved);
-        }
+        // A register that has moved never goes back, so the last look names them all.
+        moved = sight.moved(&disk.registers().read_all().map_err(unreadable)?);
     }
-    anstream::eprintln!("no heartbeat has moved for {} ms", now().since(begun));
-    Ok(Vec::new())
+    if moved.is_empty() {
+        anstream::eprintln!("no heartbeat has moved for {} ms", now().since(begun));
+    }
+    Ok(moved)
 }
 
 #[cfg(test)]
