@@ -1,7 +1,6 @@
 //! The body of `phalanx node daemon`: one node on one executor, below its warden.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use actix::prelude::*;
 use anyhow::Context as _;
@@ -9,7 +8,7 @@ use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::interconnect::{ClusterKey, Network, StaticKeyPair};
 use phalanx_actors::membership_manager::MembershipEnded;
 use phalanx_messages::membership::{Certainty, LevelRegistration};
-use phalanx_storage::{ClusterDisk, MmapDisk};
+use phalanx_storage::{Access, ClusterDisk, opening};
 use tokio::sync::mpsc;
 
 use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
@@ -27,8 +26,7 @@ const KEY_FILE: &str = "static.key";
 /// # Errors
 /// What keeps it from being used.
 pub fn open_disk(path: &Path) -> anyhow::Result<ClusterDisk> {
-    let disk = MmapDisk::open(path).with_context(|| format!("failed to open the shared disk {}", path.display()))?;
-    ClusterDisk::open(Arc::new(disk)).with_context(|| format!("{} is not a disk of this cluster", path.display()))
+    Ok(opening::open(path, Access::ReadWrite)?)
 }
 
 /// Runs the node of `config` until it has left or must end. Gives the exit code.

@@ -6,6 +6,8 @@ pub mod config;
 pub mod containment;
 pub mod daemon;
 pub mod dev;
+pub mod disk_check;
 pub mod licence_server;
 pub mod local_fence;
+pub mod timing;
 pub mod warden;

@@ -13,8 +13,10 @@ pub(crate) mod node;
 mod order;
 mod play;
 pub mod print;
+pub mod report;
 mod service;
 mod show;
+mod timing;
 
 pub use args::{Cli, DevArguments, Output};
 pub use exit::Exit;
@@ -44,6 +46,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Kill { node, what } => play::kill(&node, what, &global).map(|()| 0),
         Command::Start { node } => play::start(&node, &global).map(|()| 0),
         Command::Disk(command) => disk::run(command, &global).map(|()| 0),
+        Command::Timing(arguments) => timing::run(&arguments, &global).map(|()| 0),
         Command::Config(args::ConfigCommand::Check { file }) => node::check(&file).map(|()| 0),
         Command::LicenceServer(command) => crate::licence_server::run(command).map(|_| 0).map_err(Exit::from),
         Command::Keeper { arguments } => Ok(crate::warden::keeper_main(&arguments)),

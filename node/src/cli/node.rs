@@ -5,9 +5,14 @@ use std::path::Path;
 
 use phalanx_messages::admin::{AdminRequest, Status};
 use phalanx_messages::membership::NodeState;
+use phalanx_messages::profile::{TimingInput, TimingProfile};
+use phalanx_storage::Access;
+use phalanx_storage::opening::{self, OpenError};
 
 use super::args::{Global, NodeCommand, Output};
 use super::client::EXIT_UNREACHABLE;
+use super::disk::EXIT_DISK;
+use super::disk::open::cannot_open;
 use super::{Exit, locate, print, service};
 use crate::config::{Checked, ConfigErrors, NodeConfig, check_file};
 use crate::containment::{ContainmentChoice, containment_key, pause};
@@ -16,8 +21,6 @@ use crate::warden::{self, RegisterNotice, WardenSettings, id_lock};
 
 /// Exit code "configuration".
 pub(crate) const EXIT_CONFIGURATION: u8 = 78;
-/// Exit code "shared-disk I/O".
-const EXIT_DISK: u8 = 74;
 
 pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
     match command {
@@ -81,15 +84,19 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     std::fs::create_dir_all(&config.state_dir)
         .map_err(|error| Exit::error(format!("failed to make `state_dir` {}: {error}", config.state_dir.display())))?;
     let what = format!("the shared disk {}", config.disk.display());
-    // A disk that is not there may come; one that is wrong never waits.
-    let disk = id_lock::wait_for(&what, no_wait, || {
-        if config.disk.exists() {
-            daemon::open_disk(&config.disk).map(Ok).map_err(|error| format!("{error:#}"))
-        } else {
-            Ok(Err("it is not there (`phalanx disk create` makes it)".to_owned()))
+    // A disk that is not there, or is being formatted, may come; one that is wrong never waits.
+    let mut wrong = None;
+    let disk = id_lock::wait_for(&what, no_wait, || match opening::open(&config.disk, Access::ReadWrite) {
+        Ok(disk) => Ok(Ok(disk)),
+        Err(OpenError::Missing { .. }) => Ok(Err("it is not there (`phalanx disk create` makes it)".to_owned())),
+        Err(OpenError::Busy { .. }) => Ok(Err("it is being formatted".to_owned())),
+        Err(error) => {
+            wrong = Some(cannot_open(&error));
+            Err(error.to_string())
         }
     });
-    let disk = disk.map_err(|text| Exit::code(EXIT_DISK, text))?;
+    let waited_for = |text| Exit::code(EXIT_DISK, text).hint("without --no-wait the node waits for it");
+    let disk = disk.map_err(|text| wrong.unwrap_or_else(|| waited_for(text)))?;
     let superblock = disk.superblock().clone();
     if superblock.name != config.cluster {
         let text = format!(
@@ -101,6 +108,9 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         return Err(
             Exit::code(EXIT_CONFIGURATION, text).hint("`path` under [disk], or `name` under [cluster], is wrong")
         );
+    }
+    if let Some(text) = other_timing(&config.profile, &superblock.profile) {
+        eprintln!("the timing of the disk is used, and {} says otherwise: {text}", config.file.display());
     }
     let program =
         std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
@@ -129,6 +139,17 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         notice: Box::new(RegisterNotice::new(disk, config.id)),
     };
     warden::run(settings).map_err(Exit::error)
+}
+
+/// Where the timing of a file differs from that of the disk, which counts.
+fn other_timing(file: &TimingProfile, disk: &TimingProfile) -> Option<String> {
+    let differs = TimingInput::ALL.into_iter().filter(|input| input.of(file) != input.of(disk));
+    let told = differs.map(|input| {
+        let (disk, file, unit) = (input.of(disk), input.of(file), input.unit());
+        format!("{input} is {disk} {unit}, not {file} {unit}")
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 fn list(global: &Global) -> Result<(), Exit> {

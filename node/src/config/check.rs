@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use phalanx_messages::NodeId;
 use phalanx_messages::configuration::PanicPolicy;
 use phalanx_messages::limits::NODES_MAX;
-use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
 
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
 use super::raw::RawClusterNode;
+use super::timing::{self, Timing};
 use super::{ClusterNode, ClusterTemplate, NodeConfig, names, service, subsystem};
 
 /// Longest path of a Unix socket, with its closing zero.
@@ -163,6 +163,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         mistakes.clash(&["node".into(), "name".into()], &["cluster".into(), "node".into()], message, hint);
     }
     let (disk, timing) = check_disk(documents, &mut mistakes);
+    let (timing, profile) = (timing.name, timing.profile);
     let panic = check_panic(documents, &timing, &mut mistakes);
     let bind = check_bind(documents, me, &mut mistakes);
     let state_dir = path_or(documents, raw.node.as_ref().and_then(|node| node.state_dir.as_deref()), STATE_DIR);
@@ -181,6 +182,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         panic,
         disk,
         timing,
+        profile,
         bind,
         subsystems: template.subsystems,
         services: template.services,
@@ -249,10 +251,10 @@ fn check_cluster_nodes(raw: &[RawClusterNode], mistakes: &mut Mistakes<'_>) -> V
     nodes
 }
 
-fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, String) {
+fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, Timing) {
     let Some(raw) = &documents.raw.disk else {
         mistakes.add(&[], "table [disk] is missing", "see configs/node.toml for a whole file");
-        return (PathBuf::new(), String::new());
+        return (PathBuf::new(), timing::check(None, mistakes));
     };
     let at = |key: &'static str| [Key::Name("disk"), Key::Name(key)];
     match raw.backend.as_deref() {
@@ -267,11 +269,7 @@ fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, S
         None => mistakes.missing("disk", "backend", "\"mmap\""),
     }
     let path = required(raw.path.clone(), "disk", "path", "\"/srv/phalanx/disk\"", mistakes);
-    let timing = raw.timing.clone().unwrap_or_else(|| "local-mmap".to_owned());
-    if TimingProfile::named(&timing).is_none() {
-        let message = format!("disk.timing `{timing}` is no profile");
-        mistakes.add(&at("timing"), message, "use \"local-mmap\", or \"dev\" for nodes that are played with");
-    }
+    let timing = timing::check(raw.timing.as_ref(), mistakes);
     (documents.directory().join(path), timing)
 }
 

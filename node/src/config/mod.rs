@@ -13,6 +13,7 @@ mod raw;
 mod service;
 mod service_text;
 mod subsystem;
+mod timing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,10 @@ pub struct NodeConfig {
     pub panic: PanicPolicy,
     /// The shared disk: a file.
     pub disk: PathBuf,
-    /// Name of the timing profile; used by `disk create` only.
+    /// Name of the timing profile that [`Self::profile`] began as.
     pub timing: String,
+    /// The timing profile that `disk create` writes to the superblock; nodes take that of the disk.
+    pub profile: TimingProfile,
     /// Where the interconnect listens.
     pub bind: String,
     /// The command subsystems, by ascending level.
@@ -118,12 +121,6 @@ impl NodeConfig {
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
         let documents = document::Documents::open(file)?;
         check::node(&documents)
-    }
-
-    /// The timing profile that `disk create` writes to the superblock.
-    #[must_use]
-    pub fn profile(&self) -> TimingProfile {
-        TimingProfile::named(&self.timing).unwrap_or(TimingProfile::DEV)
     }
 
     /// The configuration area as `disk create` writes it.

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::timing::RawTiming;
+
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +70,7 @@ pub(super) struct RawClusterNode {
 pub(super) struct RawDisk {
     pub backend: Option<String>,
     pub path: Option<String>,
-    pub timing: Option<String>,
+    pub timing: Option<RawTiming>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -125,7 +125,7 @@ impl Directory {
         let config = NodeConfig::load(&first).map_err(|errors| crate::cli::node::configuration_errors(&errors))?;
         let nodes_max = arguments.nodes.max(u16::try_from(NODES_DEFAULT).unwrap_or(u16::MAX));
         let services_max = u32::try_from(SERVICES_DEFAULT).unwrap_or(u32::MAX);
-        crate::cli::disk::create(&config, nodes_max, services_max).map(drop)
+        crate::cli::disk::create(&config, nodes_max, services_max)
     }
 
     fn fill_in(&self, template: &str, port: Option<u16>) -> Result<String, Exit> {

@@ -347,7 +347,7 @@ fn the_formatter_refuses_before_it_touches_the_disk() {
     assert_eq!(refuse(&superblock(2, 0), &none), "services_max (0) must be from 1 to 100000");
     let mut wrong = superblock(2, 4);
     wrong.profile.lease_ms = 10;
-    assert!(refuse(&wrong, &none).starts_with("the timing profile is wrong: lease_ms (10)"));
+    assert!(refuse(&wrong, &none).starts_with("the timing profile is wrong: `lease` (10 ms)"));
     let nameless = Superblock { name: String::new(), ..superblock(1, 1) };
     assert_eq!(refuse(&nameless, &none), "bytes of the cluster name (0) must be from 1 to 64");
     assert_eq!(memory.counts().writes, 0);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use config::ConfigCommand;
-pub use disk::DiskCommand;
+pub use disk::{CreateArguments, DiskCommand};
 pub use node::NodeCommand;
 pub use service::{Following, ServiceCommand};
 
@@ -106,9 +106,12 @@ pub enum Command {
         /// The node.
         node: String,
     },
-    /// Make and show shared disks.
+    /// Make, show and verify shared disks.
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// Explain how long the services of a dead node stay down, and why.
+    #[command(after_help = "Example:\n  phalanx timing\n  phalanx timing --disk /srv/phalanx/alpha.disk")]
+    Timing(TimingArguments),
     /// Check configuration files.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -122,6 +125,21 @@ pub enum Command {
         #[arg(allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// `phalanx timing`.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct TimingArguments {
+    /// The profile that a disk was formatted with.
+    #[arg(long, value_name = "PATH")]
+    pub disk: Option<PathBuf>,
+    /// A named profile; all of them if nothing is said.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The profile that a node's file asks for.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What `kill` kills.
