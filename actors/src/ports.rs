@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use actix::Message;
 use phalanx_messages::admin::ServiceStatus;
-use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, NodeChange};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
-use phalanx_messages::peer::PeerMessage;
+use phalanx_messages::peer::{MasterAnswer, MasterRequest, PeerMessage};
 use phalanx_messages::register::{FenceHandle, NodeRegister};
+use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Term, TransitionId};
 use phalanx_protocol::chronicle::{Happening, TransitionTrace};
@@ -105,6 +106,11 @@ pub struct ConfigurationChanged(pub Arc<ConfigurationRecord>);
 #[rtype(result = "Vec<ServiceStatus>")]
 pub struct GetServices;
 
+/// Sent by the local API to registration-and-launch: every service as it is defined, by name.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<ServiceDefinition>")]
+pub struct GetDefinitions;
+
 /// What the membership manager knows, for whoever shows status.
 #[derive(Debug, Clone)]
 pub struct MembershipStatus {
@@ -114,6 +120,8 @@ pub struct MembershipStatus {
     pub record: Arc<MembershipRecord>,
     /// The configuration it belongs to.
     pub configuration: Arc<ConfigurationRecord>,
+    /// Node ids lie below this.
+    pub nodes_max: u16,
     /// Highest term known.
     pub term: Term,
     /// Owner of that term, if its lease may be valid.
@@ -157,6 +165,17 @@ pub struct RequestForce {
     /// Why.
     pub reason: String,
 }
+
+/// Sent by the local API to the membership manager: ask the master this. Answered when the master has answered, or when nobody
+/// has for long.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "MasterAnswer")]
+pub struct AskMaster(pub MasterRequest);
+
+/// Sent by the local API to the membership manager: would this be refused, and would it change anything?
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<bool, ChangeRefusal>")]
+pub struct TryChange(pub Vec<NodeChange>);
 
 /// Sent by the membership manager to whoever shows what happens.
 #[derive(Debug, Clone, Message)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::SHUTDOWN_MS_DEFAULT;
 use crate::ids::{Incarnation, NodeId, NodeIncarnation, Revision};
 use crate::membership::NodeState;
 
@@ -44,6 +45,23 @@ pub struct NodeConfiguration {
     pub watchdog_attested: bool,
     /// Fence methods, tried in this order. Kept; this version runs no fence agent.
     pub fence: Vec<FenceAgent>,
+}
+
+impl NodeConfiguration {
+    /// A node of which nothing else is said.
+    #[must_use]
+    pub fn new(name: impl Into<String>, address: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            address: address.into(),
+            public_key: None,
+            votes: 1,
+            panic: PanicPolicy::Exit,
+            shutdown_ms: SHUTDOWN_MS_DEFAULT,
+            watchdog_attested: false,
+            fence: Vec::new(),
+        }
+    }
 }
 
 /// One fence method: an agent of the administrator's, and what it is told. Secrets are never among the parameters.

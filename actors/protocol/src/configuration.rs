@@ -13,7 +13,7 @@ use phalanx_messages::configuration::{
     ChangeRefusal, ConfigurationRecord, FenceAgent, NodeChange, NodeConfiguration, NodeSettings, PanicPolicy, is_secret,
 };
 use phalanx_messages::limits::{
-    ADDRESS_BYTES_MAX, FENCE_BYTES_MAX, FENCE_METHODS_MAX, FENCE_PARAMETERS_MAX, NAME_BYTES_MAX, SHUTDOWN_MS_DEFAULT,
+    ADDRESS_BYTES_MAX, FENCE_BYTES_MAX, FENCE_METHODS_MAX, FENCE_PARAMETERS_MAX, NAME_BYTES_MAX,
 };
 use phalanx_messages::membership::{MembershipRecord, NodeState};
 use phalanx_messages::{NodeId, Revision};
@@ -125,16 +125,7 @@ fn add(
     }
     let panic = settings.panic.or_else(|| common_panic(record));
     let Some(panic) = panic else { return Err(ChangeRefusal::PanicNotChosen { name }) };
-    let mut node = NodeConfiguration {
-        name,
-        address: address.to_owned(),
-        public_key: None,
-        votes: 1,
-        panic,
-        shutdown_ms: SHUTDOWN_MS_DEFAULT,
-        watchdog_attested: false,
-        fence: Vec::new(),
-    };
+    let mut node = NodeConfiguration { panic, ..NodeConfiguration::new(name, address) };
     give(&mut node, settings);
     record.nodes.insert(id, node);
     Ok(())

@@ -13,16 +13,7 @@ use proptest::prelude::*;
 const NODES_MAX: u16 = 6;
 
 fn node(name: &str, port: u16) -> NodeConfiguration {
-    NodeConfiguration {
-        name: name.to_owned(),
-        address: format!("127.0.0.1:{port}"),
-        public_key: None,
-        votes: 1,
-        panic: PanicPolicy::Exit,
-        shutdown_ms: 300_000,
-        watchdog_attested: false,
-        fence: Vec::new(),
-    }
+    NodeConfiguration::new(name, format!("127.0.0.1:{port}"))
 }
 
 fn three() -> ConfigurationRecord {

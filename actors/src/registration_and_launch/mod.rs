@@ -25,6 +25,7 @@ use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::registration::{Order, RegistrationMessage, RegistrationRecord};
+use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeIncarnation, Revision, Term};
 use phalanx_protocol::registration::{
@@ -41,7 +42,7 @@ use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::membership_watcher::AdoptView;
 use crate::ports::{
-    ConfigurationChanged, GetServices, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened,
+    ConfigurationChanged, GetDefinitions, GetServices, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened,
 };
 
 /// Allowed for a command's way to its executor and back, in milliseconds.
@@ -280,6 +281,14 @@ impl Handler<GetServices> for RegistrationAndLaunch {
             view.merge(&actor.known.seen());
             service_statuses(&actor.known, &view, &actor.configuration)
         })
+    }
+}
+
+impl Handler<GetDefinitions> for RegistrationAndLaunch {
+    type Result = Vec<ServiceDefinition>;
+
+    fn handle(&mut self, _: GetDefinitions, _: &mut Self::Context) -> Self::Result {
+        self.guarded(|actor| actor.known.services.values().map(|service| service.definition.clone()).collect())
     }
 }
 

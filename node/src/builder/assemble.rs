@@ -166,6 +166,9 @@ fn start_actors(
             traces: membership.clone().recipient(),
             leave: membership.clone().recipient(),
             services: registration.clone().recipient(),
+            definitions: registration.clone().recipient(),
+            master: membership.clone().recipient(),
+            try_change: membership.clone().recipient(),
             restarts: restarts.clone(),
         };
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
@@ -256,6 +259,7 @@ fn start_actors(
             clock,
             levels: registrations,
             public_key,
+            nodes_max: superblock.nodes_max,
             configuration: common.configuration.clone(),
             record: record.clone(),
         };
