@@ -162,6 +162,7 @@ impl MembershipManager {
         let entry = self.newest.nodes.get(&node).filter(|entry| entry.state != NodeState::Inactive);
         if node == self.me() {
             self.leave_wanted = true;
+            self.leave_begun();
             self.tick_agent(ctx);
             return Ok(());
         }

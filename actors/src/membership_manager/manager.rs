@@ -64,6 +64,7 @@ pub struct MembershipManager {
     pub(super) requests: Requests,
     pub(super) asked_at: Option<Instant>,
     pub(super) leave_wanted: bool,
+    pub(super) leave_told: bool,
     /// The record has this incarnation: the register says `Member`.
     pub(super) admitted: bool,
     /// The claim is being given up because this node leaves.
@@ -104,6 +105,7 @@ impl MembershipManager {
             requests: Requests::default(),
             asked_at: None,
             leave_wanted: false,
+            leave_told: false,
             admitted: false,
             handing_over: false,
             ended: false,
@@ -159,10 +161,19 @@ impl MembershipManager {
             self.admitted = true;
             self.publish_state(OwnState::Member);
         }
+        if self.own_state() == NodeState::Leaving {
+            self.leave_begun();
+        }
         self.edges.seen.do_send(SetSeen(record.revision));
         self.publish_seen(record.revision);
         self.follow_configuration(ctx);
         self.view_changed();
+    }
+
+    pub(super) fn leave_begun(&mut self) {
+        if !std::mem::replace(&mut self.leave_told, true) {
+            self.edges.leaving.do_send(LeaveBegun);
+        }
     }
 
     fn publish_seen(&self, seen: Revision) {

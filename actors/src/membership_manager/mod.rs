@@ -96,6 +96,8 @@ pub struct Edges {
     pub configuration: Vec<Recipient<ConfigurationChanged>>,
     /// Whoever needs to know whose lease has ended or who is dead.
     pub leases: Vec<Recipient<LeaseView>>,
+    /// Told when this node's graceful leave begins.
+    pub leaving: Recipient<LeaveBegun>,
     /// Told once when this node has left gracefully, or cannot join.
     pub ended: Recipient<MembershipEnded>,
 }
@@ -104,6 +106,11 @@ pub struct Edges {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct UseFence(pub Addr<FenceActor>);
+
+/// Sent once when this node begins to leave gracefully, whoever asked for it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct LeaveBegun;
 
 /// Sent once when this node's membership has ended without a panic.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

@@ -13,6 +13,8 @@ use super::Exit;
 pub const EXIT_UNREACHABLE: u8 = 69;
 /// A daemon that says nothing for this long is not asked further.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// A daemon gives up asking the master before this.
+const MASTER_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// One connection.
 #[derive(Debug)]
@@ -51,6 +53,17 @@ impl Client {
     pub fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
         let answer = self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error))?;
         if let AdminAnswer::Refused { code, text } = answer { Err(Exit::code(code, text)) } else { Ok(answer) }
+    }
+
+    /// Asks one thing that the master has to do, which may have to be elected first.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_patiently(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
+        self.stream.set_read_timeout(Some(MASTER_WITHIN)).ok();
+        let answer = self.ask(request);
+        self.stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
+        answer
     }
 
     /// The status as that node sees it.

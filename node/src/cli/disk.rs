@@ -90,13 +90,28 @@ struct Contents {
     registration: RegistrationRecord,
 }
 
+/// The configuration that the newest membership record names.
+pub(super) fn configuration(disk: &ClusterDisk) -> Result<ConfigurationRecord, Exit> {
+    let membership = disk.memberships().newest().map_err(unreadable)?.unwrap_or_default();
+    match disk.configurations().find(membership.configuration).map_err(unreadable)? {
+        Some(configuration) => Ok(configuration),
+        None => Ok(disk.configurations().newest().map_err(unreadable)?.unwrap_or_default()),
+    }
+}
+
+/// Configuration and service definitions, from the disk alone.
+pub(super) fn configuration_and_services(
+    path: &Path,
+) -> Result<(ConfigurationRecord, Vec<phalanx_messages::service::ServiceDefinition>), Exit> {
+    let disk = open(path)?;
+    let registration = disk.registrations().newest().map_err(unreadable)?.unwrap_or_default();
+    let services = registration.services.into_values().map(|service| service.definition).collect();
+    Ok((configuration(&disk)?, services))
+}
+
 fn read(disk: &ClusterDisk) -> Result<Contents, Exit> {
     let membership = disk.memberships().newest().map_err(unreadable)?.unwrap_or_default();
-    let named = disk.configurations().find(membership.configuration).map_err(unreadable)?;
-    let configuration = match named {
-        Some(configuration) => configuration,
-        None => disk.configurations().newest().map_err(unreadable)?.unwrap_or_default(),
-    };
+    let configuration = configuration(disk)?;
     Ok(Contents {
         superblock: disk.superblock().clone(),
         registers: disk.registers().read_all().map_err(unreadable)?,
