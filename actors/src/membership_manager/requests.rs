@@ -27,7 +27,6 @@ const ASK_AGAIN_MS: u64 = 100;
 const ANSWER_WITHIN_MS: u64 = 15_000;
 
 const EXIT_ERROR: u8 = 1;
-const EXIT_NOT_RUNNING: u8 = 3;
 const EXIT_TRY_AGAIN: u8 = 75;
 const EXIT_NO_MASTER: u8 = 106;
 const EXIT_REFUSED: u8 = 107;
@@ -207,8 +206,8 @@ impl MembershipManager {
         let draft = coordinator.draft();
         let entry = draft.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
         match entry.map_or(NodeState::Inactive, |entry| entry.state) {
-            NodeState::Inactive => return refused(EXIT_NOT_RUNNING, format!("node {name} is not a member")),
-            NodeState::ForcedLeaving => return MasterAnswer::Accepted,
+            // It was a member when it was asked for: an earlier copy of this request has been carried out.
+            NodeState::Inactive | NodeState::ForcedLeaving => return MasterAnswer::Accepted,
             NodeState::Joining | NodeState::Joined | NodeState::Leaving => {}
         }
         if unmarked_members(draft).iter().all(|member| member == victim.node) {
@@ -245,6 +244,9 @@ impl MembershipManager {
         let entry = entry.filter(|entry| entry.state == NodeState::ForcedLeaving).map(|entry| entry.fence);
         let ghost = record.ghosts.get(&victim.node).filter(|ghost| ghost.incarnation == victim.incarnation);
         let Some(fence) = entry.or_else(|| ghost.map(|ghost| ghost.fence)) else {
+            if is_over(record, victim) {
+                return MasterAnswer::Accepted; // It was a victim when it was asked for.
+            }
             let text = format!("node {name} is not being forced out; `phalanx fence {name}` forces it out first");
             return refused(EXIT_REFUSED, text);
         };
@@ -279,6 +281,15 @@ impl MembershipManager {
         let hearer = if self.detector.hears(victim.node) { Some(self.me()) } else { registers.filter_map(hears).next() };
         hearer.map(|node| format!("{} is connected to it over the interconnect", self.configuration.name_of(node)))
     }
+}
+
+/// Nothing of that incarnation is left in the record but that it was there.
+fn is_over(record: &MembershipRecord, victim: NodeIncarnation) -> bool {
+    let entry = record.nodes.get(&victim.node);
+    entry.is_none_or(|entry| {
+        entry.incarnation > victim.incarnation
+            || (entry.incarnation == victim.incarnation && entry.state == NodeState::Inactive)
+    })
 }
 
 impl Handler<AskMaster> for MembershipManager {
