@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::SHUTDOWN_MS_DEFAULT;
 use crate::ids::{Incarnation, NodeId, NodeIncarnation, Revision};
+use crate::limits::SHUTDOWN_MS_DEFAULT;
 use crate::membership::NodeState;
 
 /// Public half of a node's static interconnect key (X25519).
@@ -267,7 +267,9 @@ pub enum ChangeRefusal {
         name: String,
     },
     /// The other nodes give no example.
-    #[error("the nodes have different panic policies, so node `{name}` must choose: `--panic exit`, `reboot`, `crash` or `watchdog`")]
+    #[error(
+        "the nodes have different panic policies, so node `{name}` must choose: `--panic exit`, `reboot`, `crash` or `watchdog`"
+    )]
     PanicNotChosen {
         /// The node.
         name: String,

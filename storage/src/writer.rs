@@ -49,7 +49,8 @@ impl<T: AreaRecord> AreaWriter<T> {
         if let Ok((header, first)) = self.slots.head(self.node, slot_of(self.next))?
             && header.epoch == revision.term
             && let Ok(content) = self.slots.rest(self.node, header, &first)?
-            && codec::decode_prefix::<T>(&content.payload, content.payload.len()).is_ok_and(|it| it.revision() == revision)
+            && codec::decode_prefix::<T>(&content.payload, content.payload.len())
+                .is_ok_and(|it| it.revision() == revision)
         {
             self.next += 1;
         }

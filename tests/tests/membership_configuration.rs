@@ -116,7 +116,12 @@ fn a_fourth_node_is_added_joins_is_changed_and_removed_while_a_service_runs() {
     fails(&cluster, &["node", "add", "n3", "--address", &address, "--id", "99"], 78, "must be below 16");
     fails(&cluster, &["node", "remove", "n2"], 1, "phalanx node leave n2");
     fails(&cluster, &["node", "set", "n7", "votes=1"], 105, "the cluster has n0, n1, n2");
-    fails(&cluster, &["node", "set", "n1", "colour=red"], 2, "address, votes, panic, shutdown_timeout, watchdog_attested");
+    fails(
+        &cluster,
+        &["node", "set", "n1", "colour=red"],
+        2,
+        "address, votes, panic, shutdown_timeout, watchdog_attested",
+    );
 
     // Added through a node that is not master, it is known everywhere, and joins.
     let status = cluster.wait_joined(3);

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use phalanx_messages::limits::TRACES_KEPT_MAX;
-use phalanx_messages::membership::{FenceMethod, FenceState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
+use phalanx_messages::membership::{
+    FenceMethod, FenceState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
+};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Term, TransitionId};
 

@@ -40,7 +40,8 @@ pub fn change(
             NodeChange::Set { name, address, settings } => set(&mut changed, name, address.as_deref(), settings)?,
         }
     }
-    if let Some(name) = record.nodes.values().next().map(|node| node.name.clone()).filter(|_| changed.nodes.is_empty()) {
+    if let Some(name) = record.nodes.values().next().map(|node| node.name.clone()).filter(|_| changed.nodes.is_empty())
+    {
         return Err(ChangeRefusal::LastNode { name });
     }
     check_addresses(&changed)?;
@@ -207,9 +208,8 @@ fn check_addresses(record: &ConfigurationRecord) -> Result<(), ChangeRefusal> {
 
 /// What is wrong with the values of one node: the configuration area must hold them, and other nodes must understand them.
 fn check_values(node: &NodeConfiguration) -> Result<(), ChangeRefusal> {
-    let wrong = |key: &str, text: String| {
-        Err(ChangeRefusal::Value { name: node.name.clone(), key: key.to_owned(), text })
-    };
+    let wrong =
+        |key: &str, text: String| Err(ChangeRefusal::Value { name: node.name.clone(), key: key.to_owned(), text });
     if let Some(text) = mistake_in_name(&node.name) {
         return wrong("name", text);
     }
@@ -271,9 +271,8 @@ pub fn mistake_in_fence(fence: &[FenceAgent]) -> Option<String> {
     }
     let names: usize = fence.iter().map(|method| method.agent.len()).sum();
     let bytes = names + parameters().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    (bytes > FENCE_BYTES_MAX).then(|| {
-        format!("has {bytes} bytes of agents and parameters; at most {FENCE_BYTES_MAX} are allowed")
-    })
+    (bytes > FENCE_BYTES_MAX)
+        .then(|| format!("has {bytes} bytes of agents and parameters; at most {FENCE_BYTES_MAX} are allowed"))
 }
 
 /// What is said of a secret that would get onto the shared disk.

@@ -132,14 +132,15 @@ fn settings() -> impl Strategy<Value = NodeSettings> {
     };
     let fence = prop_oneof![Just(vec![]), Just(vec![agent("a")]), Just(vec![agent("b"), agent("a")])];
     use proptest::option::of;
-    (of(0..3u8), of(panic), of(1..4u64), of(any::<bool>()), of(fence))
-        .prop_map(|(votes, panic, shutdown_ms, watchdog_attested, fence)| NodeSettings {
+    (of(0..3u8), of(panic), of(1..4u64), of(any::<bool>()), of(fence)).prop_map(
+        |(votes, panic, shutdown_ms, watchdog_attested, fence)| NodeSettings {
             votes,
             panic,
             shutdown_ms,
             watchdog_attested,
             fence,
-        })
+        },
+    )
 }
 
 /// Few names, ids and addresses, so that they clash.
@@ -148,11 +149,18 @@ fn any_change() -> impl Strategy<Value = NodeChange> {
     let address = || (1..6u16).prop_map(|port| format!("h:{port}"));
     let id = proptest::option::of((0..NODES_MAX + 1).prop_map(NodeId));
     prop_oneof![
-        (name(), id, address(), settings())
-            .prop_map(|(name, id, address, settings)| NodeChange::Add { name, id, address, settings }),
+        (name(), id, address(), settings()).prop_map(|(name, id, address, settings)| NodeChange::Add {
+            name,
+            id,
+            address,
+            settings
+        }),
         name().prop_map(|name| NodeChange::Remove { name }),
-        (name(), proptest::option::of(address()), settings())
-            .prop_map(|(name, address, settings)| NodeChange::Set { name, address, settings }),
+        (name(), proptest::option::of(address()), settings()).prop_map(|(name, address, settings)| NodeChange::Set {
+            name,
+            address,
+            settings
+        }),
     ]
 }
 
@@ -166,7 +174,10 @@ fn any_nodes() -> impl Strategy<Value = BTreeMap<NodeId, NodeConfiguration>> {
                 name: format!("n{}", names[index]),
                 id: Some(NodeId(*id)),
                 address: format!("h:{}", ports[index]),
-                settings: NodeSettings { panic: Some(settings[index].panic.unwrap_or_default()), ..settings[index].clone() },
+                settings: NodeSettings {
+                    panic: Some(settings[index].panic.unwrap_or_default()),
+                    ..settings[index].clone()
+                },
             });
             let adds: Vec<_> = adds.collect();
             change(&empty, &MembershipRecord::default(), NODES_MAX, &adds).expect("they do not clash").nodes
@@ -175,13 +186,8 @@ fn any_nodes() -> impl Strategy<Value = BTreeMap<NodeId, NodeConfiguration>> {
 }
 
 fn states() -> impl Strategy<Value = MembershipRecord> {
-    let all = vec![
-        NodeState::Inactive,
-        NodeState::Joining,
-        NodeState::Joined,
-        NodeState::Leaving,
-        NodeState::ForcedLeaving,
-    ];
+    let all =
+        vec![NodeState::Inactive, NodeState::Joining, NodeState::Joined, NodeState::Leaving, NodeState::ForcedLeaving];
     proptest::collection::btree_map(0..NODES_MAX, proptest::sample::select(all), 0..6).prop_map(|states| {
         let entry = |state| MemberEntry { incarnation: Incarnation(1), state, ..MemberEntry::default() };
         let nodes = states.into_iter().map(|(node, state)| (NodeId(node), entry(state))).collect();

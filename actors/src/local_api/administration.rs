@@ -149,8 +149,7 @@ fn keys_naming(service: &ServiceDefinition, node: NodeId) -> Vec<String> {
         NodePreferences::Unordered(nodes) | NodePreferences::Ordered(nodes) => nodes.contains(&node),
     };
     let disallowed = service.disallowable_nodes.contains(&node);
-    let keys =
-        [("allowable_nodes", allowable), ("disallowable_nodes", disallowed), ("node_preferences", preferred)];
+    let keys = [("allowable_nodes", allowable), ("disallowable_nodes", disallowed), ("node_preferences", preferred)];
     let naming = keys.into_iter().filter(|(_, names)| *names);
     naming.map(|(key, _)| format!("`{key}` of service {}", service.name)).collect()
 }

@@ -65,11 +65,7 @@ fn fence_status(membership: &MembershipStatus, node: NodeId, entry: &MemberEntry
     let found = membership.proofs_awaited.get(&node).map_or_else(String::new, |text| format!(": {text}"));
     let awaiting =
         format!("proof of death of {name}{found}; once it is certainly dead, `phalanx fence confirm {name}`");
-    FenceStatus {
-        state: state.to_owned(),
-        method,
-        awaiting: (state == "marked").then_some(awaiting),
-    }
+    FenceStatus { state: state.to_owned(), method, awaiting: (state == "marked").then_some(awaiting) }
 }
 
 const fn method_text(method: FenceMethod) -> &'static str {

@@ -86,7 +86,8 @@ impl MembershipManager {
                 node.public_key.get_or_insert(key);
             }
         }
-        for consumed in configuration.consumed.values_mut().filter(|consumed| consumed.revision == Revision::default()) {
+        for consumed in configuration.consumed.values_mut().filter(|consumed| consumed.revision == Revision::default())
+        {
             consumed.revision = revision;
         }
         self.draft.committing = Some(Arc::new(configuration));

@@ -179,8 +179,7 @@ impl MembershipManager {
             }
             Ok(mut changed) => {
                 // The revision is known when the commit begins.
-                let consumed =
-                    Consumed { incarnation: source.incarnation, counter, revision: Revision::default() };
+                let consumed = Consumed { incarnation: source.incarnation, counter, revision: Revision::default() };
                 changed.consumed.insert(source.node, consumed);
                 self.draft_configuration(changed, ctx);
                 None
@@ -278,7 +277,8 @@ impl MembershipManager {
             let hears = register.as_ref().is_some_and(|register| register.hears.contains(victim.node));
             (*node != victim.node && hears && !self.watch.expired(*node, now)).then_some(*node)
         };
-        let hearer = if self.detector.hears(victim.node) { Some(self.me()) } else { registers.filter_map(hears).next() };
+        let hearer =
+            if self.detector.hears(victim.node) { Some(self.me()) } else { registers.filter_map(hears).next() };
         hearer.map(|node| format!("{} is connected to it over the interconnect", self.configuration.name_of(node)))
     }
 }
@@ -307,7 +307,11 @@ impl Handler<AskMaster> for MembershipManager {
 impl Handler<crate::ports::TryChange> for MembershipManager {
     type Result = MessageResult<crate::ports::TryChange>;
 
-    fn handle(&mut self, crate::ports::TryChange(changes): crate::ports::TryChange, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        crate::ports::TryChange(changes): crate::ports::TryChange,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let changed = change(&self.configuration, &self.newest, self.settings.nodes_max, &changes);
         MessageResult(changed.map(|changed| !same_nodes(&changed, &self.configuration)))
     }

@@ -42,7 +42,8 @@ use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::membership_watcher::AdoptView;
 use crate::ports::{
-    ConfigurationChanged, GetDefinitions, GetServices, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened,
+    ConfigurationChanged, GetDefinitions, GetServices, InjectPanic, PeerEvent, RequestForce, SendToPeer,
+    ServiceHappened,
 };
 
 /// Allowed for a command's way to its executor and back, in milliseconds.

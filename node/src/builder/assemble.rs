@@ -250,12 +250,8 @@ fn start_actors(
         for interested in &configured {
             interested.do_send(ConfigurationChanged(common.configuration.clone()));
         }
-        let listener = EndListener {
-            leaving: leaving_sender,
-            ended: ended_sender,
-            supervisor: common.supervisor.clone(),
-        }
-        .start();
+        let listener =
+            EndListener { leaving: leaving_sender, ended: ended_sender, supervisor: common.supervisor.clone() }.start();
         let edges = Edges {
             lease: lease.clone(),
             disk: disk.clone(),

@@ -10,7 +10,8 @@ use super::configuration::panic_text;
 /// Everything.
 #[must_use]
 pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> String {
-    let mut text = format!("# Configuration {} of the cluster.\n[cluster]\nname = {}\n", record.revision, quoted(&record.cluster));
+    let mut text =
+        format!("# Configuration {} of the cluster.\n[cluster]\nname = {}\n", record.revision, quoted(&record.cluster));
     for (id, node) in &record.nodes {
         let NodeConfiguration { name, address, votes, panic, shutdown_ms, watchdog_attested, .. } = node;
         writeln!(
@@ -38,9 +39,8 @@ fn fencing(record: &ConfigurationRecord) -> String {
     if record.nodes.values().all(|node| node.fence.is_empty()) {
         return "\n[fencing]\nmethods = []\n".to_owned();
     }
-    let methods = |node: &NodeConfiguration| -> Vec<String> {
-        node.fence.iter().map(|method| quoted(&method.agent)).collect()
-    };
+    let methods =
+        |node: &NodeConfiguration| -> Vec<String> { node.fence.iter().map(|method| quoted(&method.agent)).collect() };
     let common = record.nodes.values().next().map(methods).unwrap_or_default();
     let common = common.join(", ");
     let mut text = format!("\n[fencing]\nmethods = [{common}]\n");

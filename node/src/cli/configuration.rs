@@ -78,11 +78,7 @@ pub(super) fn apply(file: &Path, dry_run: bool, prune: bool, global: &Global) ->
 }
 
 /// The difference between the nodes of a file and those of the database. What the file does not say stays as it is.
-pub(super) fn plan_nodes(
-    record: &ConfigurationRecord,
-    wanted: &[ClusterNode],
-    prune: bool,
-) -> Result<NodePlan, Exit> {
+pub(super) fn plan_nodes(record: &ConfigurationRecord, wanted: &[ClusterNode], prune: bool) -> Result<NodePlan, Exit> {
     let mut nodes = BTreeMap::new();
     for node in wanted {
         if let Some(id) = record.id_of(&node.name).filter(|id| *id != node.id) {
@@ -92,7 +88,8 @@ pub(super) fn plan_nodes(
         }
         let known = record.nodes.get(&node.id).filter(|known| known.name == node.name);
         if let Some(other) = record.nodes.get(&node.id).filter(|known| known.name != node.name) {
-            let text = format!("id {} of node `{}` belongs to node `{}` in the cluster", node.id, node.name, other.name);
+            let text =
+                format!("id {} of node `{}` belongs to node `{}` in the cluster", node.id, node.name, other.name);
             return Err(Exit::code(EXIT_CONFIGURATION, text).hint("give each node its own id"));
         }
         nodes.insert(node.id, as_wanted(node, known, record)?);
@@ -145,7 +142,9 @@ pub(super) fn apply_nodes(
 ) -> Result<(), Exit> {
     let request = AdminRequest::Change { base: Some(base.revision), changes, dry_run };
     match client.ask_patiently(&request)? {
-        AdminAnswer::Changed { committed: true, revision } => anstream::eprintln!("committed as configuration {revision}"),
+        AdminAnswer::Changed { committed: true, revision } => {
+            anstream::eprintln!("committed as configuration {revision}")
+        }
         AdminAnswer::Changed { committed: false, .. } if dry_run => {
             anstream::eprintln!("would be accepted; nothing was committed (--dry-run)");
         }
@@ -192,8 +191,11 @@ fn key_changes(
     let of = |key, text: &dyn Fn(&NodeSettings) -> Option<String>| {
         text(settings).map(|after| KeyChange { key, before: known(text), after })
     };
-    let address =
-        address.map(|after| KeyChange { key: "address", before: before.map(|node| node.address.clone()), after: after.clone() });
+    let address = address.map(|after| KeyChange {
+        key: "address",
+        before: before.map(|node| node.address.clone()),
+        after: after.clone(),
+    });
     [
         address,
         of("votes", &|settings| settings.votes.map(|votes| votes.to_string())),

@@ -87,7 +87,9 @@ fn give(settings: &mut NodeSettings, address: &mut Option<String>, key: &str, va
         "watchdog_attested" => settings.watchdog_attested = Some(value.parse().map_err(|_| wrong("true or false"))?),
         other => {
             let known: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
-            return Err(usage(format!("`{other}` is no key of a node")).hint(format!("the keys are {}", known.join(", "))));
+            return Err(
+                usage(format!("`{other}` is no key of a node")).hint(format!("the keys are {}", known.join(", ")))
+            );
         }
     }
     Ok(())

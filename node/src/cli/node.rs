@@ -118,7 +118,11 @@ fn as_configured(disk: &ClusterDisk, config: &NodeConfig) -> Result<(NodeId, Nod
             .hint(format!("`phalanx node add {} --address HOST:PORT` adds it while the cluster runs", config.node)));
     };
     if id != config.id {
-        anstream::eprintln!("warning: `id` of {} is {} in its file and {id} on the disk, which counts", node.name, config.id);
+        anstream::eprintln!(
+            "warning: `id` of {} is {} in its file and {id} on the disk, which counts",
+            node.name,
+            config.id
+        );
     }
     if let Some(panic) = config.panic.filter(|panic| *panic != node.panic) {
         anstream::eprintln!(

@@ -35,6 +35,12 @@ impl<'a> Mistakes<'a> {
         self.found.push(error);
     }
 
+    /// A mistake at one key whose line must not be shown: it holds a secret.
+    pub fn add_unseen(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: impl Into<String>) {
+        let error = ConfigError::new(message).at(self.documents.place(path), "here").hint(hint);
+        self.found.push(error.unseen());
+    }
+
     /// Two keys that clash; the message names both with their values.
     pub fn clash(&mut self, path: &[Key<'_>], other: &[Key<'_>], message: impl Into<String>, hint: impl Into<String>) {
         let other = self.documents.place(other);
@@ -188,7 +194,13 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
     mistakes.ended(config)
 }
 
-pub(super) fn required(value: Option<String>, table: &str, key: &str, example: &str, mistakes: &mut Mistakes<'_>) -> String {
+pub(super) fn required(
+    value: Option<String>,
+    table: &str,
+    key: &str,
+    example: &str,
+    mistakes: &mut Mistakes<'_>,
+) -> String {
     value.unwrap_or_else(|| {
         mistakes.missing(table, key, example);
         String::new()

@@ -30,8 +30,13 @@ pub(super) fn check(raw: Option<&RawFencing>, nodes: &mut [ClusterNode], mistake
         }
         let secret = fence.iter().any(|method| method.parameters.keys().any(|name| is_secret(name)));
         if let Some(text) = mistake_in_fence(&fence).filter(|_| !secret) {
-            let path = row.map_or_else(|| vec![Key::Name("fencing"), Key::Name("methods")], |(index, _)| at(index, &[]));
-            mistakes.add(&path, format!("[fencing] {text} for node `{}`", node.name), "see [fencing] in configs/node.toml");
+            let path =
+                row.map_or_else(|| vec![Key::Name("fencing"), Key::Name("methods")], |(index, _)| at(index, &[]));
+            mistakes.add(
+                &path,
+                format!("[fencing] {text} for node `{}`", node.name),
+                "see [fencing] in configs/node.toml",
+            );
         }
         node.settings.fence = Some(fence);
     }
@@ -66,7 +71,8 @@ fn check_agents(index: usize, row: &RawFencingNode, methods: &[String], mistakes
         }
         for name in parameters.keys().filter(|name| is_secret(name)) {
             let message = format!("[fencing] {}", secret_parameter(agent, name));
-            mistakes.add(&at(index, &["agents", agent, name]), message, "secrets are read from files of mode 0600 only");
+            let hint = format!("move it to `fence.d/{}.toml`, mode 0600", row.name);
+            mistakes.add_unseen(&at(index, &["agents", agent, name]), message, hint);
         }
     }
 }

@@ -117,8 +117,7 @@ impl Node<'_> {
         frames::send_welcome(&here, &handle, &[speaking_end.as_fd(), lock.as_fd()]).ok(); // if it is gone, that is seen
         drop(speaking_end);
         let line = Line::new(here)?;
-        let server =
-            Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, self.settings);
+        let server = Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, self.settings);
         let ending = server.run();
         Ok(self.end(&ending, &handle))
     }
@@ -151,7 +150,9 @@ impl Node<'_> {
                 FAILED
             }
             Ending::LeaveTookTooLong(ms) => {
-                eprintln!("node {node_name}: killed because its leave took longer than its `shutdown_timeout` of {ms} ms");
+                eprintln!(
+                    "node {node_name}: killed because its leave took longer than its `shutdown_timeout` of {ms} ms"
+                );
                 FAILED
             }
         };

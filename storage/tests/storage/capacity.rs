@@ -4,7 +4,8 @@ use crate::common::superblock;
 use phalanx_messages::configuration::{ConfigurationRecord, Consumed, FenceAgent, NodeConfiguration};
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::limits::{
-    FENCE_BYTES_MAX, FENCE_METHODS_MAX, FENCE_PARAMETERS_MAX, LEVELS_MAX, NAME_BYTES_MAX, NODES_DEFAULT, PILLS_MAX, REASON_BYTES_MAX, SERVICES_DEFAULT,
+    FENCE_BYTES_MAX, FENCE_METHODS_MAX, FENCE_PARAMETERS_MAX, LEVELS_MAX, NAME_BYTES_MAX, NODES_DEFAULT, PILLS_MAX,
+    REASON_BYTES_MAX, SERVICES_DEFAULT,
 };
 use phalanx_messages::membership::{
     BarrierCounts, Certainty, FenceMethod, FenceState, LevelRegistration, MemberEntry, MembershipRecord, NodeState,
@@ -115,8 +116,7 @@ fn the_largest_configuration_fits() {
             fence: largest_fence(),
             ..NodeConfiguration::new("", "")
         };
-        let consumed =
-            Consumed { incarnation: Incarnation(u64::MAX), counter: u64::MAX, revision: Default::default() };
+        let consumed = Consumed { incarnation: Incarnation(u64::MAX), counter: u64::MAX, revision: Default::default() };
         let record = ConfigurationRecord {
             cluster: name("cluster", 0),
             nodes: nodes(nodes_max).map(|id| (id, node(id))).collect(),
