@@ -45,7 +45,7 @@ fn with_state(node: u16, state: NodeState) -> MembershipRecord {
 }
 
 fn refused(changes: &[NodeChange]) -> ChangeRefusal {
-    change(&three(), &MembershipRecord::default(), NODES_MAX, changes).unwrap_err()
+    change(&three(), &MembershipRecord::default(), NODES_MAX, changes).expect_err("it must be refused")
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport, Status, Trace};
+use phalanx_messages::Revision;
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, Configuration, HappeningReport, Status, Trace};
+use phalanx_messages::configuration::NodeChange;
 use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
 
 use super::Exit;
@@ -84,6 +86,32 @@ impl Client {
         let answer = self.ask(&AdminRequest::Traces)?;
         let AdminAnswer::Traces(traces) = answer else { return Err(unexpected(&answer)) };
         Ok(traces)
+    }
+
+    /// The membership configuration as that node knows it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn configuration(&mut self) -> Result<Configuration, Exit> {
+        let answer = self.ask(&AdminRequest::Configuration)?;
+        let AdminAnswer::Configuration(configuration) = answer else { return Err(unexpected(&answer)) };
+        Ok(*configuration)
+    }
+
+    /// Changes the membership configuration, if it is still the one of revision `base`. Gives the revision that has the
+    /// change; none if nothing was committed.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; nothing was changed then, unless no master has answered (106).
+    pub fn change(
+        &mut self,
+        base: Option<Revision>,
+        changes: Vec<NodeChange>,
+        dry_run: bool,
+    ) -> Result<Option<Revision>, Exit> {
+        let answer = self.ask_patiently(&AdminRequest::Change { base, changes, dry_run })?;
+        let AdminAnswer::Changed { committed, revision } = answer else { return Err(unexpected(&answer)) };
+        Ok(committed.then_some(revision))
     }
 
     /// Turns the connection into a stream of happenings, `recent` ones first.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use phalanx_messages::NodeId;
-use phalanx_messages::admin::{AdminAnswer, AdminRequest, Configuration};
 use phalanx_messages::configuration::{
     ConfigurationRecord, FenceAgent, NodeChange, NodeConfiguration, NodeSettings, PanicPolicy,
 };
@@ -12,7 +11,7 @@ use phalanx_protocol::configuration::{difference, whole};
 use serde_json::{Value, json};
 
 use super::args::{Global, Output};
-use super::client::{Client, unexpected};
+use super::client::Client;
 use super::node::{EXIT_CONFIGURATION, configuration_errors};
 use super::{Exit, config_text, disk, locate, print};
 use crate::config::{ClusterConfig, ClusterNode};
@@ -20,21 +19,13 @@ use crate::config::{ClusterConfig, ClusterNode};
 pub(super) fn show(from: Option<&Path>, global: &Global) -> Result<(), Exit> {
     let (record, services) = match from {
         Some(path) => disk::configuration_and_services(path)?,
-        None => (ask(&mut locate::connect(global)?)?.record, Vec::new()),
+        None => (locate::connect(global)?.configuration()?.record, Vec::new()),
     };
     match global.output {
         Output::Json => anstream::println!("{}", print::json(&as_json(&record))?),
         Output::Text => anstream::print!("{}", config_text::whole(&record, &services)),
     }
     Ok(())
-}
-
-/// The configuration as the answering node knows it.
-pub(super) fn ask(client: &mut Client) -> Result<Configuration, Exit> {
-    match client.ask(&AdminRequest::Configuration)? {
-        AdminAnswer::Configuration(configuration) => Ok(*configuration),
-        answer => Err(unexpected(&answer)),
-    }
 }
 
 /// Stable keys; more may be added.
@@ -63,7 +54,7 @@ pub(super) struct NodePlan {
 pub(super) fn apply(file: &Path, dry_run: bool, prune: bool, global: &Global) -> Result<(), Exit> {
     let wanted = ClusterConfig::load(file).map_err(|errors| configuration_errors(&errors))?;
     let mut client = locate::connect(global)?;
-    let Configuration { record, .. } = ask(&mut client)?;
+    let record = client.configuration()?.record;
     if wanted.cluster != record.cluster {
         let text = format!("{} is for cluster `{}`, and `{}` answers", file.display(), wanted.cluster, record.cluster);
         return Err(Exit::code(EXIT_CONFIGURATION, text).hint("`--socket` or `--dir` names another cluster"));
@@ -140,18 +131,10 @@ pub(super) fn apply_nodes(
     changes: Vec<NodeChange>,
     dry_run: bool,
 ) -> Result<(), Exit> {
-    let request = AdminRequest::Change { base: Some(base.revision), changes, dry_run };
-    match client.ask_patiently(&request)? {
-        AdminAnswer::Changed { committed: true, revision } => {
-            anstream::eprintln!("committed as configuration {revision}")
-        }
-        AdminAnswer::Changed { committed: false, .. } if dry_run => {
-            anstream::eprintln!("would be accepted; nothing was committed (--dry-run)");
-        }
-        AdminAnswer::Changed { committed: false, .. } => {
-            anstream::eprintln!("nothing to change; nothing was committed");
-        }
-        answer => return Err(unexpected(&answer)),
+    match client.change(Some(base.revision), changes, dry_run)? {
+        Some(revision) => anstream::eprintln!("committed as configuration {revision}"),
+        None if dry_run => anstream::eprintln!("would be accepted; nothing was committed (--dry-run)"),
+        None => anstream::eprintln!("nothing to change; nothing was committed"),
     }
     Ok(())
 }

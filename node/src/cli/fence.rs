@@ -50,7 +50,7 @@ pub(super) fn confirm(name: &str, force: bool, limit_ms: u64, global: &Global) -
              Is it off? [y/N] "
         );
         confirmed(&first, |answer| answer == "y")?;
-        confirmed(&format!("type the name of the node that is dead: "), |answer| answer == name)?;
+        confirmed("type the name of the node that is dead: ", |answer| answer == name)?;
     }
     let request = AdminRequest::ConfirmDead { node: name.to_owned() };
     client.ask_patiently(&request)?;

@@ -1,12 +1,10 @@
 //! `phalanx node add`, `node remove` and `node set`: the membership configuration while the cluster runs.
 
 use phalanx_messages::NodeId;
-use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::configuration::{NodeChange, NodeSettings, PanicPolicy};
 
 use super::args::{AddArguments, Global};
-use super::client::unexpected;
-use super::{Exit, configuration, locate};
+use super::{Exit, locate};
 use crate::config::parse_duration_ms;
 
 /// Keys of `node set`, and when a change of each takes effect.
@@ -21,11 +19,8 @@ const KEYS: [(&str, &str); 5] = [
 /// Makes one change and says whether something was committed.
 fn change(change: NodeChange, global: &Global) -> Result<bool, Exit> {
     // The rules are checked by the master against what is then, so it does not matter what this client has seen.
-    let request = AdminRequest::Change { base: None, changes: vec![change], dry_run: false };
-    match locate::connect(global)?.ask_patiently(&request)? {
-        AdminAnswer::Changed { committed, .. } => Ok(committed),
-        answer => Err(unexpected(&answer)),
-    }
+    let revision = locate::connect(global)?.change(None, vec![change], false)?;
+    Ok(revision.is_some())
 }
 
 pub(super) fn add(arguments: AddArguments, global: &Global) -> Result<(), Exit> {
@@ -33,7 +28,7 @@ pub(super) fn add(arguments: AddArguments, global: &Global) -> Result<(), Exit> 
     let settings = NodeSettings { votes, panic, shutdown_ms, ..NodeSettings::default() };
     let new = NodeChange::Add { name: name.clone(), id: id.map(NodeId), address: address.clone(), settings };
     change(new, global)?;
-    let record = configuration::ask(&mut locate::connect(global)?)?.record;
+    let record = locate::connect(global)?.configuration()?.record;
     let id = record.id_of(&name).map_or_else(String::new, |id| format!(" with id {id}"));
     anstream::println!("{name} is added{id}");
     let table = record.id_of(&name).map_or_else(String::new, |id| {
