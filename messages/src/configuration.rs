@@ -304,3 +304,44 @@ impl ChangeRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    /// A change here is a change of the disk format.
+    #[test]
+    fn golden_bytes_of_a_configuration() {
+        let fence = vec![FenceAgent { agent: "f".to_owned(), parameters: [("i".to_owned(), "1".to_owned())].into() }];
+        let node = NodeConfiguration { panic: PanicPolicy::Watchdog, fence, ..NodeConfiguration::new("n", "h:1") };
+        let consumed = Consumed { incarnation: Incarnation(7), counter: 8, revision: Revision::default() };
+        let record = ConfigurationRecord {
+            revision: Revision { term: crate::ids::Term(2), seq: 3 },
+            cluster: "c".to_owned(),
+            nodes: [(NodeId(4), node)].into(),
+            consumed: [(NodeId(4), consumed)].into(),
+        };
+        let number = |value: u64| value.to_le_bytes().to_vec();
+        let text = |text: &str| [number(text.len() as u64), text.as_bytes().to_vec()].concat();
+        let golden = [
+            [number(2), number(3), text("c"), number(1), vec![4, 0]].concat(),
+            [text("n"), text("h:1"), vec![0], vec![1], vec![3, 0, 0, 0], number(300_000), vec![0]].concat(),
+            [number(1), text("f"), number(1), text("i"), text("1")].concat(),
+            [number(1), vec![4, 0], number(7), number(8), number(0), number(0)].concat(),
+        ]
+        .concat();
+        assert_eq!(codec::encode(&record, 1_024).unwrap(), golden);
+        assert_eq!(codec::decode::<ConfigurationRecord>(&golden, 1_024).unwrap(), record);
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        for secret in ["passwd", "PASSWORD", "passwd_script", "key", "ssh_key", "secret", "token", "snmp_community"] {
+            assert!(is_secret(secret), "{secret}");
+        }
+        for plain in ["ip", "port", "login", "lanplus", "keyboard", "plug", "method"] {
+            assert!(!is_secret(plain), "{plain}");
+        }
+    }
+}

@@ -128,7 +128,8 @@ fn a_fourth_node_is_added_joins_is_changed_and_removed_while_a_service_runs() {
     let other = if status["master"] == "n1" { "n2" } else { "n1" };
     let output = cluster.run(&["--node", other, "node", "add", "n3", "--address", &address]);
     let steps = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && steps.contains("phalanx node run"), "{steps}");
+    assert!(output.status.success() && steps.contains("phalanx node run") && steps.contains("  id = 3"), "{steps}");
+    assert!(node_in_configuration(&cluster, other, "n3").is_some(), "who was asked shows it at once");
     for node in ["n0", "n1", "n2"] {
         wait_for("n3 in the configuration", PATIENCE, || node_in_configuration(&cluster, node, "n3"));
     }

@@ -117,12 +117,13 @@ impl MembershipManager {
         }
         self.following = true;
         let request = self.edges.disk.send(ReadConfiguration { revision: Some(revision) });
-        ctx.spawn(request.into_actor(self).map(|result, actor, _| {
+        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
             actor.following = false;
             match result {
                 Ok(Ok(Some(configuration))) if configuration.revision > actor.configuration.revision => {
                     actor.configuration = Arc::new(configuration);
                     actor.tell_configuration();
+                    actor.tick_requests(ctx);
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(failure)) => tracing::warn!(%failure, "the configuration cannot be read"),

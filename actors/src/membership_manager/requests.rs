@@ -40,6 +40,9 @@ struct Waiting {
     asked_at: Option<Instant>,
     /// It was sent to a master at least once: it may have been carried out.
     sent: bool,
+    /// What the master has said. It is passed on when this node knows the configuration that has the change, so that whoever
+    /// asked sees it here.
+    said: Option<MasterAnswer>,
     answer: oneshot::Sender<MasterAnswer>,
 }
 
@@ -64,7 +67,15 @@ impl MembershipManager {
         }
         self.requests.counter += 1;
         let (counter, since) = (self.requests.counter, self.now());
-        self.requests.waiting.push_back(Waiting { counter, request, since, asked_at: None, sent: false, answer });
+        self.requests.waiting.push_back(Waiting {
+            counter,
+            request,
+            since,
+            asked_at: None,
+            sent: false,
+            said: None,
+            answer,
+        });
         self.tick_requests(ctx);
         answered
     }
@@ -75,11 +86,12 @@ impl MembershipManager {
             && now.since(first.since) >= ANSWER_WITHIN_MS
             && let Some(late) = self.requests.waiting.pop_front()
         {
-            late.answer.send(given_up(late.sent)).ok(); // whoever asked may have gone
+            late.answer.send(late.said.unwrap_or_else(|| given_up(late.sent))).ok(); // whoever asked may have gone
         }
+        self.pass_on();
         let Some(master) = self.master() else { return };
         let Some(first) = self.requests.waiting.front_mut() else { return };
-        if first.asked_at.is_some_and(|asked| now.since(asked) < ASK_AGAIN_MS) {
+        if first.said.is_some() || first.asked_at.is_some_and(|asked| now.since(asked) < ASK_AGAIN_MS) {
             return;
         }
         (first.asked_at, first.sent) = (Some(now), true);
@@ -93,13 +105,26 @@ impl MembershipManager {
 
     /// The master has answered. An answer to another request than the first one is a repetition.
     pub(super) fn request_answered(&mut self, counter: u64, answer: MasterAnswer, ctx: &mut Context<Self>) {
-        if self.requests.waiting.front().is_none_or(|first| first.counter != counter) {
-            return;
-        }
-        if let Some(first) = self.requests.waiting.pop_front() {
-            first.answer.send(answer).ok(); // whoever asked may have gone
-        }
+        let Some(first) = self.requests.waiting.front_mut().filter(|first| first.counter == counter) else { return };
+        first.said = Some(answer);
         self.tick_requests(ctx);
+    }
+
+    /// Gives the first request its answer, as soon as this node can show what the answer says.
+    fn pass_on(&mut self) {
+        let shown = self.configuration.revision;
+        let ready = |answer: &MasterAnswer| match answer {
+            MasterAnswer::Changed { revision } => *revision <= shown,
+            MasterAnswer::Unchanged { .. }
+            | MasterAnswer::Accepted
+            | MasterAnswer::ChangeRefused(_)
+            | MasterAnswer::Refused { .. } => true,
+        };
+        while self.requests.waiting.front().is_some_and(|first| first.said.as_ref().is_some_and(ready))
+            && let Some(Waiting { answer, said: Some(said), .. }) = self.requests.waiting.pop_front()
+        {
+            answer.send(said).ok(); // whoever asked may have gone
+        }
     }
 }
 

@@ -85,6 +85,10 @@ fn follow(target: &Target<'_>, request: &AdminRequest, limit_ms: u64, global: &G
     let mut said = Said::default();
     let mut listening = None;
     let mut awaited = None;
+    // A forced leave is under way once the node is marked, a confirmation once it is no longer only marked.
+    let confirming = matches!(request, AdminRequest::ConfirmDead { .. });
+    let taken =
+        |node: &NodeStatus| node.state == NodeState::ForcedLeaving && !(confirming && node.fence.state == "marked");
     loop {
         if listening.is_none() {
             listening = locate::connect_beside(global, target.name).ok().and_then(listen);
@@ -99,13 +103,17 @@ fn follow(target: &Target<'_>, request: &AdminRequest, limit_ms: u64, global: &G
                 anstream::println!("{} is out after {} ms", target.name, now().since(begun));
                 return Ok(());
             }
-            Some(Ok(node)) if node.state == NodeState::ForcedLeaving => awaited = node.fence.awaiting,
-            // The request, or the master that took it, was lost.
-            Some(Ok(_)) if now().since(asked) >= ASK_AGAIN_MS => {
-                asked = now();
-                locate::connect_beside(global, target.name).and_then(|mut client| client.ask_patiently(request)).ok();
+            Some(Ok(node)) => {
+                // The request, or the master that took it, was lost.
+                if !taken(&node) && now().since(asked) >= ASK_AGAIN_MS {
+                    asked = now();
+                    locate::connect_beside(global, target.name)
+                        .and_then(|mut client| client.ask_patiently(request))
+                        .ok();
+                }
+                awaited = node.fence.awaiting;
             }
-            Some(Ok(_) | Err(_)) | None => {}
+            Some(Err(_)) | None => {}
         }
         if now().since(begun) >= limit_ms {
             let awaited = awaited.map_or_else(String::new, |awaited| format!("; awaiting {awaited}"));
