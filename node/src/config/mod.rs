@@ -175,11 +175,10 @@ impl ClusterConfig {
     /// # Errors
     /// Every mistake found, each with its place.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
-        let documents = document::Documents::open(file)?;
-        if documents.raw.is_of_cluster() {
+        if let Some(documents) = document::Documents::open_of_cluster(file)? {
             return cluster::check(&documents);
         }
-        let NodeConfig { cluster, cluster_nodes: nodes, services, .. } = check::node(&documents)?;
+        let NodeConfig { cluster, cluster_nodes: nodes, services, .. } = NodeConfig::load(file)?;
         Ok(Self { cluster, nodes, services })
     }
 }
@@ -201,12 +200,12 @@ impl ClusterTemplate {
 /// # Errors
 /// Every mistake found, each with its place.
 pub fn check_file(file: &Path) -> Result<Checked, ConfigErrors> {
+    if let Some(documents) = document::Documents::open_of_cluster(file)? {
+        return cluster::check(&documents).map(Checked::Cluster);
+    }
     let documents = document::Documents::open(file)?;
     if documents.raw.is_template() {
         return check::template_of_any_nodes(&documents).map(Checked::Template);
-    }
-    if documents.raw.is_of_cluster() {
-        return cluster::check(&documents).map(Checked::Cluster);
     }
     check::node(&documents).map(|config| Checked::Node(Box::new(config)))
 }

@@ -289,6 +289,11 @@ fn a_file_for_the_whole_cluster_has_nothing_of_one_node() {
     fs::write(&file, format!("{text}[[subsystem]]\nname = \"s\"\nlevel = 1\n")).unwrap();
     let found = check_file(&file).unwrap_err().to_string();
     assert!(found.contains("[[subsystem]] has no place in a file for the whole cluster"), "{found}");
+    // What is layered over the file of a node beside it has nothing to do with it.
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    fs::write(directory.path().join("conf.d/disk.toml"), "[disk]\npath = \"other\"\n").unwrap();
+    fs::write(&file, text).unwrap();
+    assert!(matches!(check_file(&file).unwrap(), Checked::Cluster(_)));
     // A node's own file says the same of the cluster.
     fs::write(&file, WHOLE).unwrap();
     assert_eq!(ClusterConfig::load(&file).unwrap().nodes.len(), 2);
