@@ -5,6 +5,7 @@
 //!
 //! Not a kernel-level actor: the node lives on without it.
 
+mod administration;
 mod answer;
 mod report;
 mod serve;
@@ -25,7 +26,8 @@ use tokio::sync::broadcast;
 use self::answer::Asked;
 use crate::clock::wall_now_ms;
 use crate::ports::{
-    ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+    AskMaster, ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+    TryChange,
 };
 use crate::registration_and_launch::RegistrationAndLaunch;
 use crate::restart::Restarts;
@@ -47,14 +49,23 @@ pub struct LocalApiEdges {
     pub leave: Recipient<RequestLeave>,
     /// Client services.
     pub services: Addr<RegistrationAndLaunch>,
+    /// What only the master can do.
+    pub master: Recipient<AskMaster>,
+    /// Whether a change of the configuration would be refused.
+    pub try_change: Recipient<TryChange>,
     /// Bears its panics.
     pub restarts: Restarts,
 }
 
-/// Sent by a connection: answer this.
+/// Sent by an embedder: answer this.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "AdminAnswer")]
 pub struct Ask(pub AdminRequest);
+
+/// Sent by a connection: answer this to the user with that id.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "AdminAnswer")]
+pub(crate) struct AskAs(AdminRequest, Option<u32>);
 
 /// Sent by a connection, or an embedder: every happening from now on.
 #[derive(Debug, Clone, Copy, Message)]
@@ -152,8 +163,9 @@ impl LocalApi {
         });
     }
 
-    fn ask(&self, request: AdminRequest) -> ResponseFuture<AdminAnswer> {
-        let asked = Asked { edges: self.edges.clone(), configuration: self.configuration.clone(), own: self.reporter };
+    fn ask(&self, request: AdminRequest, by: String) -> ResponseFuture<AdminAnswer> {
+        let (edges, configuration) = (self.edges.clone(), self.configuration.clone());
+        let asked = Asked { edges, configuration, own: self.reporter, by };
         Box::pin(asked.answer(request))
     }
 }
@@ -181,7 +193,15 @@ impl Handler<Ask> for LocalApi {
     type Result = ResponseFuture<AdminAnswer>;
 
     fn handle(&mut self, Ask(request): Ask, _: &mut Self::Context) -> Self::Result {
-        self.ask(request)
+        self.ask(request, "the program that runs this node".to_owned())
+    }
+}
+
+impl Handler<AskAs> for LocalApi {
+    type Result = ResponseFuture<AdminAnswer>;
+
+    fn handle(&mut self, AskAs(request, uid): AskAs, _: &mut Self::Context) -> Self::Result {
+        self.ask(request, uid.map_or_else(|| "an unknown user".to_owned(), administration::user))
     }
 }
 

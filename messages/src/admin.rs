@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::{ConfigurationRecord, NodeChange};
+use crate::ids::Revision;
 use crate::membership::{NodeState, TransitionKind};
 use crate::order::RegistrationOrder;
 use crate::service::ServiceDefinition;
@@ -36,6 +38,29 @@ pub enum AdminRequest {
         /// Its name.
         service: String,
     },
+    /// The membership configuration.
+    Configuration,
+    /// Change the membership configuration; answered when the change is committed.
+    Change {
+        /// The configuration that the client saw, if the change depends on it.
+        base: Option<Revision>,
+        /// The changes: all in one commit, or none.
+        changes: Vec<NodeChange>,
+        /// Only say whether it would be refused.
+        dry_run: bool,
+    },
+    /// Force a node out; answered when the request is accepted, not when the node is out.
+    Fence {
+        /// The node's name.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The administrator's word that a node which is being forced out is dead.
+    ConfirmDead {
+        /// The node's name.
+        node: String,
+    },
     /// Every happening from now on.
     Follow {
         /// Begin with those that are remembered.
@@ -57,6 +82,15 @@ pub enum AdminAnswer {
     Definitions(Vec<ServiceDefinition>),
     /// To `Explain`.
     Explanation(Box<ServiceExplanation>),
+    /// To `Configuration`.
+    Configuration(Box<Configuration>),
+    /// To `Change`.
+    Changed {
+        /// False: everything was so already, and nothing was committed.
+        committed: bool,
+        /// The configuration that has the change.
+        revision: Revision,
+    },
     /// Accepted.
     Done,
     /// Not done.
@@ -68,6 +102,15 @@ pub enum AdminAnswer {
     },
     /// One line of a followed stream.
     Happened(HappeningReport),
+}
+
+/// The membership configuration with the limits of its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// As it stands on the disk.
+    pub record: ConfigurationRecord,
+    /// Node ids lie below this.
+    pub nodes_max: u16,
 }
 
 /// One thing that happened, as text and with what a program needs to tell it apart.

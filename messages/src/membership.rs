@@ -24,6 +24,20 @@ pub enum NodeState {
     ForcedLeaving,
 }
 
+impl NodeState {
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Leaving => "leaving",
+            Self::ForcedLeaving => "forced-leaving",
+        }
+    }
+}
+
 /// What kind of way through the levels a transition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

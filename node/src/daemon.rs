@@ -44,11 +44,16 @@ async fn daemon(config: &NodeConfig) -> anyhow::Result<u8> {
     let node = start(config, link, leave_sender).await?;
     tracing::info!(me = %node.me(), "started");
     let ended = {
-        let ended = node.ended();
-        tokio::pin!(ended);
+        let (ended, leaving) = (node.ended(), node.leaving());
+        tokio::pin!(ended, leaving);
+        let mut told = false;
         loop {
             tokio::select! {
                 end = &mut ended => break end,
+                () = &mut leaving, if !told => {
+                    told = true;
+                    words.say(Word::Leaving); // from now on the warden counts the time
+                }
                 Some(LeaveRequested) = leave.recv() => node.leave().await,
             }
         }

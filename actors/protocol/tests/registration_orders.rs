@@ -440,13 +440,7 @@ fn an_explanation_names_the_factor_and_every_candidate() {
 
 fn configuration() -> ConfigurationRecord {
     let node = |id: u16| {
-        let node = NodeConfiguration {
-            name: format!("n{id}"),
-            address: String::new(),
-            public_key: None,
-            votes: 1,
-            panic: Default::default(),
-        };
+        let node = NodeConfiguration::new(format!("n{id}"), "");
         (NodeId(id), node)
     };
     ConfigurationRecord { nodes: (0..3).map(node).collect(), ..Default::default() }

@@ -16,7 +16,7 @@ use crate::ports::{
 };
 
 /// Exit code "the node named is not running" (architecture §5).
-const EXIT_NOT_RUNNING: u8 = 3;
+pub(super) const EXIT_NOT_RUNNING: u8 = 3;
 /// Exit code "no such node or service".
 const EXIT_UNKNOWN: u8 = 105;
 /// Exit code "no master or no majority".
@@ -39,6 +39,8 @@ pub(super) struct Asked {
     pub configuration: Arc<ConfigurationRecord>,
     /// This node.
     pub own: NodeId,
+    /// The user who asks, in words.
+    pub by: String,
 }
 
 impl Asked {
@@ -51,6 +53,10 @@ impl Asked {
             AdminRequest::Plan(order) => self.plan(order).await,
             AdminRequest::Definitions => self.definitions().await,
             AdminRequest::Explain { service } => self.explain(service).await,
+            AdminRequest::Configuration => self.show_configuration().await,
+            AdminRequest::Change { base, changes, dry_run } => self.change(base, changes, dry_run).await,
+            AdminRequest::Fence { node, reason } => self.fence(node, reason).await,
+            AdminRequest::ConfirmDead { node } => self.confirm_dead(node).await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })
@@ -111,7 +117,7 @@ impl Asked {
         Ok(AdminAnswer::Explanation(Box::new(explanation)))
     }
 
-    fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {
+    pub(super) fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {
         let known = self.configuration.id_of(name);
         known.ok_or_else(|| Refusal(EXIT_UNKNOWN, report::no_such_node(name, &self.configuration)))
     }

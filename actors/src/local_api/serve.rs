@@ -9,7 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{Ask, Follow, LocalApi};
+use super::{AskAs, Follow, LocalApi};
 
 /// Takes connections in until the actor ends.
 pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
@@ -25,12 +25,13 @@ pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
 }
 
 async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
+    let uid = stream.peer_cred().ok().map(|credentials| credentials.uid()); // as the kernel saw it at connect
     let codec = LengthDelimitedCodec::builder().max_frame_length(LOCAL_FRAME_BYTES_MAX).new_codec();
     let mut frames = Framed::new(stream, codec);
     while let Some(Ok(frame)) = frames.next().await {
         let answer = match serde_json::from_slice::<AdminRequest>(&frame) {
             Ok(AdminRequest::Follow { recent }) => return follow(frames, api, recent).await,
-            Ok(request) => match api.send(Ask(request)).await {
+            Ok(request) => match api.send(AskAs(request, uid)).await {
                 Ok(answer) => answer,
                 Err(_) => return,
             },

@@ -59,12 +59,12 @@ fn fence_status(membership: &MembershipStatus, node: NodeId, entry: &MemberEntry
         Some(FenceState { .. }) => "marked",
     };
     let method = fence.and_then(|fence| fence.method).map(|method| method_text(method).to_owned());
-    let awaiting = membership.proofs_awaited.get(&node).filter(|_| state == "marked");
-    FenceStatus {
-        state: state.to_owned(),
-        method,
-        awaiting: awaiting.map(|text| format!("proof of death of {}: {text}", membership.configuration.name_of(node))),
-    }
+    // Only the master seeks proofs, so only it knows what keeps them; what helps is the same everywhere.
+    let name = membership.configuration.name_of(node);
+    let found = membership.proofs_awaited.get(&node).map_or_else(String::new, |text| format!(": {text}"));
+    let awaiting =
+        format!("proof of death of {name}{found}; once it is certainly dead, `phalanx fence confirm {name}`");
+    FenceStatus { state: state.to_owned(), method, awaiting: (state == "marked").then_some(awaiting) }
 }
 
 const fn method_text(method: FenceMethod) -> &'static str {

@@ -203,6 +203,7 @@ pub struct NodeHandle {
     actors: NodeActors,
     lease: LeaseHandle,
     gate: Gate,
+    leaving: watch::Receiver<bool>,
     ended: watch::Receiver<Option<MembershipEnded>>,
 }
 
@@ -254,6 +255,13 @@ impl NodeHandle {
                 return false;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until its graceful leave begins, whoever asked for it. Never returns if it ends otherwise.
+    pub async fn leaving(&self) {
+        if self.leaving.clone().wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending().await // its actors have ended
         }
     }
 

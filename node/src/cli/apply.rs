@@ -4,6 +4,7 @@ use std::path::Path;
 
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::Status;
+use phalanx_messages::configuration::NodeSettings;
 use phalanx_messages::order::{DefinitionChange, RegistrationOrder};
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::PlannedStep;
@@ -77,6 +78,7 @@ fn nodes(status: &Status) -> Vec<ClusterNode> {
         name: node.name.clone(),
         id: NodeId(node.id),
         address: String::new(),
+        settings: NodeSettings::default(),
     };
     status.nodes.iter().map(node).collect()
 }

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport, Status, Trace};
+use phalanx_messages::Revision;
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, Configuration, HappeningReport, Status, Trace};
+use phalanx_messages::configuration::NodeChange;
 use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
 
 use super::Exit;
@@ -13,6 +15,8 @@ use super::Exit;
 pub const EXIT_UNREACHABLE: u8 = 69;
 /// A daemon that says nothing for this long is not asked further.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// A daemon gives up asking the master before this.
+const MASTER_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// One connection.
 #[derive(Debug)]
@@ -58,6 +62,17 @@ impl Client {
         if let AdminAnswer::Refused { code, text } = answer { Err(Exit::code(code, text)) } else { Ok(answer) }
     }
 
+    /// Asks one thing that the master has to do, which may have to be elected first.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_patiently(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
+        self.stream.set_read_timeout(Some(MASTER_WITHIN)).ok();
+        let answer = self.ask(request);
+        self.stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
+        answer
+    }
+
     /// The status as that node sees it.
     ///
     /// # Errors
@@ -76,6 +91,32 @@ impl Client {
         let answer = self.ask(&AdminRequest::Traces)?;
         let AdminAnswer::Traces(traces) = answer else { return Err(unexpected(&answer)) };
         Ok(traces)
+    }
+
+    /// The membership configuration as that node knows it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn configuration(&mut self) -> Result<Configuration, Exit> {
+        let answer = self.ask(&AdminRequest::Configuration)?;
+        let AdminAnswer::Configuration(configuration) = answer else { return Err(unexpected(&answer)) };
+        Ok(*configuration)
+    }
+
+    /// Changes the membership configuration, if it is still the one of revision `base`. Gives the revision that has the
+    /// change; none if nothing was committed.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; nothing was changed then, unless no master has answered (106).
+    pub fn change(
+        &mut self,
+        base: Option<Revision>,
+        changes: Vec<NodeChange>,
+        dry_run: bool,
+    ) -> Result<Option<Revision>, Exit> {
+        let answer = self.ask_patiently(&AdminRequest::Change { base, changes, dry_run })?;
+        let AdminAnswer::Changed { committed, revision } = answer else { return Err(unexpected(&answer)) };
+        Ok(committed.then_some(revision))
     }
 
     /// Turns the connection into a stream of happenings, `recent` ones first.

@@ -58,6 +58,20 @@ pub(super) fn connect(global: &Global) -> Result<Client, Exit> {
     Ok(client)
 }
 
+/// Connects to whoever answers, in a directory rather to somebody else than `node`: that one is about to go.
+pub(super) fn connect_beside(global: &Global, node: &str) -> Result<Client, Exit> {
+    if socket(global).is_some() || global.node.is_some() {
+        return connect(global);
+    }
+    let directory = dev_directory(global).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKETS));
+    let others = sockets(&directory).into_iter().filter(|socket| socket.file_stem().is_some_and(|name| name != node));
+    let answers = |socket: PathBuf| {
+        let mut client = Client::connect(&socket).ok()?;
+        client.status().ok().map(|_| client)
+    };
+    others.filter_map(answers).next().map_or_else(|| connect(global), Ok)
+}
+
 fn any(directory: &Path) -> Result<(Client, Status), Exit> {
     for socket in sockets(directory) {
         if let Ok(mut client) = Client::connect(&socket)

@@ -6,9 +6,13 @@
 mod apply;
 mod args;
 pub mod client;
+mod config_text;
+mod configuration;
 pub(crate) mod disk;
 mod exit;
+mod fence;
 mod locate;
+mod membership;
 pub(crate) mod node;
 mod order;
 mod play;
@@ -23,6 +27,7 @@ pub use exit::Exit;
 pub use locate::{default_dev_directory, node_socket};
 
 use args::Command;
+pub use membership::parse_panic;
 
 /// Runs one command line and gives its exit code.
 #[must_use]
@@ -47,8 +52,28 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Start { node } => play::start(&node, &global).map(|()| 0),
         Command::Disk(command) => disk::run(command, &global).map(|()| 0),
         Command::Timing(arguments) => timing::run(&arguments, &global).map(|()| 0),
-        Command::Config(args::ConfigCommand::Check { file }) => node::check(&file).map(|()| 0),
+        Command::Config(command) => config(command, &global).map(|()| 0),
+        Command::Fence(arguments) => fence_command(arguments, &global).map(|()| 0),
         Command::LicenceServer(command) => crate::licence_server::run(command).map(|_| 0).map_err(Exit::from),
         Command::Keeper { arguments } => Ok(crate::warden::keeper_main(&arguments)),
+    }
+}
+
+fn config(command: args::ConfigCommand, global: &args::Global) -> Result<(), Exit> {
+    match command {
+        args::ConfigCommand::Check { file } => node::check(&file),
+        args::ConfigCommand::Show { disk } => configuration::show(disk.as_deref(), global),
+        args::ConfigCommand::Apply { file, dry_run, prune } => configuration::apply(&file, dry_run, prune, global),
+    }
+}
+
+fn fence_command(arguments: args::FenceArguments, global: &args::Global) -> Result<(), Exit> {
+    let args::FenceArguments { command, node, reason, force, limit_ms } = arguments;
+    match (command, node) {
+        (Some(args::FenceCommand::Confirm { node, force, limit_ms }), _) => {
+            fence::confirm(&node, force, limit_ms, global)
+        }
+        (None, Some(node)) => fence::fence(&node, &reason, force, limit_ms, global),
+        (None, None) => Err(Exit::code(2, "which node?").hint("`phalanx fence NODE`")),
     }
 }

@@ -3,18 +3,21 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminRequest, Status};
+use phalanx_messages::configuration::NodeConfiguration;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::{TimingInput, TimingProfile};
-use phalanx_storage::Access;
 use phalanx_storage::opening::{self, OpenError};
+use phalanx_storage::{Access, ClusterDisk};
 
 use super::args::{Global, NodeCommand, Output};
 use super::client::EXIT_UNREACHABLE;
+use super::configuration::panic_text;
 use super::disk::EXIT_DISK;
 use super::disk::open::cannot_open;
-use super::{Exit, locate, print, service};
-use crate::config::{Checked, ConfigErrors, NodeConfig, check_file};
+use super::{Exit, disk as disk_command, locate, membership, print, service};
+use crate::config::{Checked, ClusterNode, ConfigErrors, NodeConfig, check_file};
 use crate::containment::{ContainmentChoice, containment_key, pause};
 use crate::daemon;
 use crate::warden::{self, RegisterNotice, WardenSettings, id_lock};
@@ -34,6 +37,9 @@ pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
         NodeCommand::Standby { name, following } => service::standby(&name, true, following, global).map(|()| 0),
         NodeCommand::Unstandby { name, following } => service::standby(&name, false, following, global).map(|()| 0),
         NodeCommand::Leave { name } => leave(name, global).map(|()| 0),
+        NodeCommand::Add(arguments) => membership::add(arguments, global).map(|()| 0),
+        NodeCommand::Remove { name } => membership::remove(name, global).map(|()| 0),
+        NodeCommand::Set { name, pairs } => membership::set(&name, &pairs, global).map(|()| 0),
     }
 }
 
@@ -58,7 +64,18 @@ pub(crate) fn configuration_errors(errors: &ConfigErrors) -> Exit {
 
 pub(super) fn check(file: &Path) -> Result<(), Exit> {
     match check_file(file).map_err(|errors| configuration_errors(&errors))? {
+        Checked::Cluster(config) => {
+            warn_of_agents(&config.nodes);
+            anstream::println!(
+                "{}: for cluster {}, {} nodes, {} services: no mistake",
+                file.display(),
+                config.cluster,
+                config.nodes.len(),
+                config.services.len()
+            );
+        }
         Checked::Node(config) => {
+            warn_of_agents(&config.cluster_nodes);
             let services = config.services.len();
             anstream::println!(
                 "{}: node {} of cluster {}, {} subsystems, {services} services: no mistake",
@@ -76,6 +93,52 @@ pub(super) fn check(file: &Path) -> Result<(), Exit> {
         ),
     }
     Ok(())
+}
+
+/// Fence methods are kept and not used: nobody may learn that only when a node is to be fenced.
+fn warn_of_agents(nodes: &[ClusterNode]) {
+    let with: Vec<&str> = nodes
+        .iter()
+        .filter(|node| node.settings.fence.as_ref().is_some_and(|fence| !fence.is_empty()))
+        .map(|node| node.name.as_str())
+        .collect();
+    if !with.is_empty() {
+        anstream::eprintln!(
+            "warning: [fencing] names agents for {}; this version keeps them in the database and runs no fence agent: a \
+             death without another proof waits for `phalanx fence confirm NODE`",
+            with.join(", ")
+        );
+    }
+}
+
+/// What the membership database on the disk says of the node: its file is used by `disk create` only.
+fn as_configured(disk: &ClusterDisk, config: &NodeConfig) -> Result<(NodeId, NodeConfiguration), Exit> {
+    let record = disk_command::configuration(disk)?;
+    let found = record.id_of(&config.node).and_then(|id| Some((id, record.nodes.get(&id)?.clone())));
+    let Some((id, node)) = found else {
+        let known: Vec<&str> = record.nodes.values().map(|node| node.name.as_str()).collect();
+        let text = format!("node `{}` is not in the membership database, which has {}", config.node, known.join(", "));
+        return Err(Exit::code(EXIT_CONFIGURATION, text)
+            .hint(format!("`phalanx node add {} --address HOST:PORT` adds it while the cluster runs", config.node)));
+    };
+    if id != config.id {
+        anstream::eprintln!(
+            "warning: `id` of {} is {} in its file and {id} on the disk, which counts",
+            node.name,
+            config.id
+        );
+    }
+    if let Some(panic) = config.panic.filter(|panic| *panic != node.panic) {
+        anstream::eprintln!(
+            "warning: `panic` of {} is {} in its file and {} on the disk, which counts; `phalanx node set {} panic=..` \
+             changes it",
+            node.name,
+            panic_text(panic),
+            panic_text(node.panic),
+            node.name
+        );
+    }
+    Ok((id, node))
 }
 
 /// Becomes the warden of the node.
@@ -112,6 +175,7 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     if let Some(text) = other_timing(&config.profile, &superblock.profile) {
         eprintln!("the timing of the disk is used, and {} says otherwise: {text}", config.file.display());
     }
+    let (id, configured) = as_configured(&disk, &config)?;
     let program =
         std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
     let words = |words: &[&OsString]| words.iter().map(|word| (*word).clone()).collect::<Vec<_>>();
@@ -119,7 +183,7 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     let word = OsString::from;
     let settings = WardenSettings {
         node_name: config.node.clone(),
-        containment_key: containment_key(superblock.cluster, &config.disk, config.id),
+        containment_key: containment_key(superblock.cluster, &config.disk, id),
         containment: if subreaper { ContainmentChoice::Subreaper } else { ContainmentChoice::Best },
         id_lock: config.state_dir.join(format!("{}.lock", config.node)),
         no_wait,
@@ -135,8 +199,9 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         keeper_command: words(&[&program, &word("warden-keeper")]),
         watchdog_ms: superblock.profile.watchdog_ms,
         stop_ms: superblock.profile.stop_ms,
-        panic: config.panic,
-        notice: Box::new(RegisterNotice::new(disk, config.id)),
+        shutdown_ms: configured.shutdown_ms,
+        panic: configured.panic,
+        notice: Box::new(RegisterNotice::new(disk, id)),
     };
     warden::run(settings).map_err(Exit::error)
 }

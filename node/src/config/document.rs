@@ -61,6 +61,16 @@ impl Documents {
         Self::open_with(file, overrides())
     }
 
+    /// Reads a file about the whole cluster as it is: what is layered over the file of a node has no place in it. None if it
+    /// is not such a file.
+    pub fn open_of_cluster(file: &Path) -> Result<Option<Self>, ConfigErrors> {
+        let document = Document::read(file)?;
+        if !document.parse()?.is_of_cluster() {
+            return Ok(None);
+        }
+        Self::of_layers(file.to_owned(), vec![document], Overrides::new()).map(Some)
+    }
+
     /// The same with these variables for an environment.
     pub fn open_with(file: &Path, environment: Overrides) -> Result<Self, ConfigErrors> {
         let mut layers = vec![Document::read(file)?];

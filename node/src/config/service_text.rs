@@ -120,7 +120,13 @@ mod tests {
     use super::*;
 
     fn nodes() -> Vec<ClusterNode> {
-        (0..4).map(|id| ClusterNode { name: format!("n{id}"), id: NodeId(id), address: String::new() }).collect()
+        let node = |id: u16| ClusterNode {
+            name: name_of(NodeId(id)),
+            id: NodeId(id),
+            address: String::new(),
+            settings: Default::default(),
+        };
+        (0..4).map(node).collect()
     }
 
     fn name_of(node: NodeId) -> String {

@@ -272,6 +272,81 @@ fn the_picture_shows_the_lines_and_the_hint() {
 }
 
 #[test]
+fn the_settings_of_a_node_are_read_and_a_new_disk_gets_them() {
+    let more = r#"votes = 2, panic = "crash", shutdown_timeout = "90s", watchdog_attested = true }"#;
+    let text = WHOLE.replacen("7600\" }", &format!("7600\", {more}"), 1);
+    let fencing = r#"
+[fencing]
+methods = ["fence_ipmilan", "fence_pdu"]
+[[fencing.node]]
+name = "n0"
+agents.fence_ipmilan = { Ip = "10.0.0.1", lanplus = true, port = 3 }
+[[fencing.node]]
+name = "n1"
+methods = []
+"#;
+    let (_dir, loaded) = load(&format!("{text}{fencing}"));
+    let record = loaded.unwrap().configuration();
+    let n0 = &record.nodes[&NodeId(0)];
+    assert_eq!((n0.votes, n0.panic, n0.shutdown_ms, n0.watchdog_attested), (2, PanicPolicy::Crash, 90_000, true));
+    let agents: Vec<_> = n0.fence.iter().map(|method| (method.agent.as_str(), method.parameters.len())).collect();
+    assert_eq!(agents, [("fence_ipmilan", 3), ("fence_pdu", 0)]);
+    let given: Vec<_> = n0.fence[0].parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(given, ["Ip=10.0.0.1", "lanplus=true", "port=3"]);
+    let n1 = &record.nodes[&NodeId(1)];
+    assert_eq!((n1.votes, n1.panic, n1.shutdown_ms, n1.fence.len()), (1, PanicPolicy::Exit, 300_000, 0));
+}
+
+#[test]
+fn mistakes_in_the_settings_of_a_node_have_their_place() {
+    let found = |more: &str| mistakes(&WHOLE.replacen("7600\" }", &format!("7600\", {more} }}"), 1));
+    assert_eq!(found("votes = 300"), ["node.toml:10:62: votes of node `n0` is 300; it must lie in 0..255"]);
+    assert_eq!(found("panic = \"halt\""), ["node.toml:10:62: panic `halt` of node `n0` is unknown"]);
+    let timeout = found("shutdown_timeout = \"0s\"");
+    assert!(timeout[0].starts_with("node.toml:10:73: a timeout must be above 0"), "{timeout:?}");
+    assert!(found("colour = 1")[0].contains("unknown field `colour`"));
+}
+
+#[test]
+fn mistakes_in_fencing_have_their_place_and_a_secret_is_refused() {
+    let begin = "[fencing]\nmethods = [\"a\"]\n[[fencing.node]]\nname = \"n0\"\n";
+    let found = mistake_after_whole(&format!("{begin}agents.a = {{ ip = \"x\", passwd = \"y\" }}\n"));
+    assert!(found.starts_with("node.toml:21:33: [fencing] gives `a` the parameter `passwd`"), "{found}");
+    assert!(found.contains("fence.d/<node>.toml"), "{found}");
+    let found = mistake_after_whole(&format!("{begin}agents.b = {{ ip = \"x\" }}\n"));
+    assert!(found.contains("`b` of node `n0` has parameters and is not among its methods"), "{found}");
+    let found = mistake_after_whole("[fencing]\nmethods = []\n[[fencing.node]]\nname = \"n7\"\n");
+    assert_eq!(found, "node.toml:20:8: [[fencing.node]] names `n7`, which is no node");
+    let found = mistakes(&format!("{WHOLE}[fencing]\nmethods = [\"a\", \"a\"]\n"));
+    assert!(found[0].contains("names the agent `a` twice for node `n0`"), "{found:?}");
+}
+
+#[test]
+fn a_file_for_the_whole_cluster_has_nothing_of_one_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.toml");
+    let text = "[cluster]\nname = \"alpha\"\n[[cluster.node]]\nname = \"n0\"\nid = 0\naddress = \"h:1\"\n";
+    let service = "[[service]]\nname = \"s\"\nallowable_nodes = [\"n0\"]\nstart_command = \"x\"\n";
+    fs::write(&file, format!("{text}{service}")).unwrap();
+    let Checked::Cluster(config) = check_file(&file).unwrap() else { panic!("it has no [node]") };
+    assert_eq!((config.cluster.as_str(), config.nodes.len(), config.services.len()), ("alpha", 1, 1));
+    fs::write(&file, format!("{text}[[subsystem]]\nname = \"s\"\nlevel = 1\n")).unwrap();
+    let found = check_file(&file).unwrap_err().to_string();
+    assert!(found.contains("[[subsystem]] has no place in a file for the whole cluster"), "{found}");
+    // What is layered over the file of a node beside it has nothing to do with it.
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    fs::write(directory.path().join("conf.d/disk.toml"), "[disk]\npath = \"other\"\n").unwrap();
+    fs::write(&file, text).unwrap();
+    assert!(matches!(check_file(&file).unwrap(), Checked::Cluster(_)));
+    // A node's own file says the same of the cluster.
+    fs::write(&file, WHOLE).unwrap();
+    assert_eq!(ClusterConfig::load(&file).unwrap().nodes.len(), 2);
+    let text = "[[service]]\nname = \"s\"\n[fencing]\n";
+    let found = ClusterTemplate::of_text("dev.toml", text, &["n0".to_owned()]).unwrap_err().to_string();
+    assert!(found.contains("[fencing] has no place in a file for `dev`"), "{found}");
+}
+
+#[test]
 fn samples_are_right_and_dev_has_two_levels_with_different_barriers() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let Checked::Template(dev) = check_file(&configs.join("dev.toml")).unwrap() else {

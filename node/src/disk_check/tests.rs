@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::membership::{
     BarrierCounts, Certainty, FenceMethod, FenceState, LevelRegistration, MemberEntry, MembershipRecord, NodeState,
     Step, StepPhase, TransitionKind, Victim,
@@ -25,12 +25,9 @@ const REVISION: Revision = Revision { term: Term(3), seq: 7 };
 const LEVEL: Level = Level(200);
 
 fn configuration() -> ConfigurationRecord {
-    let node = |id: u16| {
-        let (name, address) = (format!("n{id}"), format!("127.0.0.1:760{id}"));
-        (NodeId(id), NodeConfiguration { name, address, public_key: None, votes: 1, panic: PanicPolicy::Exit })
-    };
+    let node = |id: u16| (NodeId(id), NodeConfiguration::new(format!("n{id}"), format!("127.0.0.1:760{id}")));
     let nodes = [node(0), node(1)].into();
-    ConfigurationRecord { revision: Revision::default(), cluster: "alpha".to_owned(), nodes }
+    ConfigurationRecord { cluster: "alpha".to_owned(), nodes, ..ConfigurationRecord::default() }
 }
 
 fn formatted() -> (MemoryDisk, ClusterDisk) {

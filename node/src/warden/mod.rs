@@ -117,9 +117,8 @@ impl Node<'_> {
         frames::send_welcome(&here, &handle, &[speaking_end.as_fd(), lock.as_fd()]).ok(); // if it is gone, that is seen
         drop(speaking_end);
         let line = Line::new(here)?;
-        let watchdog_ms = self.settings.watchdog_ms;
-        let ending =
-            Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, watchdog_ms).run();
+        let server = Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, self.settings);
+        let ending = server.run();
         Ok(self.end(&ending, &handle))
     }
 
@@ -148,6 +147,12 @@ impl Node<'_> {
             }
             Ending::Impatient => {
                 eprintln!("node {node_name}: killed at the administrator's word");
+                FAILED
+            }
+            Ending::LeaveTookTooLong(ms) => {
+                eprintln!(
+                    "node {node_name}: killed because its leave took longer than its `shutdown_timeout` of {ms} ms"
+                );
                 FAILED
             }
         };

@@ -208,13 +208,7 @@ fn world() -> Shared {
 
 fn configuration() -> Arc<ConfigurationRecord> {
     let entry = |node: u16| {
-        let entry = NodeConfiguration {
-            name: format!("n{node}"),
-            address: String::new(),
-            public_key: None,
-            votes: 1,
-            panic: Default::default(),
-        };
+        let entry = NodeConfiguration::new(format!("n{node}"), "");
         (NodeId(node), entry)
     };
     Arc::new(ConfigurationRecord { nodes: (0..3).map(entry).collect(), ..Default::default() })

@@ -2,6 +2,7 @@
 
 mod config;
 mod disk;
+mod fence;
 mod node;
 mod service;
 
@@ -12,7 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use config::ConfigCommand;
 pub use disk::{CreateArguments, DiskCommand};
-pub use node::NodeCommand;
+pub use fence::{FenceArguments, FenceCommand};
+pub use node::{AddArguments, NodeCommand};
 pub use service::{Following, ServiceCommand};
 
 use crate::licence_server::LicenceServerCommand;
@@ -66,7 +68,7 @@ pub enum Output {
 pub enum Command {
     /// Run a whole cluster on this machine: the quickest way to see one.
     Dev(DevArguments),
-    /// Run, list and take out nodes.
+    /// Run, list, take out and configure nodes.
     #[command(subcommand)]
     Node(NodeCommand),
     /// Show master, nodes, levels, transitions and services.
@@ -112,9 +114,11 @@ pub enum Command {
     /// Explain how long the services of a dead node stay down, and why.
     #[command(after_help = "Example:\n  phalanx timing\n  phalanx timing --disk /srv/phalanx/alpha.disk")]
     Timing(TimingArguments),
-    /// Check configuration files.
+    /// Check configuration files; show and change the membership database.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Force a node out, or confirm by hand that it is dead.
+    Fence(FenceArguments),
     /// The demo service of `dev`.
     #[command(subcommand, hide = true)]
     LicenceServer(LicenceServerCommand),

@@ -7,7 +7,7 @@ mod show;
 mod watch;
 
 pub(crate) use create::create;
-pub(super) use show::status;
+pub(super) use show::{configuration, configuration_and_services, status};
 
 use super::Exit;
 use super::args::{DiskCommand, Global};

@@ -9,6 +9,7 @@ use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::membership::{MemberEntry, MembershipRecord, Victim};
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister};
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord, ServiceRecord};
+use phalanx_messages::service::ServiceDefinition;
 use phalanx_storage::{Access, ClusterDisk, Superblock};
 
 use super::open::{open, unreadable};
@@ -30,13 +31,28 @@ struct Contents {
     registration: RegistrationRecord,
 }
 
+/// The configuration that the newest membership record names.
+pub(in crate::cli) fn configuration(disk: &ClusterDisk) -> Result<ConfigurationRecord, Exit> {
+    let membership = disk.memberships().newest().map_err(unreadable)?.unwrap_or_default();
+    match disk.configurations().find(membership.configuration).map_err(unreadable)? {
+        Some(configuration) => Ok(configuration),
+        None => Ok(disk.configurations().newest().map_err(unreadable)?.unwrap_or_default()),
+    }
+}
+
+/// Configuration and service definitions, from the disk alone.
+pub(in crate::cli) fn configuration_and_services(
+    path: &Path,
+) -> Result<(ConfigurationRecord, Vec<ServiceDefinition>), Exit> {
+    let disk = open(path, Access::ReadOnly)?;
+    let registration = disk.registrations().newest().map_err(unreadable)?.unwrap_or_default();
+    let services = registration.services.into_values().map(|service| service.definition).collect();
+    Ok((configuration(&disk)?, services))
+}
+
 fn read(disk: &ClusterDisk) -> Result<Contents, Exit> {
     let membership = disk.memberships().newest().map_err(unreadable)?.unwrap_or_default();
-    let named = disk.configurations().find(membership.configuration).map_err(unreadable)?;
-    let configuration = match named {
-        Some(configuration) => configuration,
-        None => disk.configurations().newest().map_err(unreadable)?.unwrap_or_default(),
-    };
+    let configuration = configuration(disk)?;
     Ok(Contents {
         superblock: disk.superblock().clone(),
         registers: disk.registers().read_all().map_err(unreadable)?,
