@@ -6,6 +6,9 @@
 //! Not a kernel-level actor: the node lives on without it.
 
 mod answer;
+mod log_ring;
+mod logs;
+mod output_log;
 mod report;
 mod serve;
 mod status;
@@ -22,7 +25,12 @@ use phalanx_messages::{NodeId, Term};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 
+pub use self::log_ring::LogRing;
+pub use self::logs::{LogSources, ServiceLog};
+pub use self::status::status;
+
 use self::answer::Asked;
+use self::logs::{GetLogSources, LogSourcesAnswer};
 use crate::clock::wall_now_ms;
 use crate::ports::{
     ConfigurationChanged, GetMembership, GetServices, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
@@ -94,6 +102,7 @@ pub struct LocalApi {
     followers: broadcast::Sender<HappeningReport>,
     recent: VecDeque<HappeningReport>,
     term: Term,
+    logs: LogSources,
 }
 
 impl LocalApi {
@@ -107,7 +116,24 @@ impl LocalApi {
     ) -> Self {
         let (listener, path) = listener.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let followers = broadcast::Sender::new(FOLLOWED_MAX);
-        Self { edges, listener, path, reporter, configuration, followers, recent: VecDeque::new(), term: Term(0) }
+        Self {
+            edges,
+            listener,
+            path,
+            reporter,
+            configuration,
+            followers,
+            recent: VecDeque::new(),
+            term: Term(0),
+            logs: LogSources::default(),
+        }
+    }
+
+    /// What it shows of logs.
+    #[must_use]
+    pub fn logs(mut self, logs: LogSources) -> Self {
+        self.logs = logs;
+        self
     }
 
     fn tell(&mut self, report: HappeningReport) {
@@ -152,7 +178,12 @@ impl LocalApi {
     }
 
     fn ask(&self, request: AdminRequest) -> ResponseFuture<AdminAnswer> {
-        let asked = Asked { edges: self.edges.clone(), configuration: self.configuration.clone(), own: self.reporter };
+        let asked = Asked {
+            edges: self.edges.clone(),
+            configuration: self.configuration.clone(),
+            logs: self.logs.clone(),
+            own: self.reporter,
+        };
         Box::pin(asked.answer(request))
     }
 }
@@ -189,6 +220,14 @@ impl Handler<Follow> for LocalApi {
 
     fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
         MessageResult((self.recent.iter().cloned().collect(), self.followers.subscribe()))
+    }
+}
+
+impl Handler<GetLogSources> for LocalApi {
+    type Result = LogSourcesAnswer;
+
+    fn handle(&mut self, _: GetLogSources, _: &mut Self::Context) -> Self::Result {
+        LogSourcesAnswer(self.logs.clone())
     }
 }
 

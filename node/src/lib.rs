@@ -8,4 +8,6 @@ pub mod daemon;
 pub mod dev;
 pub mod licence_server;
 pub mod local_fence;
+pub mod log;
+pub mod waiting;
 pub mod warden;

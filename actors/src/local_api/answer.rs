@@ -7,6 +7,7 @@ use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::configuration::ConfigurationRecord;
 
+use super::logs::LogSources;
 use super::{LocalApiEdges, report, status};
 use crate::ports::{GetMembership, GetServices, GetTraces, RequestLeave};
 
@@ -30,6 +31,7 @@ impl Refusal {
 pub(super) struct Asked {
     pub edges: LocalApiEdges,
     pub configuration: Arc<ConfigurationRecord>,
+    pub logs: LogSources,
     /// This node.
     pub own: NodeId,
 }
@@ -40,6 +42,7 @@ impl Asked {
             AdminRequest::Status => self.status().await,
             AdminRequest::Leave { node } => self.leave(node).await,
             AdminRequest::Traces => self.traces().await,
+            AdminRequest::Logs { service, lines, follow: _ } => self.logs(service, lines).await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })
@@ -64,6 +67,18 @@ impl Asked {
         let membership = membership.await.map_err(Refusal::ending)?;
         let traces = traces.await.map_err(Refusal::ending)?;
         Ok(AdminAnswer::Traces(traces.iter().map(|trace| report::trace(trace, &membership)).collect()))
+    }
+
+    async fn logs(self, service: Option<String>, lines: u32) -> Result<AdminAnswer, Refusal> {
+        let count = usize::try_from(lines).unwrap_or(usize::MAX);
+        let Some(service) = service else { return Ok(AdminAnswer::Logs(self.logs.ring()?.tail(count))) };
+        let services = self.edges.services.send(GetServices).await.map_err(Refusal::ending)?;
+        if !services.iter().any(|known| known.name == service) {
+            let known: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
+            let text = format!("there is no service `{service}`; the cluster has: {}", known.join(", "));
+            return Err(Refusal(EXIT_UNKNOWN, text));
+        }
+        Ok(AdminAnswer::Logs(self.logs.output(&service, count).await?))
     }
 
     fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {

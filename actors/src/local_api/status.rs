@@ -11,9 +11,9 @@ use phalanx_protocol::coordinator::level_states::entry_state;
 
 use crate::ports::MembershipStatus;
 
-/// The whole status.
+/// The whole status, as a daemon knows it or, with what the disk holds, without one.
 #[must_use]
-pub(super) fn status(membership: &MembershipStatus, services: Vec<ServiceStatus>) -> Status {
+pub fn status(membership: &MembershipStatus, services: Vec<ServiceStatus>) -> Status {
     let name = |node: NodeId| membership.configuration.name_of(node);
     let nodes = membership.configuration.nodes.keys().map(|node| node_status(membership, *node)).collect();
     Status {
@@ -29,6 +29,8 @@ pub(super) fn status(membership: &MembershipStatus, services: Vec<ServiceStatus>
         levels: membership.record.levels.values().map(level_status).collect(),
         transitions: transitions(membership),
         services,
+        source: "daemon".to_owned(),
+        source_reason: None,
     }
 }
 

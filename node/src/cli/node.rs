@@ -1,7 +1,7 @@
 //! `phalanx node ...` and `phalanx config check`.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use phalanx_messages::admin::{AdminRequest, Status};
 use phalanx_messages::membership::NodeState;
@@ -12,31 +12,26 @@ use super::{Exit, locate, print};
 use crate::config::{Checked, ConfigErrors, NodeConfig, check_file};
 use crate::containment::{ContainmentChoice, containment_key, pause};
 use crate::daemon;
-use crate::warden::{self, RegisterNotice, WardenSettings, id_lock};
+use crate::waiting::{self, Patience, Unmet};
+use crate::warden::{self, RegisterNotice, WardenSettings};
 
 /// Exit code "configuration".
 pub(crate) const EXIT_CONFIGURATION: u8 = 78;
+/// Exit code "try again".
+pub(crate) const EXIT_TRY_AGAIN: u8 = 75;
 /// Exit code "shared-disk I/O".
 const EXIT_DISK: u8 = 74;
 
 pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
     match command {
         NodeCommand::Run { config, no_wait, subreaper } => run_node(&config, no_wait, subreaper),
-        NodeCommand::Daemon { config, .. } => {
-            start_log();
-            let config = load(&config)?;
-            daemon::run(&config).map_err(Exit::from)
+        NodeCommand::Daemon { config, no_wait, .. } => {
+            let kept = crate::log::start();
+            daemon::run(&load(&config)?, no_wait, kept)
         }
         NodeCommand::List => list(global).map(|()| 0),
         NodeCommand::Leave { name } => leave(name, global).map(|()| 0),
     }
-}
-
-/// Log lines of the daemon, on stderr; `RUST_LOG` chooses them.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    log.try_init().ok(); // somebody may have one already
 }
 
 pub(crate) fn load(file: &Path) -> Result<NodeConfig, Exit> {
@@ -73,21 +68,50 @@ pub(super) fn check(file: &Path) -> Result<(), Exit> {
     Ok(())
 }
 
+/// What keeps a node from starting, or its end while it waited.
+fn unmet(unmet: Unmet, never: u8, not_now: u8) -> Result<u8, Exit> {
+    match unmet {
+        Unmet::Never(text) => Err(Exit::code(never, text)),
+        Unmet::NotNow(text) => Err(Exit::code(not_now, text).hint("without `--no-wait` it would be waited for")),
+        Unmet::Ended(text) => {
+            anstream::eprintln!("{text}");
+            Ok(0)
+        }
+    }
+}
+
+/// Makes the directories of the node's own files.
+fn make_state_dir(config: &NodeConfig) -> Result<PathBuf, Exit> {
+    let commands = daemon::command_logs(config);
+    std::fs::create_dir_all(&commands).map_err(|error| {
+        Exit::error(format!("failed to make {}: {error}", commands.display()))
+            .hint(format!("`state_dir` in {} must name a directory that this user may write", config.file.display()))
+    })?;
+    Ok(commands)
+}
+
 /// Becomes the warden of the node.
 fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     let config = load(file)?;
-    std::fs::create_dir_all(&config.state_dir)
-        .map_err(|error| Exit::error(format!("failed to make `state_dir` {}: {error}", config.state_dir.display())))?;
+    // Heard from here on, so that a wish to end is not lost while something is waited for.
+    let signals =
+        warden::Signals::install().map_err(|error| Exit::error(format!("failed to watch signals: {error}")))?;
+    daemon::load_key(&config)?; // a wrong key never waits
+    let log_dir = make_state_dir(&config)?;
     let what = format!("the shared disk {}", config.disk.display());
+    let patience = Patience { no_wait, ended: &|| signals.leave_is_asked() };
     // A disk that is not there may come; one that is wrong never waits.
-    let disk = id_lock::wait_for(&what, no_wait, || {
+    let disk = waiting::wait_for(&what, patience, || {
         if config.disk.exists() {
             daemon::open_disk(&config.disk).map(Ok).map_err(|error| format!("{error:#}"))
         } else {
-            Ok(Err("it is not there (`phalanx disk create` makes it)".to_owned()))
+            Ok(Err(format!("it is not there (`phalanx disk create --config {}` makes it)", config.file.display())))
         }
     });
-    let disk = disk.map_err(|text| Exit::code(EXIT_DISK, text))?;
+    let disk = match disk {
+        Ok(disk) => disk,
+        Err(why) => return unmet(why, EXIT_DISK, EXIT_DISK),
+    };
     let superblock = disk.superblock().clone();
     if superblock.name != config.cluster {
         let text = format!(
@@ -105,28 +129,26 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     let words = |words: &[&OsString]| words.iter().map(|word| (*word).clone()).collect::<Vec<_>>();
     let (program, node) = (program.into_os_string(), OsString::from(&config.node));
     let word = OsString::from;
+    let file = config.file.clone().into_os_string();
+    let mut daemon_command = words(&[&program, &word("node"), &word("daemon"), &node, &word("--config"), &file]);
+    if no_wait {
+        daemon_command.push(word("--no-wait"));
+    }
     let settings = WardenSettings {
         node_name: config.node.clone(),
         containment_key: containment_key(superblock.cluster, &config.disk, config.id),
         containment: if subreaper { ContainmentChoice::Subreaper } else { ContainmentChoice::Best },
         id_lock: config.state_dir.join(format!("{}.lock", config.node)),
         no_wait,
-        log_dir: config.state_dir.join("commands"),
-        daemon_command: words(&[
-            &program,
-            &word("node"),
-            &word("daemon"),
-            &node,
-            &word("--config"),
-            &config.file.clone().into_os_string(),
-        ]),
+        log_dir,
+        daemon_command,
         keeper_command: words(&[&program, &word("warden-keeper")]),
         watchdog_ms: superblock.profile.watchdog_ms,
         stop_ms: superblock.profile.stop_ms,
         panic: config.panic,
         notice: Box::new(RegisterNotice::new(disk, config.id)),
     };
-    warden::run(settings).map_err(Exit::error)
+    warden::run(settings, signals).or_else(|why| unmet(why, 1, EXIT_TRY_AGAIN))
 }
 
 fn list(global: &Global) -> Result<(), Exit> {

@@ -27,6 +27,9 @@ pub enum NodeCommand {
         /// The node's file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Fail instead of waiting for the address.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// List the nodes.
     List,
