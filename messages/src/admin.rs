@@ -132,7 +132,7 @@ pub struct LogLine {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskStatus {
-    /// `healthy`, `slow` or `lost`.
+    /// `healthy`, `slow` or `lost`; `unknown` when read from the disk alone.
     pub state: String,
     /// Since the last renewal that counted.
     pub heartbeat_age_ms: u64,

@@ -1,4 +1,4 @@
-//! `phalanx disk create` and `phalanx disk show`, and the status that the disk alone gives.
+//! `phalanx disk create` and `phalanx disk show`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -264,18 +264,4 @@ fn as_json(contents: &Contents) -> Value {
             })).collect::<Vec<_>>(),
         },
     })
-}
-
-/// `status --disk`: what the disk alone says, marked so.
-pub(super) fn status(path: &Path, output: Output) -> Result<(), Exit> {
-    let contents = read(&open(path)?)?;
-    match output {
-        Output::Json => {
-            let mut value = as_json(&contents);
-            value["source"] = json!("disk");
-            anstream::println!("{}", print::json(&value)?);
-        }
-        Output::Text => anstream::print!("read from the disk alone; no daemon was asked\n{}", as_text(&contents)),
-    }
-    Ok(())
 }

@@ -7,10 +7,10 @@ use phalanx_messages::admin::{AdminRequest, Status};
 use phalanx_messages::membership::NodeState;
 
 use super::args::{Global, NodeCommand, Output};
-use super::client::EXIT_UNREACHABLE;
+use super::interrupt::{self, EXIT_INTERRUPTED};
 use super::{Exit, locate, print};
 use crate::config::{Checked, ConfigErrors, NodeConfig, check_file};
-use crate::containment::{ContainmentChoice, containment_key, pause};
+use crate::containment::{ContainmentChoice, containment_key, now, pause};
 use crate::daemon;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::{self, RegisterNotice, WardenSettings};
@@ -19,8 +19,13 @@ use crate::warden::{self, RegisterNotice, WardenSettings};
 pub(crate) const EXIT_CONFIGURATION: u8 = 78;
 /// Exit code "try again".
 pub(crate) const EXIT_TRY_AGAIN: u8 = 75;
+/// Exit code "timed out".
+const EXIT_TIMED_OUT: u8 = 124;
 /// Exit code "shared-disk I/O".
 const EXIT_DISK: u8 = 74;
+
+/// Nobody says for this long how a leave goes: then it is not waited for any longer, in milliseconds.
+const SILENCE_MS: u64 = 10_000;
 
 pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
     match command {
@@ -30,7 +35,7 @@ pub(super) fn run(command: NodeCommand, global: &Global) -> Result<u8, Exit> {
             daemon::run(&load(&config)?, no_wait, kept)
         }
         NodeCommand::List => list(global).map(|()| 0),
-        NodeCommand::Leave { name } => leave(name, global).map(|()| 0),
+        NodeCommand::Leave { name, for_ms } => leave(name, for_ms, global).map(|()| 0),
     }
 }
 
@@ -160,25 +165,46 @@ fn list(global: &Global) -> Result<(), Exit> {
     Ok(())
 }
 
-fn leave(name: Option<String>, global: &Global) -> Result<(), Exit> {
+fn leave(name: Option<String>, for_ms: Option<u64>, global: &Global) -> Result<(), Exit> {
     let mut client = locate::connect(global)?;
     let status = client.status()?;
     let name = name.unwrap_or_else(|| status.node.clone());
     client.ask(&AdminRequest::Leave { node: Some(name.clone()) })?;
+    let goes_on = format!("the leave of {name} goes on; `phalanx status --watch` follows it");
+    interrupt::ends_with(EXIT_INTERRUPTED, goes_on.clone())?;
+    let until = for_ms.map(|ms| now().plus(ms));
+    let mut answered = now();
     loop {
-        let state =
-            locate::connect(global).and_then(|mut client| client.status()).map(|status| state_of(&status, &name));
-        match state {
-            Ok(Some(NodeState::Inactive)) => break,
-            // The last node to leave takes its daemon with it.
-            Err(exit) if exit.code == EXIT_UNREACHABLE => break,
-            Ok(_) => {}
-            Err(exit) => return Err(exit),
+        match has_left(&name, &status, global) {
+            Ok(true) => break,
+            Ok(false) => answered = now(),
+            Err(exit) if now().since(answered) >= SILENCE_MS => return Err(exit),
+            Err(_) => {} // whoever answered may have ended; another one may answer
+        }
+        if until.is_some_and(|until| now() >= until) {
+            let text = format!("{name} has not left after {} ms", for_ms.unwrap_or_default());
+            return Err(Exit::code(EXIT_TIMED_OUT, text).hint(goes_on));
         }
         pause(20);
     }
     anstream::println!("{name} has left");
     Ok(())
+}
+
+/// Whether the node is out, by the word of whoever answers; the last node to leave takes its daemon with it, and then the
+/// disk tells.
+fn has_left(name: &str, before: &Status, global: &Global) -> Result<bool, Exit> {
+    let left = |status: &Status| state_of(status, name) == Some(NodeState::Inactive);
+    let why = match locate::connect(global).and_then(|mut client| client.status()) {
+        Ok(status) => return Ok(left(&status)),
+        Err(exit) => exit,
+    };
+    let disk = locate::known_disk(global).and_then(|disk| super::disk_status::read(&disk, &why.text).ok());
+    match disk {
+        Some(status) if left(&status) => Ok(true),
+        None if before.node == name => Ok(true), // its end is all that can be seen
+        Some(_) | None => Err(why),
+    }
 }
 
 pub(super) fn state_of(status: &Status, name: &str) -> Option<NodeState> {

@@ -13,7 +13,7 @@ use super::raw::RawClusterNode;
 use super::{ClusterNode, ClusterTemplate, NodeConfig, names, service, subsystem};
 
 /// Longest path of a Unix socket, with its closing zero.
-const SOCKET_PATH_BYTES_MAX: usize = 108;
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// Where nodes keep their own files if nothing else is said.
 const STATE_DIR: &str = "/var/lib/phalanx";
 /// Where local sockets are if nothing else is said.

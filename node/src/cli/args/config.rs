@@ -8,6 +8,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Show every mistake in a file.
+    #[command(after_help = "Example:\n  phalanx config check /etc/phalanx/n0.toml")]
     Check {
         /// A node's file, or one for `dev`.
         file: PathBuf,

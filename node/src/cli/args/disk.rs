@@ -8,6 +8,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum DiskCommand {
     /// Format the shared disk of a cluster.
+    #[command(after_help = "Example:\n  phalanx disk create --config alpha/n0.toml")]
     Create {
         /// File of one of its nodes: names the disk, the nodes and the services.
         #[arg(long, value_name = "FILE")]
@@ -23,6 +24,7 @@ pub enum DiskCommand {
         force: bool,
     },
     /// Show every region, decoded.
+    #[command(after_help = "Example:\n  phalanx disk show /srv/phalanx/alpha.disk")]
     Show {
         /// The disk.
         path: PathBuf,

@@ -6,8 +6,10 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     /// List the services.
+    #[command(after_help = "Example:\n  phalanx service list")]
     List,
     /// Show one service.
+    #[command(after_help = "Example:\n  phalanx service show licences")]
     Show {
         /// Its name.
         service: String,
