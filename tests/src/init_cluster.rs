@@ -247,9 +247,12 @@ impl NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        // The second one kills the containment, so that nothing is left of it.
-        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.terminate();
+        // The second SIGTERM kills the containment, so that nothing is left of it; a warden that hangs is killed in the end.
+        for attempt in 0..200 {
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            signal_process(self.child.id(), if attempt < 100 { Signal::TERM } else { Signal::KILL });
             rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 })).ok();
         }
     }

@@ -248,7 +248,7 @@ impl Drop for Small {
 /// The first start says so and leaves no half of a key; one that fills while the node runs harms nothing.
 #[test]
 fn a_state_directory_that_is_full() {
-    if !available(&[Requirement::Root]) {
+    if !available(&[Requirement::Mount]) {
         return;
     }
     let _lock = MachineLock::take();

@@ -162,3 +162,32 @@ impl<'a> MakeWriter<'a> for Log {
         Event { log: self, level: event.level().as_str(), source, bytes: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Line {
+        Line { level: "INFO", source: "test".to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_full_queue_drops_new_lines_and_tells_how_many_and_the_memory_has_them() {
+        let (queue, items) = sync_channel(2);
+        let log = Log { shared: Arc::default(), ring: LogRing::default(), queue };
+        for text in ["one", "two", "three", "four"] {
+            log.line(said(text)); // nobody reads: this must not wait
+        }
+        let written = || match items.try_recv() {
+            Ok(Item::Text(text)) => text,
+            Ok(Item::Flush(_)) | Err(_) => String::new(),
+        };
+        assert!(written().ends_with("INFO test: one\n"));
+        assert!(written().ends_with("INFO test: two\n"));
+        log.line(said("five"));
+        assert_eq!(written(), "2 log lines were dropped, because stderr did not take them\n");
+        assert!(written().ends_with("INFO test: five\n"));
+        let kept: Vec<String> = log.ring.tail(9).into_iter().map(|line| line.text).collect();
+        assert_eq!(kept, ["one", "two", "three", "four", "five"]);
+    }
+}

@@ -39,7 +39,7 @@ pub struct Global {
     /// Local socket of the node that answers [else: --dir, PHALANX_SOCKET, the default dev cluster, /run/phalanx].
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Directory of a dev cluster; any live node in it answers.
+    /// Directory of a cluster made by `dev` or `init`; any live node in it answers.
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Which node of the directory answers.
