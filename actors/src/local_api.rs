@@ -7,6 +7,9 @@
 
 mod administration;
 mod answer;
+mod log_ring;
+mod logs;
+mod output_log;
 mod report;
 mod serve;
 mod status;
@@ -23,7 +26,12 @@ use phalanx_messages::{NodeId, Term};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 
+pub use self::log_ring::LogRing;
+pub use self::logs::{LogSources, ServiceLog};
+pub use self::status::status;
+
 use self::answer::Asked;
+use self::logs::{GetLogSources, LogSourcesAnswer};
 use crate::clock::wall_now_ms;
 use crate::ports::{
     AskMaster, ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
@@ -106,6 +114,7 @@ pub struct LocalApi {
     followers: broadcast::Sender<HappeningReport>,
     recent: VecDeque<HappeningReport>,
     term: Term,
+    logs: LogSources,
 }
 
 impl LocalApi {
@@ -119,7 +128,24 @@ impl LocalApi {
     ) -> Self {
         let (listener, path) = listener.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let followers = broadcast::Sender::new(FOLLOWED_MAX);
-        Self { edges, listener, path, reporter, configuration, followers, recent: VecDeque::new(), term: Term(0) }
+        Self {
+            edges,
+            listener,
+            path,
+            reporter,
+            configuration,
+            followers,
+            recent: VecDeque::new(),
+            term: Term(0),
+            logs: LogSources::default(),
+        }
+    }
+
+    /// What it shows of logs.
+    #[must_use]
+    pub fn logs(mut self, logs: LogSources) -> Self {
+        self.logs = logs;
+        self
     }
 
     fn tell(&mut self, report: HappeningReport) {
@@ -165,7 +191,7 @@ impl LocalApi {
 
     fn ask(&self, request: AdminRequest, by: String) -> ResponseFuture<AdminAnswer> {
         let (edges, configuration) = (self.edges.clone(), self.configuration.clone());
-        let asked = Asked { edges, configuration, own: self.reporter, by };
+        let asked = Asked { edges, configuration, logs: self.logs.clone(), own: self.reporter, by };
         Box::pin(asked.answer(request))
     }
 }
@@ -210,6 +236,14 @@ impl Handler<Follow> for LocalApi {
 
     fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
         MessageResult((self.recent.iter().cloned().collect(), self.followers.subscribe()))
+    }
+}
+
+impl Handler<GetLogSources> for LocalApi {
+    type Result = LogSourcesAnswer;
+
+    fn handle(&mut self, _: GetLogSources, _: &mut Self::Context) -> Self::Result {
+        LogSourcesAnswer(self.logs.clone())
     }
 }
 

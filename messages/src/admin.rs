@@ -66,6 +66,16 @@ pub enum AdminRequest {
         /// Begin with those that are remembered.
         recent: bool,
     },
+    /// Log lines: the node's own, or the output of a service's commands on it. Answered by [`AdminAnswer::Logs`], or, when
+    /// followed, by a stream of [`AdminAnswer::Logged`] until either side closes.
+    Logs {
+        /// A service; the node itself if none.
+        service: Option<String>,
+        /// How many of the last lines.
+        lines: u32,
+        /// Go on with every line from then on.
+        follow: bool,
+    },
 }
 
 /// What a daemon answers.
@@ -91,6 +101,10 @@ pub enum AdminAnswer {
         /// The configuration that has the change.
         revision: Revision,
     },
+    /// To `Logs`, oldest first.
+    Logs(Vec<LogLine>),
+    /// One line of a followed log.
+    Logged(LogLine),
     /// Accepted.
     Done,
     /// Not done.
@@ -115,6 +129,7 @@ pub struct Configuration {
 
 /// One thing that happened, as text and with what a program needs to tell it apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HappeningReport {
     /// Wall clock, milliseconds since the Unix epoch; for people.
     pub at_ms: u64,
@@ -136,6 +151,7 @@ pub struct HappeningReport {
 
 /// `status --output json`: stable keys, more may be added (architecture §5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// Name of the cluster.
     pub cluster: String,
@@ -155,12 +171,31 @@ pub struct Status {
     pub transitions: Vec<TransitionStatus>,
     /// The client services by name.
     pub services: Vec<ServiceStatus>,
+    /// Where this comes from: `daemon`, or `disk` when none answered and the shared disk alone was read.
+    pub source: String,
+    /// Why no daemon was asked, when `source` is `disk`.
+    pub source_reason: Option<String>,
+}
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogLine {
+    /// Wall clock, milliseconds since the Unix epoch; none for the output of commands.
+    pub at_ms: Option<u64>,
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`; none for the output of commands.
+    pub level: Option<String>,
+    /// The part of the program that says it, or `service NAME`.
+    pub source: String,
+    /// The line.
+    pub text: String,
 }
 
 /// The shared disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskStatus {
-    /// `healthy`, `slow` or `lost`.
+    /// `healthy`, `slow` or `lost`; `unknown` when read from the disk alone.
     pub state: String,
     /// Since the last renewal that counted.
     pub heartbeat_age_ms: u64,
@@ -168,6 +203,7 @@ pub struct DiskStatus {
 
 /// One node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
@@ -193,6 +229,7 @@ pub struct NodeStatus {
 
 /// Fencing of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FenceStatus {
     /// `none`, `marked`, `io-certain` or `certain`.
     pub state: String,
@@ -204,6 +241,7 @@ pub struct FenceStatus {
 
 /// One registered level.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LevelStatus {
     /// Its place in the ordering.
     pub order: u16,
@@ -215,6 +253,7 @@ pub struct LevelStatus {
 
 /// One transition in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TransitionStatus {
     /// `term.counter`.
     pub id: String,
@@ -234,6 +273,7 @@ pub struct TransitionStatus {
 
 /// One client service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -259,6 +299,7 @@ pub struct ServiceStatus {
 
 /// A service as seen from one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceNodeStatus {
     /// `registered`, `starting`, `stopping`, `recovering`, `up`, `down` or `-`.
     pub state: String,
@@ -270,6 +311,7 @@ pub struct ServiceNodeStatus {
 
 /// One transition from its first sight to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trace {
     /// `term.counter`.
     pub id: String,
@@ -289,6 +331,7 @@ pub struct Trace {
 
 /// One step of a trace. Times count from the trace's begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TraceStep {
     /// The level.
     pub level: u16,

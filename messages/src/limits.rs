@@ -46,3 +46,11 @@ pub const HANDSHAKES_MAX: usize = NODES_MAX;
 pub const COMMAND_BYTES_MAX: usize = 4096;
 /// Transitions kept for `phalanx trace`.
 pub const TRACES_KEPT_MAX: usize = 256;
+/// Log lines that a node keeps in memory for `phalanx logs`.
+pub const LOG_LINES_KEPT_MAX: usize = 2_000;
+/// Bytes of these lines.
+pub const LOG_BYTES_KEPT_MAX: usize = 1024 * 1024;
+/// Log lines waiting for stderr; beyond it new ones are dropped and counted.
+pub const LOG_QUEUE_MAX: usize = 1_024;
+/// Different log lines whose repeats are counted.
+pub const LOG_REPEATS_MAX: usize = 256;

@@ -10,6 +10,7 @@ use crate::set::NodeSet;
 /// State of a node in the cluster (spec, "SOFTWARE").
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum NodeState {
     /// Not configured or not an active member.
     #[default]
@@ -41,6 +42,7 @@ impl NodeState {
 /// What kind of way through the levels a transition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TransitionKind {
     /// Graceful join: levels ascend.
     Joining,

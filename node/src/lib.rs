@@ -9,5 +9,7 @@ pub mod dev;
 pub mod disk_check;
 pub mod licence_server;
 pub mod local_fence;
+pub mod log;
 pub mod timing;
+pub mod waiting;
 pub mod warden;

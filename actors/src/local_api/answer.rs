@@ -9,6 +9,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
 use phalanx_protocol::registration::tell_refusal;
 
+use super::logs::LogSources;
 use super::{LocalApiEdges, report, status};
 use crate::ports::{
     CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, GetTraces, OrderFailure, PlanOrder,
@@ -37,6 +38,7 @@ impl Refusal {
 pub(super) struct Asked {
     pub edges: LocalApiEdges,
     pub configuration: Arc<ConfigurationRecord>,
+    pub logs: LogSources,
     /// This node.
     pub own: NodeId,
     /// The user who asks, in words.
@@ -57,6 +59,7 @@ impl Asked {
             AdminRequest::Change { base, changes, dry_run } => self.change(base, changes, dry_run).await,
             AdminRequest::Fence { node, reason } => self.fence(node, reason).await,
             AdminRequest::ConfirmDead { node } => self.confirm_dead(node).await,
+            AdminRequest::Logs { service, lines, follow: _ } => self.logs(service, lines).await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })
@@ -115,6 +118,16 @@ impl Asked {
         let answer = self.edges.services.send(ExplainService(service.clone())).await.map_err(Refusal::ending)?;
         let explanation = answer.ok_or_else(|| self.refused(&OrderRefusal::UnknownService { service }))?;
         Ok(AdminAnswer::Explanation(Box::new(explanation)))
+    }
+
+    async fn logs(self, service: Option<String>, lines: u32) -> Result<AdminAnswer, Refusal> {
+        let count = usize::try_from(lines).unwrap_or(usize::MAX);
+        let Some(service) = service else { return Ok(AdminAnswer::Logs(self.logs.ring()?.tail(count))) };
+        let services = self.edges.services.send(GetServices).await.map_err(Refusal::ending)?.services;
+        if !services.iter().any(|known| known.name == service) {
+            return Err(self.refused(&OrderRefusal::UnknownService { service }));
+        }
+        Ok(AdminAnswer::Logs(self.logs.output(&service, count).await?))
     }
 
     pub(super) fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {

@@ -9,9 +9,9 @@ use phalanx_protocol::coordinator::level_states::entry_state;
 
 use crate::ports::{MembershipStatus, ServicesKnown};
 
-/// The whole status.
+/// The whole status, as a daemon knows it or, with what the disk holds, without one.
 #[must_use]
-pub(super) fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
+pub fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
     let name = |node: NodeId| membership.configuration.name_of(node);
     let nodes = membership.configuration.nodes.keys().map(|node| node_status(membership, &known, *node)).collect();
     Status {
@@ -27,6 +27,8 @@ pub(super) fn status(membership: &MembershipStatus, known: ServicesKnown) -> Sta
         levels: membership.record.levels.values().map(level_status).collect(),
         transitions: transitions(membership),
         services: known.services,
+        source: "daemon".to_owned(),
+        source_reason: None,
     }
 }
 

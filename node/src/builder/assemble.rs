@@ -192,6 +192,7 @@ fn start_actors(
             Interconnect::new(interconnect, builder.network, events, common.guard("interconnect")).start();
         let local_api =
             LocalApi::new(local_api_edges(&registration), listener, common.me.node, common.configuration.clone())
+                .logs(builder.logs)
                 .start();
         let edges = RegistrationEdges {
             read_decisions: disk.clone().recipient(),

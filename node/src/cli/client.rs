@@ -10,9 +10,14 @@ use phalanx_messages::configuration::NodeChange;
 use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
 
 use super::Exit;
+use crate::config::SOCKET_PATH_BYTES_MAX;
 
 /// Exit code "daemon unreachable".
 pub const EXIT_UNREACHABLE: u8 = 69;
+/// Exit code "privilege".
+pub(super) const EXIT_PRIVILEGE: u8 = 4;
+/// Exit code "usage".
+const EXIT_USAGE: u8 = 2;
 /// A daemon that says nothing for this long is not asked further.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// A daemon gives up asking the master before this.
@@ -37,14 +42,7 @@ impl Client {
                 stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
                 Ok(Self { stream, path: path.to_owned() })
             }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let text = format!("not allowed to use the socket {}", path.display());
-                Err(Exit::code(4, text).hint("run this as the user that runs the node"))
-            }
-            Err(error) => {
-                let text = format!("no daemon answers at {}: {error}", path.display());
-                Err(Exit::code(EXIT_UNREACHABLE, text).hint("`phalanx node run --config FILE` starts one"))
-            }
+            Err(error) => Err(not_connected(path, &error)),
         }
     }
 
@@ -119,6 +117,16 @@ impl Client {
         Ok(committed.then_some(revision))
     }
 
+    /// Turns the connection into a stream of answers to one request, until either side closes.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn stream(mut self, request: &AdminRequest) -> Result<impl Iterator<Item = AdminAnswer> + use<>, Exit> {
+        let begun = self.stream.set_read_timeout(None).and_then(|()| self.say(request));
+        begun.map_err(|error| self.lost(&error))?;
+        Ok(std::iter::from_fn(move || self.hear().ok()))
+    }
+
     /// Turns the connection into a stream of happenings, `recent` ones first.
     ///
     /// # Errors
@@ -153,6 +161,21 @@ impl Client {
         self.stream.read_exact(&mut body)?;
         Ok(serde_json::from_slice(&body)?)
     }
+}
+
+fn not_connected(path: &Path, error: &io::Error) -> Exit {
+    let bytes = path.as_os_str().len();
+    if bytes >= SOCKET_PATH_BYTES_MAX {
+        let text =
+            format!("socket path {} has {bytes} bytes; the system takes {}", path.display(), SOCKET_PATH_BYTES_MAX - 1);
+        return Exit::code(EXIT_USAGE, text).hint("`--socket` and `--dir` must name a shorter path");
+    }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Exit::code(EXIT_PRIVILEGE, format!("not allowed to use the socket {}", path.display()))
+            .hint("run this as the user that runs the node");
+    }
+    Exit::code(EXIT_UNREACHABLE, format!("no daemon answers at {}: {error}", path.display()))
+        .hint("`phalanx node run --config FILE` starts one")
 }
 
 /// An answer to another question: client and daemon are of different versions.

@@ -13,7 +13,7 @@ use super::timing::{self, Timing};
 use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, names, service, subsystem};
 
 /// Longest path of a Unix socket, with its closing zero.
-const SOCKET_PATH_BYTES_MAX: usize = 108;
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// Where nodes keep their own files if nothing else is said.
 const STATE_DIR: &str = "/var/lib/phalanx";
 /// Where local sockets are if nothing else is said.

@@ -86,6 +86,13 @@ impl Documents {
         Self::of_layers(PathBuf::new(), vec![Document { name: name.into(), text: text.into() }], overrides())
     }
 
+    /// A text that will stand in `file`.
+    pub fn of_file_text(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let document = Document { name: file.to_string_lossy().into(), text: text.into() };
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Self::of_layers(file, vec![document], Overrides::new())
+    }
+
     fn of_layers(file: PathBuf, layers: Vec<Document>, environment: Overrides) -> Result<Self, ConfigErrors> {
         let mistakes: Vec<ConfigError> =
             layers.iter().filter_map(|layer| layer.parse().err()).flat_map(|errors| errors.0).collect();

@@ -26,9 +26,11 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::{Level, NodeId};
 
+pub(crate) use check::SOCKET_PATH_BYTES_MAX;
 pub use cluster::parse_panic;
 pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
+pub(crate) use names::{mistake_in_address, mistake_in_name};
 pub use service_text::{KeyDifference, NameOf, difference as service_difference, service_text};
 
 /// Everything one node is told by its own file.
@@ -156,6 +158,15 @@ impl NodeConfig {
     /// Every mistake found, each with its place.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
         let documents = document::Documents::open(file)?;
+        check::node(&documents)
+    }
+
+    /// Checks a text as if it stood in `file`, alone: without drop-ins and environment.
+    ///
+    /// # Errors
+    /// Every mistake found, each with its place.
+    pub fn of_text(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let documents = document::Documents::of_file_text(file, text)?;
         check::node(&documents)
     }
 

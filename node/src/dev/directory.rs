@@ -18,8 +18,8 @@ use crate::containment::{cgroup, containment_key, now};
 pub const DISK: &str = "cluster.disk";
 /// The socket of `dev` itself.
 pub const CONTROL: &str = "dev.sock";
-/// Held while a `dev` runs.
-const LOCK: &str = "dev.lock";
+/// Held while a `dev` runs; stays if it was killed.
+pub const LOCK: &str = "dev.lock";
 /// Cluster key.
 const KEY: &str = "cluster.key";
 /// The port of the demo service, for the next start.
@@ -183,7 +183,7 @@ impl Directory {
         remove_containments(&self.path);
         fs::remove_file(self.path.join(LOCK)).ok();
         if self.is_default && failed {
-            anstream::println!("kept {} because a node failed", self.path.display());
+            super::print_line(&format!("kept {} because a node failed", self.path.display()));
         } else if self.is_default {
             fs::remove_dir_all(&self.path).ok();
         }

@@ -15,6 +15,7 @@ use super::cells::{Cells, Event};
 use super::desk::{Desk, Input, Output};
 use super::frames::{Line, WardenSays, Word};
 use super::settings::WardenSettings;
+use super::talk;
 use crate::containment::keeper::{drain, reap};
 use crate::containment::{now, timespec};
 
@@ -57,6 +58,13 @@ impl Signals {
     #[must_use]
     pub const fn child(&self) -> &UnixStream {
         &self.child
+    }
+
+    /// True once the administrator has asked for the end; the wish stays and is heard again by whoever serves.
+    #[must_use]
+    pub fn leave_is_asked(&self) -> bool {
+        let mut fds = [PollFd::new(&self.leave, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&timespec(0))).is_ok_and(|ready| ready > 0)
     }
 
     fn leave_requests(&self) -> usize {
@@ -257,7 +265,7 @@ impl<'a> Server<'a> {
         if self.leave_requests > 1 {
             return Some(Ending::Impatient);
         }
-        eprintln!("leaving the cluster; a second signal kills this node at once");
+        talk::line("leaving the cluster; a second signal kills this node at once");
         self.line.say(&WardenSays::Leave).ok(); // if the daemon is gone, its end is seen
         None
     }

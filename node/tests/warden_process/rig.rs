@@ -120,8 +120,9 @@ fn warden() -> u8 {
         panic: PanicPolicy::Exit,
         notice: Box::new(RegisterNotice::new(disk, NODE)),
     };
-    phalanx_node::warden::run(settings).unwrap_or_else(|text| {
-        eprintln!("error: {text}");
+    let signals = phalanx_node::warden::Signals::install().unwrap();
+    phalanx_node::warden::run(settings, signals).unwrap_or_else(|unmet| {
+        eprintln!("error: {}", unmet.text());
         1
     })
 }

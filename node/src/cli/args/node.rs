@@ -11,6 +11,9 @@ use super::Following;
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// Run this node in the foreground until it leaves or is forced out.
+    ///
+    /// Waits for the shared disk, its address and the node-id lock. Ctrl-C lets it leave the cluster; a second one kills it.
+    #[command(after_help = "Example:\n  phalanx node run --config alpha/n0.toml")]
     Run {
         /// The node's file.
         #[arg(long, value_name = "FILE")]
@@ -30,8 +33,12 @@ pub enum NodeCommand {
         /// The node's file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Fail instead of waiting for the address.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// List the nodes.
+    #[command(after_help = "Example:\n  phalanx node list --output json")]
     List,
     /// Have a node give up its services and take none, until `unstandby`. It stays a member.
     #[command(after_help = "Example:\n  phalanx node standby n1")]
@@ -69,9 +76,13 @@ pub enum NodeCommand {
         pairs: Vec<String>,
     },
     /// Take a node out gracefully, and wait until it has left.
+    #[command(after_help = "Example:\n  phalanx node leave n1")]
     Leave {
         /// The node; the one that answers if not given.
         name: Option<String>,
+        /// Wait for at most this long; the leave goes on.
+        #[arg(long = "for", value_name = "DURATION", value_parser = crate::config::parse_duration_ms)]
+        for_ms: Option<u64>,
     },
 }
 

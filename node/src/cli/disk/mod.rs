@@ -1,4 +1,4 @@
-//! `phalanx disk ...`, and the status that the disk alone gives.
+//! `phalanx disk ...`.
 
 mod check;
 mod create;
@@ -7,7 +7,7 @@ mod show;
 mod watch;
 
 pub(crate) use create::create;
-pub(super) use show::{configuration, configuration_and_services, status};
+pub(super) use show::{configuration, configuration_and_services};
 
 use super::Exit;
 use super::args::{DiskCommand, Global};

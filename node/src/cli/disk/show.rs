@@ -1,4 +1,4 @@
-//! `phalanx disk show`, and the status that the disk alone gives.
+//! `phalanx disk show`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,9 +15,8 @@ use phalanx_storage::{Access, ClusterDisk, Superblock};
 use super::open::{open, unreadable};
 use crate::cli::args::Output;
 use crate::cli::report::disk::{
-    ClaimReport, ConfigurationReport, ConfiguredNodeReport, DiskReport, DiskServiceReport, DiskStatusReport,
-    MemberReport, MembershipReport, NodeIncarnationReport, RegisterContents, RegisterReport, RegistrationReport,
-    SuperblockReport,
+    ClaimReport, ConfigurationReport, ConfiguredNodeReport, DiskReport, DiskServiceReport, MemberReport,
+    MembershipReport, NodeIncarnationReport, RegisterContents, RegisterReport, RegistrationReport, SuperblockReport,
 };
 use crate::cli::{Exit, print};
 
@@ -259,17 +258,4 @@ fn registration_report(registration: &RegistrationRecord, configuration: &Config
         revision: registration.revision.to_string(),
         services: registration.services.iter().map(service).collect(),
     }
-}
-
-/// `status --disk`: what the disk alone says, marked so.
-pub fn status(path: &Path, output: Output) -> Result<(), Exit> {
-    let contents = read(&open(path, Access::ReadOnly)?)?;
-    match output {
-        Output::Json => {
-            let status = DiskStatusReport { source: "disk".to_owned(), disk: report(&contents) };
-            anstream::println!("{}", print::json(&status)?);
-        }
-        Output::Text => anstream::print!("read from the disk alone; no daemon was asked\n{}", as_text(&contents)),
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `disk create`, `disk show`, `disk check` and `status --disk` with `--output json`.
+//! `disk create`, `disk show` and `disk check` with `--output json`.
 
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::TimingProfile;
@@ -17,16 +17,6 @@ pub struct DiskReport {
     pub configuration: ConfigurationReport,
     /// The newest registration record.
     pub registration: RegistrationReport,
-}
-
-/// `status --disk`: the same, marked as read from the disk alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DiskStatusReport {
-    /// Always `disk`.
-    pub source: String,
-    /// Everything on the disk.
-    #[serde(flatten)]
-    pub disk: DiskReport,
 }
 
 /// The superblock.
