@@ -14,6 +14,7 @@ pub type PublicKey = [u8; 32];
 /// What a node does after it has panicked and its processes are dead (architecture §4).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PanicPolicy {
     /// The node's processes end; the host stays up.
     #[default]
@@ -66,6 +67,7 @@ impl NodeConfiguration {
 
 /// One fence method: an agent of the administrator's, and what it is told. Secrets are never among the parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FenceAgent {
     /// Its name, as in `fence_ipmilan`.
     pub agent: String,

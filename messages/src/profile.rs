@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Inputs of every timing formula. All durations in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TimingProfile {
     /// One I/O is slow after this (tau).
     pub io_timeout_ms: u64,

@@ -154,9 +154,15 @@ pub fn cases(profile: &TimingProfile) -> Vec<Case> {
             "host-dead-operator",
             "the host is dead or cut off; nothing proves it",
             Proof::Operator,
-            false,
-            after_silence(open_end("operator", "an administrator confirms that it is dead")),
-            after_takeover(open_end("operator", "an administrator confirms that it is dead")),
+            true,
+            after_silence(open_end(
+                "operator",
+                "an administrator confirms that it is dead (`phalanx fence confirm NODE`)",
+            )),
+            after_takeover(open_end(
+                "operator",
+                "an administrator confirms that it is dead (`phalanx fence confirm NODE`)",
+            )),
         ),
     ]
 }

@@ -25,6 +25,7 @@ use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_protocol::registration::DatabaseRoom;
 use phalanx_storage::Durability;
 use tokio::sync::watch;
 
@@ -160,7 +161,10 @@ fn start_actors(
     let membership = MembershipManager::create(|ctx| {
         let membership = ctx.address();
         let restarts = Restarts::new(common.guard("restarts"), clock);
-        let database_bytes_max = builder.disk.registrations().region().payload_bytes();
+        let room = DatabaseRoom {
+            bytes: builder.disk.registrations().region().payload_bytes(),
+            services: superblock.services_max as usize,
+        };
         let interconnect = InterconnectSettings {
             me: common.me,
             cluster: superblock.cluster,
@@ -212,7 +216,7 @@ fn start_actors(
             guard: common.guard("registration and launch"),
             surroundings: surroundings.clone(),
             durability: Durability::Volatile,
-            database_bytes_max,
+            room,
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));
         let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();

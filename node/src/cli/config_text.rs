@@ -6,6 +6,7 @@ use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent, NodeConfi
 use phalanx_messages::service::ServiceDefinition;
 
 use super::configuration::panic_text;
+use crate::config::{duration_text, service_text};
 
 /// Everything.
 #[must_use]
@@ -21,7 +22,7 @@ pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]
             quoted(name),
             quoted(address),
             panic_text(*panic),
-            duration(*shutdown_ms)
+            duration_text(*shutdown_ms)
         )
         .ok();
     }
@@ -29,10 +30,10 @@ pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]
     text + &services_text(services, record)
 }
 
-/// `[[service]]` tables of the services. Not written yet.
-#[must_use]
-pub(super) fn services_text(_services: &[ServiceDefinition], _record: &ConfigurationRecord) -> String {
-    String::new()
+/// `[[service]]` tables of the services.
+fn services_text(services: &[ServiceDefinition], record: &ConfigurationRecord) -> String {
+    let text = |service: &ServiceDefinition| format!("\n{}", service_text(service, &|node| record.name_of(node)));
+    services.iter().map(text).collect()
 }
 
 fn fencing(record: &ConfigurationRecord) -> String {
@@ -67,14 +68,6 @@ fn agent(method: &FenceAgent) -> String {
 /// A text as a TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
-}
-
-/// Milliseconds as files have them, in the largest unit that fits.
-#[must_use]
-pub(super) fn duration(ms: u64) -> String {
-    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let unit = units.into_iter().find(|(unit_ms, _)| ms >= *unit_ms && ms.is_multiple_of(*unit_ms));
-    unit.map_or_else(|| format!("{ms}ms"), |(unit_ms, unit)| format!("{}{unit}", ms / unit_ms))
 }
 
 #[cfg(test)]
@@ -124,11 +117,5 @@ mod tests {
             let plan = plan_nodes(&record, &wanted.nodes, true).unwrap();
             assert!(plan.changes.is_empty(), "{:?}", plan.changes);
         }
-    }
-
-    #[test]
-    fn a_duration_is_written_in_its_largest_unit() {
-        let written = [1, 1_500, 90_000, 300_000, 7_200_000].map(duration);
-        assert_eq!(written, ["1ms", "1500ms", "90s", "5m", "2h"]);
     }
 }

@@ -31,7 +31,7 @@ pub use cluster::parse_panic;
 pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use names::{mistake_in_address, mistake_in_name};
-pub use service_text::{KeyDifference, NameOf, difference as service_difference, service_text};
+pub use service_text::{KeyDifference, NameOf, difference as service_difference, keys as service_keys, service_text};
 
 /// Everything one node is told by its own file.
 #[derive(Debug, Clone, PartialEq, Eq)]

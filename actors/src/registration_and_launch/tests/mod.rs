@@ -232,7 +232,7 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
             socket: "socket".to_owned(),
         },
         durability: Durability::Volatile,
-        database_bytes_max: usize::MAX,
+        room: DatabaseRoom::default(),
     };
     let edges = RegistrationEdges {
         read_decisions: surroundings.clone().recipient(),

@@ -5,7 +5,7 @@ use phalanx_messages::profile::TimingProfile;
 use serde::Serialize;
 
 /// `disk show`: every region, decoded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct DiskReport {
     /// What the formatter fixed.
     pub superblock: SuperblockReport,
@@ -20,7 +20,7 @@ pub struct DiskReport {
 }
 
 /// The superblock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct SuperblockReport {
     /// Uuid of the cluster.
     pub cluster: String,
@@ -37,7 +37,7 @@ pub struct SuperblockReport {
 }
 
 /// The register of one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct RegisterReport {
     /// The node.
     pub node: String,
@@ -49,7 +49,7 @@ pub struct RegisterReport {
 }
 
 /// What a readable register says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct RegisterContents {
     /// Which start of the node wrote it; 0 = never started.
     pub incarnation: u64,
@@ -70,7 +70,7 @@ pub struct RegisterContents {
 }
 
 /// A claim of a term.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ClaimReport {
     /// The term claimed last.
     pub term: u64,
@@ -81,7 +81,7 @@ pub struct ClaimReport {
 }
 
 /// A node and one of its starts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct NodeIncarnationReport {
     /// The node.
     pub node: String,
@@ -90,7 +90,7 @@ pub struct NodeIncarnationReport {
 }
 
 /// The membership record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct MembershipReport {
     /// Place in the committed chain: `term.seq`.
     pub revision: String,
@@ -103,7 +103,7 @@ pub struct MembershipReport {
 }
 
 /// A node in the membership record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct MemberReport {
     /// The node.
     pub node: String,
@@ -118,7 +118,7 @@ pub struct MemberReport {
 }
 
 /// The configuration record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ConfigurationReport {
     /// Place in its chain.
     pub revision: String,
@@ -127,7 +127,7 @@ pub struct ConfigurationReport {
 }
 
 /// A configured node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ConfiguredNodeReport {
     /// Its id.
     pub id: u16,
@@ -140,7 +140,7 @@ pub struct ConfiguredNodeReport {
 }
 
 /// The registration record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct RegistrationReport {
     /// Place in its chain.
     pub revision: String,
@@ -149,7 +149,7 @@ pub struct RegistrationReport {
 }
 
 /// A service in the registration record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct DiskServiceReport {
     /// Its name.
     pub name: String,
@@ -162,7 +162,7 @@ pub struct DiskServiceReport {
 }
 
 /// `disk create`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct CreatedReport {
     /// The disk.
     pub path: String,
@@ -179,7 +179,7 @@ pub struct CreatedReport {
 }
 
 /// `disk check`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct CheckReport {
     /// The disk.
     pub path: String,
@@ -194,7 +194,7 @@ pub struct CheckReport {
 }
 
 /// One thing that `disk check` has found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct FindingReport {
     /// `error` or `note`.
     pub severity: String,

@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 /// `timing`: one profile, or every named one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct TimingReport {
     /// The profiles.
     pub profiles: Vec<ProfileReport>,
 }
 
 /// One profile, explained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ProfileReport {
     /// `profile`, `disk` or `config`.
     pub source: String,
@@ -25,7 +25,7 @@ pub struct ProfileReport {
 }
 
 /// One input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct InputReport {
     /// Its key under `disk.timing`.
     pub key: String,
@@ -42,7 +42,7 @@ pub struct InputReport {
 }
 
 /// One computed wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ComputedReport {
     /// Its symbol.
     pub symbol: String,
@@ -55,7 +55,7 @@ pub struct ComputedReport {
 }
 
 /// One way to die.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct CaseReport {
     /// Its name.
     pub case: String,
@@ -76,7 +76,7 @@ pub struct CaseReport {
 }
 
 /// One part of a wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct TermReport {
     /// In symbols.
     pub formula: String,
