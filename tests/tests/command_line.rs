@@ -74,12 +74,41 @@ fn check_schemas(cluster: &DevCluster) {
         serde_json::from_str(&text).expect("JSON")
     };
     let mut checked = vec!["logs"];
+    let directory = cluster.dir().to_path_buf();
+    let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    let services = "[[service]]\nname = \"extra\"\nstart_command = \"true\"\nrecovery_command = \"true\"\n";
+    std::fs::write(path("extra.services"), services).expect("written");
+    let whole = cluster.succeed(&["config", "show"]).replace("shutdown_timeout = \"5m\"", "shutdown_timeout = \"6m\"");
+    std::fs::write(path("whole.cluster"), whole).expect("written");
+    // Another disk for what formats one: the same file with another path.
+    let config = std::fs::read_to_string(path("n0.toml")).expect("dev wrote it");
+    let other = config.replace(cluster_disk_line(&config), "path = \"other.disk\"");
+    std::fs::write(path("other.config"), other).expect("written");
+    let (disk, extra, whole, other) =
+        (path("cluster.disk"), path("extra.services"), path("whole.cluster"), path("other.config"));
     for (command, more) in [
         ("status", vec![]),
         ("node list", vec![]),
         ("service list", vec![]),
         ("service show", vec!["licences"]),
         ("trace", vec!["last"]),
+        ("service apply", vec![extra.as_str()]),
+        ("explain", vec!["extra"]),
+        ("service transfer", vec!["extra"]),
+        ("service hold", vec!["extra"]),
+        ("service clear", vec!["extra"]),
+        ("service deregister", vec!["extra", "--dry-run"]),
+        ("service register", vec!["extra"]),
+        ("node standby", vec!["n1"]),
+        ("node unstandby", vec!["n1"]),
+        ("service deregister", vec!["extra"]),
+        ("service remove", vec!["extra"]),
+        ("config show", vec![]),
+        ("config apply", vec![whole.as_str()]),
+        ("timing", vec![]),
+        ("disk show", vec![disk.as_str()]),
+        ("disk check", vec![disk.as_str()]),
+        ("disk create", vec!["--config", other.as_str()]),
     ] {
         check(command, &json(&[command.split(' ').collect::<Vec<_>>(), more].concat()));
         checked.push(command);
@@ -90,6 +119,11 @@ fn check_schemas(cluster: &DevCluster) {
     let all = phalanx_node::cli::schema::all().expect("schemas");
     let left: Vec<_> = all.iter().map(|(command, _)| *command).filter(|known| !checked.contains(known)).collect();
     assert!(left.is_empty(), "not checked against running nodes: {left:?}");
+}
+
+/// The line with the path of the disk.
+fn cluster_disk_line(config: &str) -> &str {
+    config.lines().find(|line| line.starts_with("path = ")).expect("[disk] has a path")
 }
 
 fn check_logs(cluster: &DevCluster, runner: &str, other: &str) {

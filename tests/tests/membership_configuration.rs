@@ -159,12 +159,13 @@ fn a_fourth_node_is_added_joins_is_changed_and_removed_while_a_service_runs() {
     std::fs::write(&file, &shown).expect("the file can be written");
     let file = file.to_string_lossy().into_owned();
     drop(cluster.succeed(&["config", "check", &file]));
-    assert_eq!(cluster.succeed(&["config", "apply", &file]), "");
+    let nothing = "the file says what the cluster has: nothing to apply\n";
+    assert_eq!(cluster.succeed(&["config", "apply", &file]), nothing);
     std::fs::write(&file, shown.replace("shutdown_timeout = \"10m\"", "shutdown_timeout = \"20m\"")).expect("written");
-    let line = "~ node n3 shutdown_timeout 10m -> 20m\n";
+    let line = "~ node n3\n    shutdown_timeout: 10m -> 20m\n";
     assert_eq!(cluster.succeed(&["config", "apply", &file, "--dry-run"]), line);
     assert_eq!(cluster.succeed(&["config", "apply", &file]), line);
-    assert_eq!(cluster.succeed(&["config", "apply", &file]), "");
+    assert_eq!(cluster.succeed(&["config", "apply", &file]), nothing);
 
     // It leaves and is removed; nobody knows it any more. A node that a service names stays.
     drop(cluster.succeed(&["node", "leave", "n3"]));
