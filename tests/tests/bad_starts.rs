@@ -173,6 +173,25 @@ fn an_address_that_is_taken_and_a_second_daemon_of_the_node() {
     drop(taken);
 }
 
+/// The first node of a level fixes its barrier counts; the next one is told both.
+#[test]
+fn barrier_counts_that_differ_between_nodes() {
+    let _lock = MachineLock::take();
+    let cluster = made();
+    let level =
+        |joining: u8| format!("\n[[subsystem]]\nname = \"a\"\nlevel = 5\nbarriers = {{ joining = {joining} }}\n");
+    cluster.edit(|text| text.to_owned() + &level(if text.contains("socket = \"n0.sock\"") { 1 } else { 2 }));
+    let first = cluster.start("n0", &[], None);
+    let _ = cluster.wait_joined(1);
+    let mut second = cluster.start("n1", &[], None);
+    assert_eq!(second.wait_exit(), Some(1), "{}", second.said());
+    let said = second.said();
+    assert!(said.contains("cannot join") && said.contains("level 5 is `a`"), "{said}");
+    assert!(said.contains("joining: 1") && said.contains("joining: 2") && said.contains("[[subsystem]]"), "{said}");
+    let _ = cluster.wait_joined(1);
+    drop(first);
+}
+
 #[test]
 fn a_socket_that_nobody_answers() {
     let dir = tempfile::tempdir().expect("a directory");
