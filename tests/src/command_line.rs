@@ -24,6 +24,8 @@ impl Bench {
     pub fn new() -> Self {
         let bench = Self { dir: tempfile::tempdir().expect("a directory") };
         bench.configure("alpha", "\"dev\"");
+        let key = phalanx_actors::interconnect::ClusterKey::generate().expect("a key");
+        key.save(&bench.path("cluster.key")).expect("written");
         bench
     }
 

@@ -113,7 +113,7 @@ fn a_disk_of_another_cluster_or_of_nobody_never_waits() {
     cluster.edit(|text| text.replace("name = \"alpha\"", "name = \"beta\""));
     refuses(&cluster, 78, &["belongs to cluster `alpha`, not `beta`"]);
     std::fs::write(cluster.disk(), vec![7; 1 << 20]).expect("written");
-    refuses(&cluster, 74, &["is not a disk of this cluster"]);
+    refuses(&cluster, 74, &["is not a Phalanx disk"]);
 }
 
 /// The state directory is below a file, so it cannot be made.

@@ -75,6 +75,8 @@ fn a_new_disk_has_what_the_file_says_and_shows_it_as_a_file() {
     // A node that the database does not know is told how it gets there.
     let stranger = NODE.replace("\"n0\"", "\"n5\"");
     std::fs::write(directory.path().join("n5.toml"), stranger).expect("written");
+    let key = phalanx_actors::interconnect::ClusterKey::generate().expect("a key");
+    key.save(&directory.path().join("cluster.key")).expect("written");
     let (code, _, error) = said(&run(directory.path(), &["node", "run", "--no-wait", "--config", "n5.toml"]));
     assert!(code == Some(78) && error.contains("phalanx node add n5"), "{error}");
 }
