@@ -75,6 +75,8 @@ pub struct ReadConfiguration {
 pub struct WriteConfiguration {
     /// What to write.
     pub record: Arc<ConfigurationRecord>,
+    /// The committed configuration: its slot is not overwritten (protocol §2, "MA and CF together").
+    pub keep: Revision,
     /// Whether it must survive the host.
     pub durability: Durability,
 }
@@ -213,19 +215,26 @@ impl Worker {
     }
 }
 
-/// Writes through the one writer of this node's pair, made at the first write.
+/// The one writer of this node's pair, made at the first write.
+fn writer<'a, T: AreaRecord>(
+    writer: &'a mut Option<AreaWriter<T>>,
+    area: &phalanx_storage::Area<T>,
+    me: NodeIncarnation,
+) -> Result<&'a mut AreaWriter<T>, DiskFailure> {
+    match writer {
+        Some(writer) => Ok(writer),
+        None => Ok(writer.insert(area.writer(me.node, me.incarnation).map_err(failure)?)),
+    }
+}
+
 fn write<T: AreaRecord>(
-    writer: &mut Option<AreaWriter<T>>,
+    own: &mut Option<AreaWriter<T>>,
     area: &phalanx_storage::Area<T>,
     me: NodeIncarnation,
     record: &T,
     durability: Durability,
 ) -> Result<(), DiskFailure> {
-    let writer = match writer {
-        Some(writer) => writer,
-        None => writer.insert(area.writer(me.node, me.incarnation).map_err(failure)?),
-    };
-    writer.write(record, durability).map_err(failure)
+    writer(own, area, me)?.write(record, durability).map_err(failure)
 }
 
 /// The whole chain of causes in one line: it crosses a mailbox.
@@ -282,9 +291,12 @@ impl Handler<WriteConfiguration> for DiskActor {
     type Result = ResponseFuture<Result<(), DiskFailure>>;
 
     fn handle(&mut self, message: WriteConfiguration, _: &mut Self::Context) -> Self::Result {
-        let WriteConfiguration { record, durability } = message;
+        let WriteConfiguration { record, keep, durability } = message;
         self.ask(move |worker| {
-            write(&mut worker.configuration, worker.disk.configurations(), worker.me, &record, durability)
+            let area = worker.disk.configurations();
+            let writer = writer(&mut worker.configuration, area, worker.me)?;
+            writer.keep(keep).map_err(failure)?;
+            writer.write(&record, durability).map_err(failure)
         })
     }
 }

@@ -5,7 +5,11 @@
 //!
 //! Not a kernel-level actor: the node lives on without it.
 
+mod administration;
 mod answer;
+mod log_ring;
+mod logs;
+mod output_log;
 mod report;
 mod serve;
 mod status;
@@ -22,10 +26,16 @@ use phalanx_messages::{NodeId, Term};
 use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 
+pub use self::log_ring::LogRing;
+pub use self::logs::{LogSources, ServiceLog};
+pub use self::status::status;
+
 use self::answer::Asked;
+use self::logs::{GetLogSources, LogSourcesAnswer};
 use crate::clock::wall_now_ms;
 use crate::ports::{
-    ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+    AskMaster, ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+    TryChange,
 };
 use crate::registration_and_launch::RegistrationAndLaunch;
 use crate::restart::Restarts;
@@ -47,14 +57,23 @@ pub struct LocalApiEdges {
     pub leave: Recipient<RequestLeave>,
     /// Client services.
     pub services: Addr<RegistrationAndLaunch>,
+    /// What only the master can do.
+    pub master: Recipient<AskMaster>,
+    /// Whether a change of the configuration would be refused.
+    pub try_change: Recipient<TryChange>,
     /// Bears its panics.
     pub restarts: Restarts,
 }
 
-/// Sent by a connection: answer this.
+/// Sent by an embedder: answer this.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "AdminAnswer")]
 pub struct Ask(pub AdminRequest);
+
+/// Sent by a connection: answer this to the user with that id.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "AdminAnswer")]
+pub(crate) struct AskAs(AdminRequest, Option<u32>);
 
 /// Sent by a connection, or an embedder: every happening from now on.
 #[derive(Debug, Clone, Copy, Message)]
@@ -95,6 +114,7 @@ pub struct LocalApi {
     followers: broadcast::Sender<HappeningReport>,
     recent: VecDeque<HappeningReport>,
     term: Term,
+    logs: LogSources,
 }
 
 impl LocalApi {
@@ -108,7 +128,24 @@ impl LocalApi {
     ) -> Self {
         let (listener, path) = listener.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let followers = broadcast::Sender::new(FOLLOWED_MAX);
-        Self { edges, listener, path, reporter, configuration, followers, recent: VecDeque::new(), term: Term(0) }
+        Self {
+            edges,
+            listener,
+            path,
+            reporter,
+            configuration,
+            followers,
+            recent: VecDeque::new(),
+            term: Term(0),
+            logs: LogSources::default(),
+        }
+    }
+
+    /// What it shows of logs.
+    #[must_use]
+    pub fn logs(mut self, logs: LogSources) -> Self {
+        self.logs = logs;
+        self
     }
 
     fn tell(&mut self, report: HappeningReport) {
@@ -152,8 +189,9 @@ impl LocalApi {
         });
     }
 
-    fn ask(&self, request: AdminRequest) -> ResponseFuture<AdminAnswer> {
-        let asked = Asked { edges: self.edges.clone(), configuration: self.configuration.clone(), own: self.reporter };
+    fn ask(&self, request: AdminRequest, by: String) -> ResponseFuture<AdminAnswer> {
+        let (edges, configuration) = (self.edges.clone(), self.configuration.clone());
+        let asked = Asked { edges, configuration, logs: self.logs.clone(), own: self.reporter, by };
         Box::pin(asked.answer(request))
     }
 }
@@ -181,7 +219,15 @@ impl Handler<Ask> for LocalApi {
     type Result = ResponseFuture<AdminAnswer>;
 
     fn handle(&mut self, Ask(request): Ask, _: &mut Self::Context) -> Self::Result {
-        self.ask(request)
+        self.ask(request, "the program that runs this node".to_owned())
+    }
+}
+
+impl Handler<AskAs> for LocalApi {
+    type Result = ResponseFuture<AdminAnswer>;
+
+    fn handle(&mut self, AskAs(request, uid): AskAs, _: &mut Self::Context) -> Self::Result {
+        self.ask(request, uid.map_or_else(|| "an unknown user".to_owned(), administration::user))
     }
 }
 
@@ -190,6 +236,14 @@ impl Handler<Follow> for LocalApi {
 
     fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
         MessageResult((self.recent.iter().cloned().collect(), self.followers.subscribe()))
+    }
+}
+
+impl Handler<GetLogSources> for LocalApi {
+    type Result = LogSourcesAnswer;
+
+    fn handle(&mut self, _: GetLogSources, _: &mut Self::Context) -> Self::Result {
+        LogSourcesAnswer(self.logs.clone())
     }
 }
 

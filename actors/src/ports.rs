@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use actix::Message;
 use phalanx_messages::admin::ServiceStatus;
-use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, NodeChange};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
-use phalanx_messages::peer::PeerMessage;
+use phalanx_messages::peer::{MasterAnswer, MasterRequest, PeerMessage};
 use phalanx_messages::register::{FenceHandle, NodeRegister};
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
@@ -156,6 +156,8 @@ pub struct MembershipStatus {
     pub record: Arc<MembershipRecord>,
     /// The configuration it belongs to.
     pub configuration: Arc<ConfigurationRecord>,
+    /// Node ids lie below this.
+    pub nodes_max: u16,
     /// Highest term known.
     pub term: Term,
     /// Owner of that term, if its lease may be valid.
@@ -199,6 +201,17 @@ pub struct RequestForce {
     /// Why.
     pub reason: String,
 }
+
+/// Sent by the local API to the membership manager: ask the master this. Answered when the master has answered, or when nobody
+/// has for long.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "MasterAnswer")]
+pub struct AskMaster(pub MasterRequest);
+
+/// Sent by the local API to the membership manager: would this be refused, and would it change anything?
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<bool, ChangeRefusal>")]
+pub struct TryChange(pub Vec<NodeChange>);
 
 /// Sent by the membership manager to whoever shows what happens.
 #[derive(Debug, Clone, Message)]

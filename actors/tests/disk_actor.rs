@@ -111,7 +111,8 @@ mod disk_actor {
         let read = actor.clone().recipient::<ReadConfiguration>();
         for seq in [0, 1] {
             let record = ConfigurationRecord { revision: revision(2, seq), ..ConfigurationRecord::default() };
-            let message = WriteConfiguration { record: Arc::new(record), durability: Durability::Durable };
+            let message =
+                WriteConfiguration { record: Arc::new(record), keep: revision(2, 0), durability: Durability::Durable };
             write.send(message).await.unwrap().unwrap();
         }
         for (wanted, found) in [(None, revision(2, 1)), (Some(revision(2, 0)), revision(2, 0))] {

@@ -12,7 +12,7 @@ use phalanx_actors::interconnect::{
     ClusterKey, Disconnect, Interconnect, InterconnectSettings, Network, StaticKeyPair,
 };
 use phalanx_actors::ports::{ConfigurationChanged, NodePanic, PeerEvent, SendToPeer};
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::peer::{JoinRefusal, MembershipMessage, PeerMessage};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation};
@@ -90,7 +90,7 @@ async fn peers_come_up_speak_and_go_down() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let name = format!("node-{id}");
-        let configured = NodeConfiguration { name, address, public_key: None, votes: 1, panic: PanicPolicy::Exit };
+        let configured = NodeConfiguration::new(name, address);
         nodes.insert(NodeId(id), configured);
         listeners.push(listener);
     }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::{ConfigurationRecord, NodeChange};
+use crate::ids::Revision;
 use crate::membership::{NodeState, TransitionKind};
 use crate::order::RegistrationOrder;
 use crate::service::ServiceDefinition;
@@ -36,10 +38,43 @@ pub enum AdminRequest {
         /// Its name.
         service: String,
     },
+    /// The membership configuration.
+    Configuration,
+    /// Change the membership configuration; answered when the change is committed.
+    Change {
+        /// The configuration that the client saw, if the change depends on it.
+        base: Option<Revision>,
+        /// The changes: all in one commit, or none.
+        changes: Vec<NodeChange>,
+        /// Only say whether it would be refused.
+        dry_run: bool,
+    },
+    /// Force a node out; answered when the request is accepted, not when the node is out.
+    Fence {
+        /// The node's name.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The administrator's word that a node which is being forced out is dead.
+    ConfirmDead {
+        /// The node's name.
+        node: String,
+    },
     /// Every happening from now on.
     Follow {
         /// Begin with those that are remembered.
         recent: bool,
+    },
+    /// Log lines: the node's own, or the output of a service's commands on it. Answered by [`AdminAnswer::Logs`], or, when
+    /// followed, by a stream of [`AdminAnswer::Logged`] until either side closes.
+    Logs {
+        /// A service; the node itself if none.
+        service: Option<String>,
+        /// How many of the last lines.
+        lines: u32,
+        /// Go on with every line from then on.
+        follow: bool,
     },
 }
 
@@ -57,6 +92,19 @@ pub enum AdminAnswer {
     Definitions(Vec<ServiceDefinition>),
     /// To `Explain`.
     Explanation(Box<ServiceExplanation>),
+    /// To `Configuration`.
+    Configuration(Box<Configuration>),
+    /// To `Change`.
+    Changed {
+        /// False: everything was so already, and nothing was committed.
+        committed: bool,
+        /// The configuration that has the change.
+        revision: Revision,
+    },
+    /// To `Logs`, oldest first.
+    Logs(Vec<LogLine>),
+    /// One line of a followed log.
+    Logged(LogLine),
     /// Accepted.
     Done,
     /// Not done.
@@ -70,8 +118,18 @@ pub enum AdminAnswer {
     Happened(HappeningReport),
 }
 
+/// The membership configuration with the limits of its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// As it stands on the disk.
+    pub record: ConfigurationRecord,
+    /// Node ids lie below this.
+    pub nodes_max: u16,
+}
+
 /// One thing that happened, as text and with what a program needs to tell it apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HappeningReport {
     /// Wall clock, milliseconds since the Unix epoch; for people.
     pub at_ms: u64,
@@ -93,6 +151,7 @@ pub struct HappeningReport {
 
 /// `status --output json`: stable keys, more may be added (architecture §5).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// Name of the cluster.
     pub cluster: String,
@@ -112,12 +171,31 @@ pub struct Status {
     pub transitions: Vec<TransitionStatus>,
     /// The client services by name.
     pub services: Vec<ServiceStatus>,
+    /// Where this comes from: `daemon`, or `disk` when none answered and the shared disk alone was read.
+    pub source: String,
+    /// Why no daemon was asked, when `source` is `disk`.
+    pub source_reason: Option<String>,
+}
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogLine {
+    /// Wall clock, milliseconds since the Unix epoch; none for the output of commands.
+    pub at_ms: Option<u64>,
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`; none for the output of commands.
+    pub level: Option<String>,
+    /// The part of the program that says it, or `service NAME`.
+    pub source: String,
+    /// The line.
+    pub text: String,
 }
 
 /// The shared disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskStatus {
-    /// `healthy`, `slow` or `lost`.
+    /// `healthy`, `slow` or `lost`; `unknown` when read from the disk alone.
     pub state: String,
     /// Since the last renewal that counted.
     pub heartbeat_age_ms: u64,
@@ -125,6 +203,7 @@ pub struct DiskStatus {
 
 /// One node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
@@ -150,6 +229,7 @@ pub struct NodeStatus {
 
 /// Fencing of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FenceStatus {
     /// `none`, `marked`, `io-certain` or `certain`.
     pub state: String,
@@ -161,6 +241,7 @@ pub struct FenceStatus {
 
 /// One registered level.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LevelStatus {
     /// Its place in the ordering.
     pub order: u16,
@@ -172,6 +253,7 @@ pub struct LevelStatus {
 
 /// One transition in progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TransitionStatus {
     /// `term.counter`.
     pub id: String,
@@ -191,6 +273,7 @@ pub struct TransitionStatus {
 
 /// One client service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
@@ -216,6 +299,7 @@ pub struct ServiceStatus {
 
 /// A service as seen from one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceNodeStatus {
     /// `registered`, `starting`, `stopping`, `recovering`, `up`, `down` or `-`.
     pub state: String,
@@ -227,6 +311,7 @@ pub struct ServiceNodeStatus {
 
 /// One transition from its first sight to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trace {
     /// `term.counter`.
     pub id: String,
@@ -246,6 +331,7 @@ pub struct Trace {
 
 /// One step of a trace. Times count from the trace's begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TraceStep {
     /// The level.
     pub level: u16,

@@ -18,6 +18,18 @@ pub const PILLS_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of the reason of a leave in the membership record; the size of its area counts on it (protocol §2, "Sizes").
 pub const REASON_BYTES_MAX: usize = 256;
+/// Bytes of an address `host:port`: the longest host name and a port.
+pub const ADDRESS_BYTES_MAX: usize = 261;
+/// A graceful leave that takes longer is cut short if nothing else is said, in milliseconds.
+pub const SHUTDOWN_MS_DEFAULT: u64 = 300_000;
+/// Fence methods of one node.
+pub const FENCE_METHODS_MAX: usize = 4;
+/// Parameters of all fence methods of one node together.
+pub const FENCE_PARAMETERS_MAX: usize = 16;
+/// Bytes of all agent names, parameter names and values of one node; the size of the configuration area counts on it.
+pub const FENCE_BYTES_MAX: usize = 1024;
+/// Changes of the configuration that wait on one node for the master.
+pub const REQUESTS_WAITING_MAX: usize = 64;
 /// Bytes of one frame on the interconnect before encryption.
 pub const PEER_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one frame before the peer has proved that it knows the cluster key.
@@ -34,3 +46,11 @@ pub const HANDSHAKES_MAX: usize = NODES_MAX;
 pub const COMMAND_BYTES_MAX: usize = 4096;
 /// Transitions kept for `phalanx trace`.
 pub const TRACES_KEPT_MAX: usize = 256;
+/// Log lines that a node keeps in memory for `phalanx logs`.
+pub const LOG_LINES_KEPT_MAX: usize = 2_000;
+/// Bytes of these lines.
+pub const LOG_BYTES_KEPT_MAX: usize = 1024 * 1024;
+/// Log lines waiting for stderr; beyond it new ones are dropped and counted.
+pub const LOG_QUEUE_MAX: usize = 1_024;
+/// Different log lines whose repeats are counted.
+pub const LOG_REPEATS_MAX: usize = 256;

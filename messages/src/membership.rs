@@ -10,6 +10,7 @@ use crate::set::NodeSet;
 /// State of a node in the cluster (spec, "SOFTWARE").
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum NodeState {
     /// Not configured or not an active member.
     #[default]
@@ -24,9 +25,24 @@ pub enum NodeState {
     ForcedLeaving,
 }
 
+impl NodeState {
+    /// As it is written everywhere.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Leaving => "leaving",
+            Self::ForcedLeaving => "forced-leaving",
+        }
+    }
+}
+
 /// What kind of way through the levels a transition is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TransitionKind {
     /// Graceful join: levels ascend.
     Joining,

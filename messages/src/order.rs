@@ -178,6 +178,8 @@ pub enum OrderRefusal {
     DatabaseFull {
         /// Services there would be.
         services: usize,
+        /// Services there can be.
+        services_max: usize,
         /// Bytes there would be.
         bytes: usize,
         /// Bytes there can be.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::configuration::PublicKey;
+use crate::configuration::{ChangeRefusal, NodeChange, PublicKey};
 use crate::ids::{NodeIncarnation, NotificationId, Revision};
 use crate::membership::{LevelRegistration, MembershipRecord};
 use crate::notification::SubsystemAcknowledged;
@@ -63,6 +63,58 @@ pub enum JoinRefusal {
     KeyMismatch,
 }
 
+/// What an administrator asks of the master, through the membership manager of any node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MasterRequest {
+    /// Change the membership configuration: all of it in one commit, or nothing.
+    Change {
+        /// The configuration that the administrator saw, if the change depends on it.
+        base: Option<Revision>,
+        /// The changes, in order.
+        changes: Vec<NodeChange>,
+    },
+    /// Force a member out.
+    Fence {
+        /// Who.
+        victim: NodeIncarnation,
+        /// Why.
+        reason: String,
+    },
+    /// The administrator's word that a victim is dead (protocol §4.5, F5).
+    ConfirmDead {
+        /// Who.
+        victim: NodeIncarnation,
+        /// Who says so, in words.
+        by: String,
+    },
+}
+
+/// What the master says to a [`MasterRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MasterAnswer {
+    /// The change is committed.
+    Changed {
+        /// The configuration that has it.
+        revision: Revision,
+    },
+    /// Everything is so already; nothing was committed.
+    Unchanged {
+        /// The configuration.
+        revision: Revision,
+    },
+    /// It will be committed.
+    Accepted,
+    /// The change is not made.
+    ChangeRefused(ChangeRefusal),
+    /// The request is not carried out.
+    Refused {
+        /// Exit code of the contract (architecture §5).
+        code: u8,
+        /// What the administrator reads.
+        text: String,
+    },
+}
+
 /// Between membership managers. Every message that a decision depends on carries its revision or term (protocol M-4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipMessage {
@@ -116,5 +168,19 @@ pub enum MembershipMessage {
     Expelled {
         /// Who is meant.
         victim: NodeIncarnation,
+    },
+    /// To the master: an administrator asks this. One at a time from each node, repeated until answered.
+    Request {
+        /// Counts the requests of the sender's incarnation.
+        counter: u64,
+        /// What.
+        request: MasterRequest,
+    },
+    /// From the master. Safe to repeat.
+    Answer {
+        /// To which request.
+        counter: u64,
+        /// What became of it.
+        answer: MasterAnswer,
     },
 }

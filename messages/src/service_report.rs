@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `phalanx explain S`: why the service is where it is, and what would change that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceExplanation {
     /// The service.
     pub service: String,
@@ -29,6 +30,7 @@ pub struct ServiceExplanation {
 
 /// One node in an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CandidateExplanation {
     /// The node.
     pub node: String,
@@ -42,6 +44,7 @@ pub struct CandidateExplanation {
 
 /// One thing that a change would do at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlannedStep {
     /// The service it concerns.
     pub service: String,

@@ -1,86 +1,163 @@
 //! The body of `phalanx node daemon`: one node on one executor, below its warden.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix::prelude::*;
 use anyhow::Context as _;
 use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::interconnect::{ClusterKey, Network, StaticKeyPair};
+use phalanx_actors::local_api::{LogRing, LogSources};
 use phalanx_actors::membership_manager::MembershipEnded;
+use phalanx_messages::launch::Owner;
 use phalanx_messages::membership::{Certainty, LevelRegistration};
-use phalanx_storage::{ClusterDisk, MmapDisk};
+use phalanx_storage::{Access, ClusterDisk, opening};
 use tokio::sync::mpsc;
 
 use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
+use crate::cli::Exit;
+use crate::cli::node::{EXIT_CONFIGURATION, EXIT_TRY_AGAIN};
 use crate::config::{NodeConfig, SubsystemConfig};
 use crate::local_fence::LocalFence;
+use crate::waiting::{self, Patience, Unmet};
 use crate::warden::EXIT_FORCED_OUT;
 use crate::warden::client::{LeaveRequested, WardenLink, Words};
 use crate::warden::frames::Word;
 
 /// Name of a node's file with its static key, in its state directory.
 const KEY_FILE: &str = "static.key";
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// Opens the cluster's disk.
 ///
 /// # Errors
 /// What keeps it from being used.
 pub fn open_disk(path: &Path) -> anyhow::Result<ClusterDisk> {
-    let disk = MmapDisk::open(path).with_context(|| format!("failed to open the shared disk {}", path.display()))?;
-    ClusterDisk::open(Arc::new(disk)).with_context(|| format!("{} is not a disk of this cluster", path.display()))
+    Ok(opening::open(path, Access::ReadWrite)?)
 }
 
-/// Runs the node of `config` until it has left or must end. Gives the exit code.
+/// Reads the cluster key.
+///
+/// # Errors
+/// Configuration (78): there is none, others can read it, or it is no key.
+pub fn load_key(config: &NodeConfig) -> Result<ClusterKey, Exit> {
+    ClusterKey::load(&config.key_file).map_err(|error| {
+        let text = Exit::from(anyhow::Error::from(error)).text;
+        let hint = format!(
+            "`key_file` in {} names the cluster's key: 64 hexadecimal digits, mode 0600, the same on every node",
+            config.file.display()
+        );
+        Exit::code(EXIT_CONFIGURATION, text).hint(hint)
+    })
+}
+
+/// Directory with the output of this node's commands, a file for each service and subsystem.
+#[must_use]
+pub fn command_logs(config: &NodeConfig) -> PathBuf {
+    config.state_dir.join("commands")
+}
+
+/// Runs the node of `config` until it has left or must end. Gives the exit code. `kept` are the log lines that the local
+/// socket serves.
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn run(config: &NodeConfig) -> anyhow::Result<u8> {
-    actix_rt::System::new().block_on(daemon(config))
+pub fn run(config: &NodeConfig, no_wait: bool, kept: LogRing) -> Result<u8, Exit> {
+    let link = WardenLink::inherited().context("`node daemon` is started by `node run`")?;
+    let patience = Patience { no_wait, ended: &|| link.speaks() };
+    let listener = match listen(&config.bind, patience) {
+        Ok(listener) => listener,
+        Err(Unmet::Never(text)) => {
+            return Err(Exit::error(text).hint(format!("`bind` under [interconnect] in {}", config.file.display())));
+        }
+        Err(Unmet::NotNow(text)) => {
+            return Err(Exit::code(EXIT_TRY_AGAIN, text).hint("without `--no-wait` it would be waited for"));
+        }
+        Err(Unmet::Ended(text)) => {
+            eprintln!("{text}");
+            link.words().say(Word::LeftCleanly); // it never began
+            return Ok(0);
+        }
+    };
+    actix_rt::System::new().block_on(daemon(config, link, listener, kept)).map_err(Exit::from)
 }
 
-async fn daemon(config: &NodeConfig) -> anyhow::Result<u8> {
-    let link = WardenLink::inherited().context("`node daemon` is started by `node run`")?;
+/// Binds the interconnect's address. One that is taken, or not on this host yet, is waited for.
+fn listen(address: &str, patience: Patience<'_>) -> Result<std::net::TcpListener, Unmet> {
+    let what = format!("the address {address}");
+    waiting::wait_for(&what, patience, || match std::net::TcpListener::bind(address) {
+        Ok(listener) => Ok(Ok(listener)),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {
+            Err(format!("failed to listen on {address}: {error}"))
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    })
+}
+
+async fn daemon(
+    config: &NodeConfig,
+    link: WardenLink,
+    listener: std::net::TcpListener,
+    kept: LogRing,
+) -> anyhow::Result<u8> {
     let words = link.words();
     let (leave_sender, mut leave) = mpsc::unbounded_channel();
-    let node = start(config, link, leave_sender).await?;
+    let node = start(config, link, leave_sender, listener, kept).await?;
     tracing::info!(me = %node.me(), "started");
     let ended = {
-        let ended = node.ended();
-        tokio::pin!(ended);
+        let (ended, leaving) = (node.ended(), node.leaving());
+        tokio::pin!(ended, leaving);
+        let mut told = false;
         loop {
             tokio::select! {
                 end = &mut ended => break end,
+                () = &mut leaving, if !told => {
+                    told = true;
+                    words.say(Word::Leaving); // from now on the warden counts the time
+                }
                 Some(LeaveRequested) = leave.recv() => node.leave().await,
             }
         }
     };
-    words.say(Word::LeftCleanly);
-    Ok(match ended {
+    let code = match ended {
         MembershipEnded::Left => 0,
         MembershipEnded::Refused(text) => {
-            eprintln!("error: node {} cannot join\n  caused by: {text}", config.node);
+            tracing::error!(node = config.node, "cannot join: {text}");
             1
         }
-    })
+    };
+    words.say(Word::LeftCleanly);
+    crate::log::flush();
+    Ok(code)
 }
 
 async fn start(
     config: &NodeConfig,
     link: WardenLink,
     leave: mpsc::UnboundedSender<LeaveRequested>,
+    listener: std::net::TcpListener,
+    kept: LogRing,
 ) -> anyhow::Result<NodeHandle> {
     let disk = open_disk(&config.disk)?;
     let key = ClusterKey::load(&config.key_file).context("failed to read the cluster key (`key_file`)")?;
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("failed to make `state_dir` {}", config.state_dir.display()))?;
-    let key_pair = StaticKeyPair::load_or_create(&config.state_dir.join(KEY_FILE))?;
-    let listener = tokio::net::TcpListener::bind(&config.bind)
-        .await
-        .with_context(|| format!("failed to listen on {} (`bind`)", config.bind))?;
+    let key_pair = StaticKeyPair::load_or_create(&config.state_dir.join(KEY_FILE))
+        .with_context(|| format!("`state_dir` {} cannot be used", config.state_dir.display()))?;
+    rustix::net::listen(&listener, BACKLOG)?; // every peer may call at once
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let host = HostIdentity::read()?;
+    let commands = command_logs(config);
+    let logs = LogSources {
+        own: Some(kept),
+        service: Some(Arc::new(move |service| {
+            commands.join(crate::warden::command_log(&Owner::Service(service.to_owned())))
+        })),
+    };
     let builder = Node::builder(disk, &config.node, key, key_pair, Network::tcp(listener), host)
         .socket(config.socket.clone())
+        .logs(logs)
         .local_fence(LocalFence.start().recipient())
         .on_panic(Box::new(halt))
         .refuse_connections(std::env::var_os("PHALANX_TEST_REFUSE_CONNECTIONS").is_some());
@@ -101,7 +178,8 @@ fn feeder(words: Words) -> Box<dyn FnMut() + Send> {
 
 /// The process ends at once; the warden kills the rest, cleans, and says `DeadDrained`.
 fn halt(reason: &str) {
-    eprintln!("node panic: {reason}");
+    tracing::error!("node panic: {reason}");
+    crate::log::flush();
     std::process::exit(i32::from(EXIT_FORCED_OUT));
 }
 

@@ -26,6 +26,8 @@ pub struct ClusterDisk {
 struct Shared {
     disk: Arc<dyn SharedDisk>,
     superblock: Superblock,
+    /// Blocks of the disk when it was formatted.
+    formatted: u64,
     layout: Layout,
     registers: Area<NodeRegister>,
     memberships: Area<MembershipRecord>,
@@ -49,15 +51,24 @@ impl ClusterDisk {
     pub fn open(disk: Arc<dyn SharedDisk>) -> Result<Self, StorageError> {
         let stored = agreed_superblock(&*disk)?;
         let layout = stored.layout();
-        let superblock = stored.superblock;
+        let (formatted, superblock) = (stored.block_count, stored.superblock.clone());
         let region = |record_type| checked_region(&layout, record_type, stored.block_count);
         let registers = area(&disk, &superblock, region(NodeRegister::RECORD_TYPE)?);
         let memberships = area(&disk, &superblock, region(MembershipRecord::RECORD_TYPE)?);
         let configurations = area(&disk, &superblock, region(ConfigurationRecord::RECORD_TYPE)?);
         let decisions = area(&disk, &superblock, region(DecisionRegister::RECORD_TYPE)?);
         let registrations = area(&disk, &superblock, region(RegistrationRecord::RECORD_TYPE)?);
-        let shared =
-            Shared { disk, superblock, layout, registers, memberships, configurations, decisions, registrations };
+        let shared = Shared {
+            disk,
+            superblock,
+            formatted,
+            layout,
+            registers,
+            memberships,
+            configurations,
+            decisions,
+            registrations,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -71,6 +82,19 @@ impl ClusterDisk {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.shared.layout
+    }
+
+    /// The copies of the superblock, each by itself: its block, and what is wrong with it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn inspect_superblocks(&self) -> io::Result<Vec<(BlockIndex, Option<StorageError>)>> {
+        let disk = &*self.shared.disk;
+        let inspect = |place: BlockIndex| match read_copy(disk, place) {
+            Err(StorageError::Read { source, .. }) => Err(source),
+            read => Ok((place, read.err())),
+        };
+        copies(self.shared.formatted).into_iter().map(inspect).collect()
     }
 
     /// Size and promises of the disk below.
@@ -172,7 +196,8 @@ fn check_usable(stored: &StoredSuperblock, found: u64) -> Result<(), StorageErro
     if found < stored.block_count {
         return Err(StorageError::Truncated { found, formatted: stored.block_count });
     }
-    Ok(())
+    // A node that ran with such numbers could not keep the promises that others wait for.
+    stored.superblock.profile.check().map_err(StorageError::Profile)
 }
 
 fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) -> Result<Region, StorageError> {
@@ -182,4 +207,38 @@ fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) ->
             && region.first.0.checked_add(region.blocks()).is_some_and(|end| end < block_count)
     };
     layout.region(record_type).filter(on_disk).ok_or(StorageError::NoRegion { record: names(record_type).1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryDisk;
+    use crate::disk::Durability;
+    use crate::writer::next_write_id;
+    use phalanx_messages::profile::TimingProfile;
+
+    /// Protocol §3.11, "Checks made at start": the formatter refuses such a profile, but another program may have written it.
+    #[test]
+    fn a_superblock_with_a_profile_that_contradicts_itself_is_refused() {
+        let layout = Layout::new(2, 4).unwrap();
+        let memory = MemoryDisk::new(layout.blocks_needed());
+        let superblock = Superblock {
+            cluster: uuid::Uuid::from_u128(7),
+            name: "alpha".to_owned(),
+            nodes_max: 2,
+            services_max: 4,
+            profile: TimingProfile { lease_ms: 10, ..TimingProfile::DEV },
+            created_at_ms: 0,
+        };
+        let stored = StoredSuperblock::new(superblock, &layout, layout.blocks_needed());
+        for place in stored.copies() {
+            let block = stored.seal(place, next_write_id()).unwrap();
+            memory.write_blocks(place, &[block], Durability::Durable).unwrap();
+        }
+        let error = ClusterDisk::open(Arc::new(memory)).unwrap_err();
+        assert!(
+            error.to_string().starts_with("the timing profile is wrong: `lease` (10 ms) must be at least"),
+            "{error}"
+        );
+    }
 }

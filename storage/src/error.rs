@@ -3,6 +3,7 @@
 use std::io;
 
 use phalanx_messages::codec::CodecError;
+use phalanx_messages::profile::TimingClash;
 use phalanx_messages::{Incarnation, NodeId};
 use uuid::Uuid;
 
@@ -163,7 +164,7 @@ pub enum StorageError {
     },
     /// The timing profile contradicts itself.
     #[error("the timing profile is wrong: {0}")]
-    Profile(String),
+    Profile(TimingClash),
     /// The record does not fit its slot.
     #[error("the {record} record of node {node} does not fit its slot of {limit} bytes")]
     TooLarge {

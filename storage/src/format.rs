@@ -12,7 +12,7 @@ use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use uuid::Uuid;
 
 use crate::block::{Block, BlockIndex};
-use crate::disk::{Durability, Geometry, SharedDisk};
+use crate::disk::{Durability, SharedDisk};
 use crate::error::StorageError;
 use crate::header::RecordType;
 use crate::layout::{Layout, Region};
@@ -28,47 +28,73 @@ const REGION_BLOCKS_AT_ONCE: u64 = 1024;
 /// is keeping others away meanwhile.
 ///
 /// # Errors
-/// [`StorageError::DiskTooSmall`], [`StorageError::OutOfRange`], [`StorageError::Profile`] or [`StorageError::TooLarge`] before
-/// anything is written; [`StorageError::Write`] leaves a disk that is refused as not formatted.
+/// As [`Format::prepare`] before anything is written, and as [`Format::write`].
 pub fn format(
     disk: &dyn SharedDisk,
     superblock: &Superblock,
     configuration: &ConfigurationRecord,
     registration: &RegistrationRecord,
 ) -> Result<(), StorageError> {
-    let layout = checked(disk.geometry(), superblock)?;
-    let stored = StoredSuperblock::new(superblock.clone(), &layout, disk.geometry().block_count);
-    let membership = MembershipRecord { configuration: configuration.revision, ..MembershipRecord::default() };
-    let formatter = Formatter { disk, cluster: superblock.cluster };
-
-    // Everything that can be refused is made before the first block is written.
-    let copies = copies(stored.block_count).map(|copy| Ok((copy, stored.seal(copy, next_write_id())?)));
-    let copies = copies.into_iter().collect::<Result<Vec<_>, StorageError>>()?;
-    let mut writes = Vec::new();
-    for region in layout.regions().iter().copied() {
-        writes.extend(match region.record_type {
-            RecordType::NodeRegister => formatter.area(region, &NodeRegister::default())?,
-            RecordType::Membership => formatter.area(region, &membership)?,
-            RecordType::Configuration => formatter.area(region, configuration)?,
-            RecordType::Decision => formatter.area(region, &DecisionRegister::default())?,
-            RecordType::Registration => formatter.area(region, registration)?,
-            RecordType::Superblock | RecordType::RegistrationRedo => continue, // no layout of ours has them
-        });
-    }
-
-    for (copy, _) in &copies {
-        formatter.write(*copy, &Block::zeroes(1))?;
-    }
-    for (first, blocks) in &writes {
-        formatter.write(*first, blocks)?;
-    }
-    for (copy, block) in copies {
-        formatter.write(copy, &[block])?;
-    }
-    Ok(())
+    Format::prepare(disk.geometry().block_count, superblock, configuration, registration)?.write(disk)
 }
 
-fn checked(geometry: Geometry, superblock: &Superblock) -> Result<Layout, StorageError> {
+/// Everything that formatting will write. Whatever can be refused is refused before a disk is touched.
+#[derive(Debug)]
+pub struct Format {
+    copies: Vec<(BlockIndex, Block)>,
+    writes: Vec<(BlockIndex, Vec<Block>)>,
+}
+
+impl Format {
+    /// Makes the blocks for a disk of `block_count` blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::DiskTooSmall`], [`StorageError::OutOfRange`], [`StorageError::Profile`] or [`StorageError::TooLarge`].
+    pub fn prepare(
+        block_count: u64,
+        superblock: &Superblock,
+        configuration: &ConfigurationRecord,
+        registration: &RegistrationRecord,
+    ) -> Result<Self, StorageError> {
+        let layout = checked(block_count, superblock)?;
+        let stored = StoredSuperblock::new(superblock.clone(), &layout, block_count);
+        let membership = MembershipRecord { configuration: configuration.revision, ..MembershipRecord::default() };
+        let cluster = superblock.cluster;
+        let copies = copies(block_count).map(|copy| Ok((copy, stored.seal(copy, next_write_id())?)));
+        let copies = copies.into_iter().collect::<Result<Vec<_>, StorageError>>()?;
+        let mut writes = Vec::new();
+        for region in layout.regions().iter().copied() {
+            writes.extend(match region.record_type {
+                RecordType::NodeRegister => area(cluster, region, &NodeRegister::default())?,
+                RecordType::Membership => area(cluster, region, &membership)?,
+                RecordType::Configuration => area(cluster, region, configuration)?,
+                RecordType::Decision => area(cluster, region, &DecisionRegister::default())?,
+                RecordType::Registration => area(cluster, region, registration)?,
+                RecordType::Superblock | RecordType::RegistrationRedo => continue, // no layout of ours has them
+            });
+        }
+        Ok(Self { copies, writes })
+    }
+
+    /// Writes them: the superblocks last, and the places where they will lie are blank until then.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`] leaves a disk that is refused as not formatted.
+    pub fn write(&self, disk: &dyn SharedDisk) -> Result<(), StorageError> {
+        for (copy, _) in &self.copies {
+            write(disk, *copy, &Block::zeroes(1))?;
+        }
+        for (first, blocks) in &self.writes {
+            write(disk, *first, blocks)?;
+        }
+        for (copy, block) in &self.copies {
+            write(disk, *copy, std::slice::from_ref(block))?;
+        }
+        Ok(())
+    }
+}
+
+fn checked(found: u64, superblock: &Superblock) -> Result<Layout, StorageError> {
     let layout = Layout::new(superblock.nodes_max, superblock.services_max)?;
     superblock.profile.check().map_err(StorageError::Profile)?;
     let name_bytes = superblock.name.len();
@@ -76,7 +102,7 @@ fn checked(geometry: Geometry, superblock: &Superblock) -> Result<Layout, Storag
         let (found, max) = (name_bytes as u64, NAME_BYTES_MAX as u64);
         return Err(StorageError::OutOfRange { field: "bytes of the cluster name", found, max });
     }
-    let (needed, found) = (layout.blocks_needed(), geometry.block_count);
+    let needed = layout.blocks_needed();
     if found < needed {
         let (nodes_max, services_max) = (superblock.nodes_max, superblock.services_max);
         return Err(StorageError::DiskTooSmall { nodes_max, services_max, needed, found });
@@ -84,29 +110,23 @@ fn checked(geometry: Geometry, superblock: &Superblock) -> Result<Layout, Storag
     Ok(layout)
 }
 
-struct Formatter<'a> {
-    disk: &'a dyn SharedDisk,
+/// The writes that put `record` into both slots of every node, as sequence 0 and 1 of incarnation 0.
+fn area<T: AreaRecord>(
     cluster: Uuid,
+    region: Region,
+    record: &T,
+) -> Result<Vec<(BlockIndex, Vec<Block>)>, StorageError> {
+    let mut writes = Vec::new();
+    for (node, slot) in region.node_ids().flat_map(|node| [(node, 0), (node, 1)]) {
+        let blocks = sealed(cluster, &region, node, Incarnation(0), u64::from(slot), record)?;
+        writes.push((region.slot(node, slot), blocks));
+    }
+    Ok(if region.blocks() <= REGION_BLOCKS_AT_ONCE { vec![joined(region, writes)] } else { writes })
 }
 
-impl Formatter<'_> {
-    /// The writes that put `record` into both slots of every node, as sequence 0 and 1 of incarnation 0.
-    fn area<T: AreaRecord>(&self, region: Region, record: &T) -> Result<Vec<(BlockIndex, Vec<Block>)>, StorageError> {
-        let mut writes = Vec::new();
-        for (node, slot) in region.node_ids().flat_map(|node| [(node, 0), (node, 1)]) {
-            let blocks = sealed(self.cluster, &region, node, Incarnation(0), u64::from(slot), record)?;
-            writes.push((region.slot(node, slot), blocks));
-        }
-        Ok(if region.blocks() <= REGION_BLOCKS_AT_ONCE { vec![joined(region, writes)] } else { writes })
-    }
-
-    fn write(&self, first: BlockIndex, blocks: &[Block]) -> Result<(), StorageError> {
-        self.disk.write_blocks(first, blocks, Durability::Durable).map_err(|source| StorageError::Write {
-            first,
-            count: blocks.len(),
-            source,
-        })
-    }
+fn write(disk: &dyn SharedDisk, first: BlockIndex, blocks: &[Block]) -> Result<(), StorageError> {
+    let written = disk.write_blocks(first, blocks, Durability::Durable);
+    written.map_err(|source| StorageError::Write { first, count: blocks.len(), source })
 }
 
 /// One write of a whole region, zero where no record lies.

@@ -156,6 +156,12 @@ pub fn unseal(block: &Block, address: BlockIndex) -> Result<Header, BlockFault> 
     Ok(header)
 }
 
+/// True if these bytes begin as a block of ours does, whatever became of the rest.
+#[must_use]
+pub fn has_magic(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
 /// The payload of a block that [`unseal`] has accepted.
 #[must_use]
 pub fn payload<'a>(block: &'a Block, header: &Header) -> &'a [u8] {

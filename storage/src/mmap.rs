@@ -23,6 +23,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 
 use crate::block::{BLOCK_BYTES, Block, BlockIndex};
 use crate::disk::{Capabilities, Durability, Geometry, SharedDisk, check_range};
+use crate::reservation::Reservation;
 
 const WORD_BYTES: usize = size_of::<u64>();
 
@@ -58,21 +59,7 @@ impl MmapDisk {
     /// `ResourceBusy` if the file is locked as in use, `Unsupported` on a network file system, `StorageFull`, or what the
     /// system says.
     pub fn create(path: &Path, block_count: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        refuse_network_file_system(&file, path)?;
-        lock(&file, path, FlockOperation::NonBlockingLockExclusive)?;
-        let bytes = block_count
-            .checked_mul(BLOCK_BYTES as u64)
-            .filter(|bytes| *bytes > 0 && isize::try_from(*bytes).is_ok())
-            .ok_or_else(|| invalid(path, &format!("cannot have {block_count} blocks")))?;
-        file.set_len(0)?;
-        allocate(&file, bytes)?;
-        file.sync_all()?;
-        if let Some(directory) = path.parent() {
-            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-            File::open(directory)?.sync_all()?;
-        }
-        Self::map(path, file, true)
+        Reservation::take(path)?.allocate(block_count)
     }
 
     /// Opens a disk for use by a node. A formatter is kept away until this is dropped.
@@ -87,7 +74,7 @@ impl MmapDisk {
         let metadata = file.metadata()?;
         // A sparse copy of a disk: a write into a hole of a full file system would be SIGBUS.
         if metadata.blocks() * 512 < metadata.len() && metadata.len() > 0 {
-            allocate(&file, metadata.len())?;
+            fallocate(&file, FallocateFlags::empty(), 0, metadata.len())?;
         }
         Self::map(path, file, true)
     }
@@ -116,7 +103,7 @@ impl MmapDisk {
         &self.path
     }
 
-    fn map(path: &Path, file: File, writable: bool) -> io::Result<Self> {
+    pub(crate) fn map(path: &Path, file: File, writable: bool) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         if bytes == 0 || bytes % BLOCK_BYTES as u64 != 0 {
             return Err(io::Error::new(
@@ -198,7 +185,7 @@ impl SharedDisk for MmapDisk {
     }
 }
 
-fn lock(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
+pub(crate) fn lock(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
     match flock(file, operation) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -209,28 +196,7 @@ fn lock(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
     }
 }
 
-/// Gives every byte of the file storage, by writing zeroes where the file system cannot do it by itself. The file keeps what
-/// it has.
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::OPNOTSUPP) if file.metadata()?.len() == 0 => write_zeroes(file, bytes),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn write_zeroes(mut file: &File, bytes: u64) -> io::Result<()> {
-    let chunk = vec![0; 256 * BLOCK_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let now = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
-        io::Write::write_all(&mut file, &chunk[..now])?;
-        left -= now as u64;
-    }
-    Ok(())
-}
-
-fn refuse_network_file_system(file: &File, path: &Path) -> io::Result<()> {
+pub(crate) fn refuse_network_file_system(file: &File, path: &Path) -> io::Result<()> {
     // The kernel's type differs between architectures and is sign-extended on some; the magic numbers have 32 bits.
     let magic = fstatfs(file)?.f_type as u64 & u64::from(u32::MAX);
     match NETWORK_FILE_SYSTEMS.into_iter().find(|(known, _)| *known == magic) {
@@ -240,8 +206,4 @@ fn refuse_network_file_system(file: &File, path: &Path) -> io::Result<()> {
         }
         None => Ok(()),
     }
-}
-
-fn invalid(path: &Path, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {what}", path.display()))
 }

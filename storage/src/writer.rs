@@ -1,10 +1,11 @@
 //! The writing end of one node's pair of slots (protocol ).
 
+use std::io;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use phalanx_messages::{Incarnation, NodeId, codec};
+use phalanx_messages::{Incarnation, NodeId, Revision, codec};
 use uuid::Uuid;
 
 use crate::block::Block;
@@ -37,6 +38,23 @@ impl<T> std::fmt::Debug for AreaWriter<T> {
 impl<T: AreaRecord> AreaWriter<T> {
     pub(crate) const fn new(slots: Slots, node: NodeId, incarnation: Incarnation, next: u64) -> Self {
         Self { slots, node, incarnation, next, record: PhantomData }
+    }
+
+    /// Lets the next write go to the other slot if it would overwrite the record of that revision: for a chain in which the
+    /// newest write of a pair need not be the one that counts.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn keep(&mut self, revision: Revision) -> io::Result<()> {
+        if let Ok((header, first)) = self.slots.head(self.node, slot_of(self.next))?
+            && header.epoch == revision.term
+            && let Ok(content) = self.slots.rest(self.node, header, &first)?
+            && codec::decode_prefix::<T>(&content.payload, content.payload.len())
+                .is_ok_and(|it| it.revision() == revision)
+        {
+            self.next += 1;
+        }
+        Ok(())
     }
 
     /// Writes the record into the older slot. `Ok` means that it is visible to every node, and as durable as was asked for.

@@ -2,7 +2,9 @@
 //!
 //! Harness code is library code: what a test needs twice lives here, written as carefully as the rest.
 
+pub mod command_line;
 pub mod frm_model;
+pub mod init_cluster;
 pub mod invariants;
 pub mod node_cluster;
 pub mod order_checker;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::prelude::*;
 use phalanx_actors::interconnect::{ClusterKey, Network, StaticKeyPair};
 use phalanx_messages::NodeId;
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::launch::{LaunchResult, WardenRequest};
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::TimingProfile;
@@ -84,7 +84,7 @@ impl TestCluster {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let address = listener.local_addr().expect("bound").to_string();
             let name = format!("n{id}");
-            let node = NodeConfiguration { name, address, public_key: None, votes: 1, panic: PanicPolicy::Exit };
+            let node = NodeConfiguration::new(name, address);
             configuration.nodes.insert(NodeId(id), node);
             listeners.insert(NodeId(id), listener);
         }

@@ -14,7 +14,7 @@ use phalanx_actors::interconnect::{
     StaticKeyPair,
 };
 use phalanx_actors::ports::{ConfigurationChanged, NodePanic, PeerEvent, SendToPeer};
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::peer::{MembershipMessage, PeerMessage};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation};
@@ -69,7 +69,7 @@ pub fn saying(text: impl Into<String>) -> PeerMessage {
 pub fn configuration<'a>(addresses: impl IntoIterator<Item = (u16, &'a str)>) -> ConfigurationRecord {
     let configured = |(id, address): (u16, &str)| {
         let (name, address) = (format!("node-{id}"), address.to_owned());
-        (NodeId(id), NodeConfiguration { name, address, public_key: None, votes: 1, panic: PanicPolicy::Exit })
+        (NodeId(id), NodeConfiguration::new(name, address))
     };
     let nodes: BTreeMap<_, _> = addresses.into_iter().map(configured).collect();
     ConfigurationRecord { cluster: "alpha".to_owned(), nodes, ..ConfigurationRecord::default() }

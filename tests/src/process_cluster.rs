@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The user and group `nobody`.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// How long anything may take that has no formula of its own: generous, and a failure when passed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -163,7 +163,8 @@ impl DevCluster {
     #[must_use]
     pub fn status(&self) -> Option<Value> {
         let output = self.run(&["status", "--output", "json"]);
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("status prints JSON"))
+        let status = || -> Value { serde_json::from_slice(&output.stdout).expect("status prints JSON") };
+        output.status.success().then(status).filter(|status| status["source"] == "daemon")
     }
 
     /// Waits until `nodes` nodes are joined and nothing is in transition, and gives that status.

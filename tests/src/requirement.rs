@@ -14,6 +14,8 @@ pub enum Requirement {
     Cgroup,
     /// `strace` is installed.
     Strace,
+    /// This process may mount file systems.
+    Mount,
 }
 
 impl Requirement {
@@ -24,6 +26,7 @@ impl Requirement {
             Self::Root => "root",
             Self::Cgroup => "cgroup",
             Self::Strace => "strace",
+            Self::Mount => "mount",
         }
     }
 
@@ -32,6 +35,7 @@ impl Requirement {
     pub fn missing(self) -> Option<String> {
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
+            Self::Mount => (!may_mount()).then(|| "no capability to mount file systems".to_owned()),
             Self::Strace => {
                 let mut directories = std::env::var_os("PATH")
                     .into_iter()
@@ -75,6 +79,14 @@ fn count(reason: &str) {
     let Some(path) = std::env::var_os("PHALANX_SKIPPED") else { return };
     let file = std::fs::File::options().create(true).append(true).open(path);
     file.and_then(|mut file| writeln!(file, "{reason}")).ok(); // it is only told
+}
+
+/// `CAP_SYS_ADMIN` is effective.
+fn may_mount() -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|word| u64::from_str_radix(word.trim(), 16).ok()).is_some_and(|set| set & SYS_ADMIN != 0)
 }
 
 /// Where cgroup v2 is mounted; on hybrid hosts it stands beside v1, not at the usual place.

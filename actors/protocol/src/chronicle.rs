@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use phalanx_messages::limits::TRACES_KEPT_MAX;
-use phalanx_messages::membership::{MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
+use phalanx_messages::membership::{
+    FenceMethod, FenceState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
+};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Term, TransitionId};
 
@@ -35,6 +37,8 @@ pub enum Happening {
         node: NodeId,
         /// How it is known, in words.
         method: String,
+        /// Whose word it was, and why the node was forced out: only if an administrator confirmed it.
+        note: String,
     },
     /// Subsystems of `participants` are being notified.
     StepStarted {
@@ -168,9 +172,13 @@ impl Chronicle {
                 happenings.push(Happening::NodeState { node: *node, state, reason });
             }
             let certain_before = before.is_some_and(|entry| entry.fence.death_certain);
-            if let Some(method) = entry.fence.method.filter(|_| entry.fence.death_certain && !certain_before) {
-                happenings.push(Happening::Proved { node: *node, method: format!("{method:?}") });
-            }
+            happenings.extend(proved(*node, entry.fence, certain_before, &entry.reason));
+        }
+        for (node, ghost) in &record.ghosts {
+            let before = self.last.ghosts.get(node).filter(|before| before.incarnation == ghost.incarnation);
+            // A ghost that is seen first with its proof brought it along from its entry.
+            let certain_before = before.is_none_or(|before| before.fence.death_certain);
+            happenings.extend(proved(*node, ghost.fence, certain_before, &ghost.reason));
         }
         happenings
     }
@@ -188,6 +196,9 @@ impl Chronicle {
             self.traces.len() - 1
         });
         let trace = &mut self.traces[index];
+        if trace.reason != reason {
+            trace.reason = reason.to_owned(); // whose word it was is learnt later
+        }
         let id = step.notification();
         if step.phase != StepPhase::Notifying || trace.steps.last().is_some_and(|last| last.id == id) {
             return None;
@@ -223,6 +234,12 @@ impl TransitionTrace {
             last.ended_ms.get_or_insert(since_ms);
         }
     }
+}
+
+fn proved(node: NodeId, fence: FenceState, certain_before: bool, reason: &str) -> Option<Happening> {
+    let method = fence.method.filter(|_| fence.death_certain && !certain_before)?;
+    let note = if method == FenceMethod::Operator { reason.to_owned() } else { String::new() };
+    Some(Happening::Proved { node, method: format!("{method:?}"), note })
 }
 
 /// Every node and ghost in transition.

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod bugs;
 pub mod chronicle;
+pub mod configuration;
 pub mod coordinator;
 pub mod detector;
 pub mod expiry;

@@ -13,7 +13,7 @@ use phalanx_messages::service::{
 };
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::{
-    Decided, Decision, Event, TimerLimits, Timers, explain, service_statuses, tell_refusal,
+    DatabaseRoom, Decided, Decision, Event, TimerLimits, Timers, explain, service_statuses, tell_refusal,
 };
 
 fn command(text: &str) -> Option<ServiceCommand> {
@@ -60,7 +60,7 @@ impl Cluster {
 
     fn decide(&mut self, events: &[Event]) -> Decided {
         let base = self.record.clone();
-        let mut decision = Decision::new(&base, &self.view).within(40_000);
+        let mut decision = Decision::new(&base, &self.view).within(DatabaseRoom { bytes: 40_000, services: 20 });
         events.iter().for_each(|event| decision.absorb(event));
         let decided = decision.settle();
         self.record = decided.record.clone();
@@ -369,6 +369,9 @@ fn definitions_that_do_not_fit_the_disk_are_refused() {
     let (code, text) = tell_refusal(&refused, &ConfigurationRecord::default());
     assert!(code == 1 && text.contains("--services-max"), "{text}");
     assert_eq!(cluster.record.services.len(), 1);
+    let small = |index: u32| DefinitionChange { before: None, after: definition(&format!("s{index}")) };
+    let refused = cluster.order(RegistrationOrder::Apply((0..20).map(small).collect())).unwrap_err();
+    assert!(matches!(refused, OrderRefusal::DatabaseFull { services: 21, services_max: 20, .. }), "{refused:?}");
 }
 
 #[test]
@@ -440,13 +443,7 @@ fn an_explanation_names_the_factor_and_every_candidate() {
 
 fn configuration() -> ConfigurationRecord {
     let node = |id: u16| {
-        let node = NodeConfiguration {
-            name: format!("n{id}"),
-            address: String::new(),
-            public_key: None,
-            votes: 1,
-            panic: Default::default(),
-        };
+        let node = NodeConfiguration::new(format!("n{id}"), "");
         (NodeId(id), node)
     };
     ConfigurationRecord { nodes: (0..3).map(node).collect(), ..Default::default() }

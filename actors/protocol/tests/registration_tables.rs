@@ -65,13 +65,7 @@ impl Table {
 
     fn status(&self, run: &ServiceRun) -> ServiceStatus {
         let entry = |node: u16| {
-            let entry = NodeConfiguration {
-                name: format!("n{node}"),
-                address: String::new(),
-                public_key: None,
-                votes: 1,
-                panic: Default::default(),
-            };
+            let entry = NodeConfiguration::new(format!("n{node}"), "");
             (NodeId(node), entry)
         };
         let configuration = ConfigurationRecord { nodes: (0..3).map(entry).collect(), ..Default::default() };

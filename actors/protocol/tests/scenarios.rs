@@ -230,6 +230,7 @@ fn t14_refusals_are_named() {
         heard: [n(2)].into_iter().collect(),
         configured,
         key_matches,
+        key_learnt: true,
     };
     let fresh = NodeIncarnation { node: n(2), incarnation: Incarnation(9) };
     for (input, refusal) in [

@@ -126,7 +126,7 @@ mod tests {
         let nodes = [(1, None), (2, Some(KEY)), (3, None)].map(|(id, public_key)| {
             let address = format!("127.0.0.1:{id}");
             let name = format!("n{id}");
-            (NodeId(id), NodeConfiguration { name, address, public_key, votes: 1, panic: Default::default() })
+            (NodeId(id), NodeConfiguration { public_key, ..NodeConfiguration::new(name, address) })
         });
         let mut admission = Admission::new(node(2, 5), CLUSTER);
         admission.configure(Arc::new(ConfigurationRecord { nodes: nodes.into(), ..Default::default() }));

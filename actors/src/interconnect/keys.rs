@@ -183,7 +183,12 @@ fn save(path: &Path, key: &[u8; KEY_BYTES]) -> Result<(), KeyError> {
         file.write_all(format!("{}\n", hex(key)).as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|source| KeyError::File { path: path.to_owned(), source })
+    write().map_err(|source| {
+        if source.kind() != io::ErrorKind::AlreadyExists {
+            std::fs::remove_file(path).ok(); // half a key would be taken for a whole one at the next start
+        }
+        KeyError::File { path: path.to_owned(), source }
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

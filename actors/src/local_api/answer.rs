@@ -9,6 +9,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
 use phalanx_protocol::registration::tell_refusal;
 
+use super::logs::LogSources;
 use super::{LocalApiEdges, report, status};
 use crate::ports::{
     CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, GetTraces, OrderFailure, PlanOrder,
@@ -16,7 +17,7 @@ use crate::ports::{
 };
 
 /// Exit code "the node named is not running" (architecture §5).
-const EXIT_NOT_RUNNING: u8 = 3;
+pub(super) const EXIT_NOT_RUNNING: u8 = 3;
 /// Exit code "no such node or service".
 const EXIT_UNKNOWN: u8 = 105;
 /// Exit code "no master or no majority".
@@ -37,8 +38,11 @@ impl Refusal {
 pub(super) struct Asked {
     pub edges: LocalApiEdges,
     pub configuration: Arc<ConfigurationRecord>,
+    pub logs: LogSources,
     /// This node.
     pub own: NodeId,
+    /// The user who asks, in words.
+    pub by: String,
 }
 
 impl Asked {
@@ -51,6 +55,11 @@ impl Asked {
             AdminRequest::Plan(order) => self.plan(order).await,
             AdminRequest::Definitions => self.definitions().await,
             AdminRequest::Explain { service } => self.explain(service).await,
+            AdminRequest::Configuration => self.show_configuration().await,
+            AdminRequest::Change { base, changes, dry_run } => self.change(base, changes, dry_run).await,
+            AdminRequest::Fence { node, reason } => self.fence(node, reason).await,
+            AdminRequest::ConfirmDead { node } => self.confirm_dead(node).await,
+            AdminRequest::Logs { service, lines, follow: _ } => self.logs(service, lines).await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })
@@ -111,7 +120,17 @@ impl Asked {
         Ok(AdminAnswer::Explanation(Box::new(explanation)))
     }
 
-    fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {
+    async fn logs(self, service: Option<String>, lines: u32) -> Result<AdminAnswer, Refusal> {
+        let count = usize::try_from(lines).unwrap_or(usize::MAX);
+        let Some(service) = service else { return Ok(AdminAnswer::Logs(self.logs.ring()?.tail(count))) };
+        let services = self.edges.services.send(GetServices).await.map_err(Refusal::ending)?.services;
+        if !services.iter().any(|known| known.name == service) {
+            return Err(self.refused(&OrderRefusal::UnknownService { service }));
+        }
+        Ok(AdminAnswer::Logs(self.logs.output(&service, count).await?))
+    }
+
+    pub(super) fn id_of(&self, name: &str) -> Result<NodeId, Refusal> {
         let known = self.configuration.id_of(name);
         known.ok_or_else(|| Refusal(EXIT_UNKNOWN, report::no_such_node(name, &self.configuration)))
     }

@@ -48,8 +48,9 @@ pub(super) fn words(happening: &Happening, configuration: &ConfigurationRecord) 
             let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             ("node-state", *node, format!("{} is {}{why}", name(*node), state_text(*state)))
         }
-        Happening::Proved { node, method } => {
-            ("proof", *node, format!("{} is certainly dead ({})", name(*node), method_text(method)))
+        Happening::Proved { node, method, note } => {
+            let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+            ("proof", *node, format!("{} is certainly dead ({}){note}", name(*node), method_text(method)))
         }
         Happening::StepStarted { id, node, kind, barriers, participants } => {
             let restart = if id.restart > 0 { format!(", restart {}", id.restart) } else { String::new() };

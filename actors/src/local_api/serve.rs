@@ -9,7 +9,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{Ask, Follow, LocalApi};
+use super::{AskAs, Follow, LocalApi, logs};
+
+/// A connection.
+pub(super) type Frames = Framed<UnixStream, LengthDelimitedCodec>;
 
 /// Takes connections in until the actor ends.
 pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
@@ -25,12 +28,16 @@ pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
 }
 
 async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
+    let uid = stream.peer_cred().ok().map(|credentials| credentials.uid()); // as the kernel saw it at connect
     let codec = LengthDelimitedCodec::builder().max_frame_length(LOCAL_FRAME_BYTES_MAX).new_codec();
     let mut frames = Framed::new(stream, codec);
     while let Some(Ok(frame)) = frames.next().await {
         let answer = match serde_json::from_slice::<AdminRequest>(&frame) {
             Ok(AdminRequest::Follow { recent }) => return follow(frames, api, recent).await,
-            Ok(request) => match api.send(Ask(request)).await {
+            Ok(AdminRequest::Logs { service, lines, follow: true }) => {
+                return logs::follow(frames, api, service, lines).await;
+            }
+            Ok(request) => match api.send(AskAs(request, uid)).await {
                 Ok(answer) => answer,
                 Err(_) => return,
             },
@@ -42,7 +49,7 @@ async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
     }
 }
 
-async fn follow(mut frames: Framed<UnixStream, LengthDelimitedCodec>, api: Addr<LocalApi>, recent: bool) {
+async fn follow(mut frames: Frames, api: Addr<LocalApi>, recent: bool) {
     let Ok((remembered, mut happenings)) = api.send(Follow).await else { return };
     drop(api); // a follower does not keep the actor alive
     for report in remembered.into_iter().filter(|_| recent) {
@@ -68,7 +75,7 @@ async fn follow(mut frames: Framed<UnixStream, LengthDelimitedCodec>, api: Addr<
     }
 }
 
-async fn say(frames: &mut Framed<UnixStream, LengthDelimitedCodec>, answer: &AdminAnswer) -> bool {
+pub(super) async fn say(frames: &mut Frames, answer: &AdminAnswer) -> bool {
     let Ok(bytes) = serde_json::to_vec(answer) else { return false };
     frames.send(Bytes::from(bytes)).await.is_ok()
 }

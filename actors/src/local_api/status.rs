@@ -9,9 +9,9 @@ use phalanx_protocol::coordinator::level_states::entry_state;
 
 use crate::ports::{MembershipStatus, ServicesKnown};
 
-/// The whole status.
+/// The whole status, as a daemon knows it or, with what the disk holds, without one.
 #[must_use]
-pub(super) fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
+pub fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
     let name = |node: NodeId| membership.configuration.name_of(node);
     let nodes = membership.configuration.nodes.keys().map(|node| node_status(membership, &known, *node)).collect();
     Status {
@@ -27,6 +27,8 @@ pub(super) fn status(membership: &MembershipStatus, known: ServicesKnown) -> Sta
         levels: membership.record.levels.values().map(level_status).collect(),
         transitions: transitions(membership),
         services: known.services,
+        source: "daemon".to_owned(),
+        source_reason: None,
     }
 }
 
@@ -59,12 +61,12 @@ fn fence_status(membership: &MembershipStatus, node: NodeId, entry: &MemberEntry
         Some(FenceState { .. }) => "marked",
     };
     let method = fence.and_then(|fence| fence.method).map(|method| method_text(method).to_owned());
-    let awaiting = membership.proofs_awaited.get(&node).filter(|_| state == "marked");
-    FenceStatus {
-        state: state.to_owned(),
-        method,
-        awaiting: awaiting.map(|text| format!("proof of death of {}: {text}", membership.configuration.name_of(node))),
-    }
+    // Only the master seeks proofs, so only it knows what keeps them; what helps is the same everywhere.
+    let name = membership.configuration.name_of(node);
+    let found = membership.proofs_awaited.get(&node).map_or_else(String::new, |text| format!(": {text}"));
+    let awaiting =
+        format!("proof of death of {name}{found}; once it is certainly dead, `phalanx fence confirm {name}`");
+    FenceStatus { state: state.to_owned(), method, awaiting: (state == "marked").then_some(awaiting) }
 }
 
 const fn method_text(method: FenceMethod) -> &'static str {

@@ -180,7 +180,8 @@ impl MembershipManager {
         let text = match refusal {
             JoinRefusal::NotMaster | JoinRefusal::BusyLeaving | JoinRefusal::NotFullyConnected { .. } => return,
             JoinRefusal::NotConfigured => {
-                "this node is not in the cluster's configuration; `phalanx disk show` lists the nodes".to_owned()
+                "this node is not in the membership database; `phalanx node add` adds it, `phalanx config show` lists the nodes"
+                    .to_owned()
             }
             JoinRefusal::BarrierMismatch { have, want } => format!(
                 "level {} is `{}` with barriers {:?} in the cluster, and `{}` with {:?} in this node's file; make \

@@ -1,15 +1,36 @@
-//! Names, addresses and static keys: the configuration record that the membership record names.
+//! Names, addresses, settings and static keys: the configuration record that the membership record names.
+//!
+//! Always holds: only the master changes it; a changed configuration is written before the membership record that names it,
+//! and is believed - by this node too - only when that record is committed (protocol §2, "MA and CF together"). A new master
+//! has read the configuration that its base names before it decides anything.
 
 use phalanx_messages::Revision;
 use phalanx_messages::configuration::PublicKey;
-use phalanx_messages::membership::LevelRegistration;
+use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::set::NodeSet;
 use phalanx_protocol::coordinator::CoordinatorInput;
 
 use super::*;
 use crate::disk::ReadConfiguration;
 
+/// What the master has decided about the configuration and not committed yet.
+#[derive(Debug, Default)]
+pub(super) struct ConfigurationDraft {
+    /// A change that waits for its commit.
+    pub drafted: Option<ConfigurationRecord>,
+    /// What the commit under way writes.
+    pub committing: Option<Arc<ConfigurationRecord>>,
+    /// Keys of nodes that have asked to join for the first time; the commit that admits a node fixes its key.
+    pub offered: BTreeMap<NodeIncarnation, PublicKey>,
+}
+
 impl MembershipManager {
+    /// The configuration with everything decided.
+    fn decided(&self) -> &ConfigurationRecord {
+        let committing = self.draft.committing.as_deref();
+        self.draft.drafted.as_ref().or(committing).unwrap_or(&self.configuration)
+    }
+
     /// A node asks the master to let it in.
     pub(super) fn join_requested(
         &mut self,
@@ -20,46 +41,99 @@ impl MembershipManager {
         public_key: PublicKey,
         ctx: &mut Context<Self>,
     ) {
-        let known = self.configuration.nodes.get(&from.node);
+        if self.coordinator.is_none() {
+            return; // It asks again, whoever leads by then.
+        }
+        let known = self.decided().nodes.get(&from.node);
         let configured = known.is_some();
         let known_key = known.and_then(|node| node.public_key);
-        let key_matches = known_key.is_none_or(|known| known == public_key);
-        if configured && known_key.is_none() {
-            self.learn_key(from, public_key);
+        let (key_matches, key_learnt) = (known_key.is_none_or(|known| known == public_key), known_key.is_none());
+        if configured && key_learnt {
+            self.draft.offered.insert(from, public_key);
         }
         let (same_boot, heard) = (boot == self.settings.boot, self.heard());
-        let request = CoordinatorInput::JoinRequest { from, levels, same_boot, hears, heard, configured, key_matches };
+        let request = CoordinatorInput::JoinRequest {
+            from,
+            levels,
+            same_boot,
+            hears,
+            heard,
+            configured,
+            key_matches,
+            key_learnt,
+        };
         self.coordinate(request, ctx);
     }
 
-    /// The first join fixes a node's key; the next commit writes it (architecture §4, "Interconnect").
-    fn learn_key(&mut self, node: NodeIncarnation, public_key: PublicKey) {
-        let mut configuration = (*self.configuration).clone();
-        if let Some(node) = configuration.nodes.get_mut(&node.node) {
-            node.public_key = Some(public_key);
-        }
-        self.configuration = Arc::new(configuration);
-        self.configuration_changed = true;
+    /// The next commit carries `record`.
+    pub(super) fn draft_configuration(&mut self, record: ConfigurationRecord, ctx: &mut Context<Self>) {
+        let nodes = record.nodes.keys().copied().collect();
+        self.draft.drafted = Some(record);
+        self.coordinate(CoordinatorInput::Configured { nodes }, ctx);
     }
 
-    /// Reads the configuration that a newer record names, if it is another one.
-    pub(super) fn follow_configuration(&mut self, revision: Revision, ctx: &mut Context<Self>) {
-        if revision == self.configuration.revision || self.coordinator.is_some() {
+    /// The commit of `record` begins: fixes what is written as its configuration, if it names a new one.
+    pub(super) fn fix_configuration(&mut self, record: &MembershipRecord) {
+        let revision = record.revision;
+        if record.configuration != revision {
             return;
         }
-        let request = self.edges.disk.send(ReadConfiguration { revision: Some(revision) });
-        ctx.spawn(request.into_actor(self).map(|result, actor, _| match result {
-            Ok(Ok(Some(configuration))) if configuration.revision > actor.configuration.revision => {
-                actor.configuration = Arc::new(configuration);
-                actor.tell_configuration();
+        let mut configuration = self.draft.drafted.take().unwrap_or_else(|| (*self.configuration).clone());
+        configuration.revision = revision;
+        for (who, key) in std::mem::take(&mut self.draft.offered) {
+            let admitted = record.nodes.get(&who.node).is_some_and(|entry| entry.incarnation == who.incarnation);
+            if let Some(node) = configuration.nodes.get_mut(&who.node).filter(|_| admitted) {
+                node.public_key.get_or_insert(key);
             }
-            Ok(Ok(_)) => {}
-            Ok(Err(failure)) => tracing::warn!(%failure, "the configuration cannot be read"),
-            Err(closed) => tracing::warn!(%closed, "the configuration cannot be read"),
+        }
+        for consumed in configuration.consumed.values_mut().filter(|consumed| consumed.revision == Revision::default())
+        {
+            consumed.revision = revision;
+        }
+        self.draft.committing = Some(Arc::new(configuration));
+    }
+
+    /// The membership record that names the new configuration is committed.
+    pub(super) fn configuration_committed(&mut self, ctx: &mut Context<Self>) {
+        let Some(configuration) = self.draft.committing.take() else { return };
+        let before = std::mem::replace(&mut self.configuration, configuration);
+        self.tell_configuration();
+        self.answer_consumed(&before, ctx);
+    }
+
+    /// The configuration that the base of a new term names; the register machine waits for it.
+    pub(super) fn adopt_loaded_configuration(&mut self, configuration: Option<ConfigurationRecord>) {
+        let Some(configuration) = configuration else { return };
+        self.configuration = Arc::new(configuration);
+        self.tell_configuration();
+    }
+
+    /// Reads the configuration that a newer record names, if it is another one. Asked again with each tick until it is read.
+    pub(super) fn follow_configuration(&mut self, ctx: &mut Context<Self>) {
+        let revision = self.newest.configuration;
+        let known = revision <= self.configuration.revision;
+        if known || self.following || self.coordinator.is_some() {
+            return;
+        }
+        self.following = true;
+        let request = self.edges.disk.send(ReadConfiguration { revision: Some(revision) });
+        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
+            actor.following = false;
+            match result {
+                Ok(Ok(Some(configuration))) if configuration.revision > actor.configuration.revision => {
+                    actor.configuration = Arc::new(configuration);
+                    actor.tell_configuration();
+                    actor.tick_requests(ctx);
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(failure)) => tracing::warn!(%failure, "the configuration cannot be read"),
+                Err(closed) => tracing::warn!(%closed, "the configuration cannot be read"),
+            }
         }));
     }
 
     pub(super) fn tell_configuration(&self) {
+        tracing::info!(revision = %self.configuration.revision, "the membership configuration has changed");
         for interested in &self.edges.configuration {
             interested.do_send(ConfigurationChanged(self.configuration.clone()));
         }

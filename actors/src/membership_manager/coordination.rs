@@ -93,6 +93,7 @@ impl MembershipManager {
     fn carry_out_one(&mut self, output: CoordinatorOutput, ctx: &mut Context<Self>) {
         match output {
             CoordinatorOutput::Commit(record) => {
+                self.fix_configuration(&record);
                 self.committing = Some(record);
                 self.commit_due = true;
                 self.commit_when_allowed(ctx);
@@ -129,10 +130,7 @@ impl MembershipManager {
     pub(super) fn committed(&mut self, revision: Revision, ctx: &mut Context<Self>) {
         let Some(mut record) = self.committing.take() else { return };
         record.revision = revision;
-        if record.configuration == revision {
-            self.configuration_changed = false;
-            self.tell_configuration();
-        }
+        self.configuration_committed(ctx);
         self.publish_pills(&record);
         self.learn(&record, ctx);
         self.coordinate(CoordinatorInput::Committed, ctx);
@@ -164,6 +162,7 @@ impl MembershipManager {
         let entry = self.newest.nodes.get(&node).filter(|entry| entry.state != NodeState::Inactive);
         if node == self.me() {
             self.leave_wanted = true;
+            self.leave_begun();
             self.tick_agent(ctx);
             return Ok(());
         }

@@ -8,8 +8,9 @@ use phalanx_protocol::frm::{ClaimView, FrmInput, FrmOutput};
 use phalanx_protocol::mastership::{self, Course};
 use phalanx_storage::Durability;
 
+use super::configuration::ConfigurationDraft;
 use super::*;
-use crate::disk::{DiskFailure, ReadMembership, ReadRegisters, WriteConfiguration, WriteMembership};
+use crate::disk::{DiskFailure, ReadConfiguration, ReadMembership, ReadRegisters, WriteConfiguration, WriteMembership};
 use crate::lease_thread::Publication;
 use crate::ports::RegistersReading;
 
@@ -111,7 +112,7 @@ impl MembershipManager {
     fn step_down(&mut self) {
         self.coordinator = None;
         self.committing = None;
-        self.configuration_changed = false;
+        self.draft = ConfigurationDraft::default(); // what this node wrote and did not commit may be the next master's
     }
 
     /// Waits for `work`, then gives its result to `then` as the answer to the output being carried out.
@@ -173,11 +174,25 @@ impl MembershipManager {
     }
 
     fn load(&mut self, ctx: &mut Context<Self>) {
-        let request = self.edges.disk.send(ReadMembership);
-        let work = async move { request.await.map_err(DiskFailure::gone)? };
-        self.await_frm(work, ctx, |actor, record: Option<MembershipRecord>, _| {
+        let (disk, known) = (self.edges.disk.clone(), self.configuration.revision);
+        let work = async move {
+            let record = disk.send(ReadMembership).await.map_err(DiskFailure::gone)??;
+            let Some(named) = record.as_ref().map(|record| record.configuration).filter(|named| *named != known) else {
+                return Ok((record, None));
+            };
+            let request = disk.send(ReadConfiguration { revision: Some(named) });
+            let configuration = request.await.map_err(DiskFailure::gone)??;
+            // Without it nobody may decide about nodes; it is written before the record that names it.
+            let configuration = configuration.ok_or_else(|| {
+                let text = format!("configuration {named}, which the membership record names, is not on the disk");
+                DiskFailure(format!("{text}; `phalanx disk show` tells more"))
+            })?;
+            Ok((record, Some(configuration)))
+        };
+        self.await_frm(work, ctx, |actor, (record, configuration): (Option<MembershipRecord>, _), _| {
             let revision = record.as_ref().map(|record| record.revision);
             actor.loaded = record.unwrap_or_default();
+            actor.loaded_configuration = configuration;
             FrmInput::Loaded(revision)
         });
     }
@@ -188,27 +203,19 @@ impl MembershipManager {
         let base = &mut self.loaded;
         let record = self.committing.as_deref_mut().unwrap_or(base);
         record.revision = revision;
-        let configuration = self.configuration_changed.then(|| {
-            record.configuration = revision;
-            Arc::new(ConfigurationRecord { revision, ..(*self.configuration).clone() })
-        });
+        let configuration = self.draft.committing.clone().filter(|configuration| configuration.revision == revision);
         let record = Arc::new(record.clone());
         let durability = self.durability_of(&record);
         let disk = self.edges.disk.clone();
-        let written = configuration.clone();
+        let keep = self.newest.configuration;
         let work = async move {
             if let Some(record) = configuration {
-                let write = WriteConfiguration { record, durability: Durability::Durable };
+                let write = WriteConfiguration { record, keep, durability: Durability::Durable };
                 disk.send(write).await.map_err(DiskFailure::gone)??;
             }
             disk.send(WriteMembership { record, durability }).await.map_err(DiskFailure::gone)?
         };
-        self.await_frm(work, ctx, move |actor, (), _| {
-            if let Some(configuration) = written {
-                actor.configuration = configuration;
-            }
-            FrmInput::Written
-        });
+        self.await_frm(work, ctx, move |_, (), _| FrmInput::Written);
     }
 
     /// Protocol §1.3, "What is durable, and when": a claim's first record, and a node's entry Inactive to Joining.
@@ -226,7 +233,8 @@ impl MembershipManager {
     fn owned(&mut self, revision: Revision, ctx: &mut Context<Self>) {
         tracing::info!(term = %revision.term, "this node is master");
         self.followed(revision.term, self.me());
-        let base = self.loaded.clone();
+        let (base, configuration) = (self.loaded.clone(), self.loaded_configuration.take());
+        self.adopt_loaded_configuration(configuration);
         self.lead(base, ctx);
     }
 

@@ -16,6 +16,8 @@ use phalanx_protocol::expiry::RegisterWatch;
 use phalanx_protocol::frm::{Frm, FrmOutput};
 use phalanx_protocol::partition::Rounds;
 
+use super::configuration::ConfigurationDraft;
+use super::requests::Requests;
 use super::*;
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, RegistersRead, RegistersReading};
 
@@ -44,6 +46,8 @@ pub struct MembershipManager {
     pub(super) standing: Option<(u32, Instant)>,
     /// Newest record of all areas, read while claiming a term.
     pub(super) loaded: MembershipRecord,
+    /// The configuration that it names, if this node has another one.
+    pub(super) loaded_configuration: Option<ConfigurationRecord>,
     /// The record that the register machine is committing.
     pub(super) committing: Option<Box<MembershipRecord>>,
     pub(super) coordinator: Option<Coordinator>,
@@ -56,10 +60,15 @@ pub struct MembershipManager {
     pub(super) configuration: Arc<ConfigurationRecord>,
     /// The coordinator waits for a commit that the gate or the register machine has not let begin yet.
     pub(super) commit_due: bool,
-    /// A static key was learnt that the next commit writes to the configuration area.
-    pub(super) configuration_changed: bool,
+    /// What this node, as master, has decided about the configuration.
+    pub(super) draft: ConfigurationDraft,
+    /// The configuration that the newest record names is being read.
+    pub(super) following: bool,
+    /// What administrators have asked of the master through this node.
+    pub(super) requests: Requests,
     pub(super) asked_at: Option<Instant>,
     pub(super) leave_wanted: bool,
+    pub(super) leave_told: bool,
     /// The record has this incarnation: the register says `Member`.
     pub(super) admitted: bool,
     /// The claim is being given up because this node leaves.
@@ -88,6 +97,7 @@ impl MembershipManager {
             frm_poll_since: None,
             standing: None,
             loaded: MembershipRecord::default(),
+            loaded_configuration: None,
             committing: None,
             coordinator: None,
             agent: Agent::new(me),
@@ -96,9 +106,12 @@ impl MembershipManager {
             chronicle: Chronicle::default(),
             configuration: settings.configuration.clone(),
             commit_due: false,
-            configuration_changed: false,
+            draft: ConfigurationDraft::default(),
+            following: false,
+            requests: Requests::default(),
             asked_at: None,
             leave_wanted: false,
+            leave_told: false,
             admitted: false,
             handing_over: false,
             ended: false,
@@ -147,7 +160,6 @@ impl MembershipManager {
         if record.revision <= self.newest.revision {
             return;
         }
-        let configuration = record.configuration;
         self.newest = Arc::new(record.clone());
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);
@@ -155,10 +167,19 @@ impl MembershipManager {
             self.admitted = true;
             self.publish_state(OwnState::Member);
         }
+        if self.own_state() == NodeState::Leaving {
+            self.leave_begun();
+        }
         self.edges.seen.do_send(SetSeen(record.revision));
         self.publish_seen(record.revision);
-        self.follow_configuration(configuration, ctx);
+        self.follow_configuration(ctx);
         self.view_changed();
+    }
+
+    pub(super) fn leave_begun(&mut self) {
+        if !std::mem::replace(&mut self.leave_told, true) {
+            self.edges.leaving.do_send(LeaveBegun);
+        }
     }
 
     fn publish_seen(&self, seen: Revision) {
@@ -178,6 +199,8 @@ impl MembershipManager {
         self.tick_election(ctx);
         self.tick_coordinator(ctx);
         self.tick_agent(ctx);
+        self.follow_configuration(ctx);
+        self.tick_requests(ctx);
     }
 }
 

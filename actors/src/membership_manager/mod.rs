@@ -13,6 +13,7 @@ mod detection;
 mod election;
 mod manager;
 mod peers;
+mod requests;
 mod status;
 mod suspicion;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::configuration::{ConfigurationRecord, PublicKey};
+use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, PublicKey};
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::profile::TimingProfile;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub levels: Vec<LevelRegistration>,
     /// Public half of its interconnect key.
     pub public_key: PublicKey,
+    /// Node ids lie below this.
+    pub nodes_max: u16,
     /// The configuration as read at boot.
     pub configuration: Arc<ConfigurationRecord>,
     /// The newest membership record on the disk at boot: tells whose lease must have ended before a node that is no member
@@ -96,6 +99,8 @@ pub struct Edges {
     pub configuration: Vec<Recipient<ConfigurationChanged>>,
     /// Whoever needs to know whose lease has ended or who is dead.
     pub leases: Vec<Recipient<LeaseView>>,
+    /// Told when this node's graceful leave begins.
+    pub leaving: Recipient<LeaveBegun>,
     /// Told once when this node has left gracefully, or cannot join.
     pub ended: Recipient<MembershipEnded>,
 }
@@ -104,6 +109,11 @@ pub struct Edges {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct UseFence(pub Addr<FenceActor>);
+
+/// Sent once when this node begins to leave gracefully, whoever asked for it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct LeaveBegun;
 
 /// Sent once when this node's membership has ended without a panic.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

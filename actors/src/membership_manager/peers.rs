@@ -3,7 +3,6 @@
 use phalanx_messages::peer::{MembershipMessage, PeerMessage};
 use phalanx_messages::{NodeId, Revision};
 use phalanx_protocol::coordinator::CoordinatorInput;
-use phalanx_protocol::detector::Verdict;
 
 use super::*;
 use crate::lease_thread::Publication;
@@ -85,15 +84,14 @@ impl MembershipManager {
                 self.edges.guard.node_panic("forced out by the master");
             }
             MembershipMessage::Expelled { .. } => {}
+            MembershipMessage::Request { counter, request } => self.requested(from, counter, request, ctx),
+            MembershipMessage::Answer { counter, answer } => self.request_answered(counter, answer, ctx),
         }
     }
 
     fn force(&mut self, victim: NodeIncarnation, reason: String, ctx: &mut Context<Self>) {
         match self.master() {
-            Some(master) if master == self.me() => {
-                let victims = vec![Verdict { victim, reason, proof: None }];
-                self.coordinate(CoordinatorInput::Force { victims }, ctx);
-            }
+            Some(master) if master == self.me() => self.force_out(victim, reason, ctx),
             Some(master) => self.send(master, MembershipMessage::ForceRequest { victim, reason }),
             None => {} // asked again while the need exists
         }

@@ -45,6 +45,7 @@ impl MembershipManager {
             me: self.settings.me,
             record: self.newest.clone(),
             configuration: self.configuration.clone(),
+            nodes_max: self.settings.nodes_max,
             term: self.owner().map_or(self.newest.revision.term, |(term, _)| term.max(self.newest.revision.term)),
             master: self.owner().map(|(_, node)| node),
             awaiting: self.running().map(|step| (step.transition, self.awaiting(step))).collect(),

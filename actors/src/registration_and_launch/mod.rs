@@ -29,7 +29,7 @@ use phalanx_messages::registration::{Order, RegistrationMessage, RegistrationRec
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeIncarnation, Revision, Term};
 use phalanx_protocol::registration::{
-    Admission, Decider, DeciderInput, DeciderOutput, Event, LeaseSigns, LevelView, TimerLimits, Timers,
+    Admission, DatabaseRoom, Decider, DeciderInput, DeciderOutput, Event, LeaseSigns, LevelView, TimerLimits, Timers,
 };
 use phalanx_storage::Durability;
 use tokio::sync::oneshot;
@@ -75,8 +75,8 @@ pub struct RegistrationSettings {
     pub surroundings: CommandSurroundings,
     /// How decisions are written.
     pub durability: Durability,
-    /// Bytes that the database may have on the disk.
-    pub database_bytes_max: usize,
+    /// What the disk was formatted for.
+    pub room: DatabaseRoom,
 }
 
 /// Whom it talks to.
@@ -147,7 +147,7 @@ impl RegistrationAndLaunch {
     pub fn new(settings: RegistrationSettings, edges: RegistrationEdges) -> Self {
         let limits = TimerLimits { kill_ms: settings.profile.kill_ms, margin_ms: MARGIN_MS, backoff_ms: BACKOFF_MS };
         Self {
-            decider: Decider::new(settings.me, settings.profile.io_timeout_ms).within(settings.database_bytes_max),
+            decider: Decider::new(settings.me, settings.profile.io_timeout_ms).within(settings.room),
             admission: Admission::new(settings.me),
             timers: Timers::new(limits),
             settings,

@@ -97,7 +97,7 @@ impl RegistrationAndLaunch {
 
     fn plan(&self, order: &RegistrationOrder) -> Result<Vec<PlannedStep>, OrderRefusal> {
         let view = self.present_view();
-        let planned = plan(&self.known, &view, order, self.settings.database_bytes_max)?;
+        let planned = plan(&self.known, &view, order, self.settings.room)?;
         Ok(tell_plan(&planned, &view, &self.configuration))
     }
 }

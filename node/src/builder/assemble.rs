@@ -14,7 +14,7 @@ use phalanx_actors::guard::PanicGuard;
 use phalanx_actors::interconnect::{Interconnect, InterconnectSettings};
 use phalanx_actors::lease_thread::{self, LeaseEdges, LeaseHandle, LeaseSettings};
 use phalanx_actors::local_api::{self, LocalApi, LocalApiEdges};
-use phalanx_actors::membership_manager::{Edges, MembershipEnded, MembershipManager, Settings, UseFence};
+use phalanx_actors::membership_manager::{Edges, LeaveBegun, MembershipEnded, MembershipManager, Settings, UseFence};
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::ConfigurationChanged;
 use phalanx_actors::registration_and_launch::{RegistrationAndLaunch, RegistrationEdges, RegistrationSettings};
@@ -25,6 +25,7 @@ use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_protocol::registration::DatabaseRoom;
 use phalanx_storage::Durability;
 use tokio::sync::watch;
 
@@ -32,7 +33,11 @@ use super::identity::{self, Start};
 use super::{BootError, NodeActors, NodeBuilder, NodeHandle, WardenPort};
 
 /// Takes the word of the membership manager to the handle.
-struct EndListener(watch::Sender<Option<MembershipEnded>>, Addr<NodeSupervisor>);
+struct EndListener {
+    leaving: watch::Sender<bool>,
+    ended: watch::Sender<Option<MembershipEnded>>,
+    supervisor: Addr<NodeSupervisor>,
+}
 
 impl Actor for EndListener {
     type Context = Context<Self>;
@@ -42,8 +47,16 @@ impl Handler<MembershipEnded> for EndListener {
     type Result = ();
 
     fn handle(&mut self, end: MembershipEnded, _: &mut Self::Context) {
-        self.1.do_send(phalanx_actors::supervisor::StandDown);
-        self.0.send_replace(Some(end));
+        self.supervisor.do_send(phalanx_actors::supervisor::StandDown);
+        self.ended.send_replace(Some(end));
+    }
+}
+
+impl Handler<LeaveBegun> for EndListener {
+    type Result = ();
+
+    fn handle(&mut self, _: LeaveBegun, _: &mut Self::Context) {
+        self.leaving.send_replace(true);
     }
 }
 
@@ -142,12 +155,16 @@ fn start_actors(
     let record = Arc::new(builder.disk.memberships().newest().map_err(BootError::Storage)?.unwrap_or_default());
     let (profile, clock) = (superblock.profile, builder.clock);
     let (ended_sender, ended) = watch::channel(None);
+    let (leaving_sender, leaving) = watch::channel(false);
     let public_key = builder.key_pair.public;
     let mut parts = None;
     let membership = MembershipManager::create(|ctx| {
         let membership = ctx.address();
         let restarts = Restarts::new(common.guard("restarts"), clock);
-        let database_bytes_max = builder.disk.registrations().region().payload_bytes();
+        let room = DatabaseRoom {
+            bytes: builder.disk.registrations().region().payload_bytes(),
+            services: superblock.services_max as usize,
+        };
         let interconnect = InterconnectSettings {
             me: common.me,
             cluster: superblock.cluster,
@@ -167,6 +184,8 @@ fn start_actors(
             traces: membership.clone().recipient(),
             leave: membership.clone().recipient(),
             services: registration.clone(),
+            master: membership.clone().recipient(),
+            try_change: membership.clone().recipient(),
             restarts: restarts.clone(),
         };
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
@@ -177,6 +196,7 @@ fn start_actors(
             Interconnect::new(interconnect, builder.network, events, common.guard("interconnect")).start();
         let local_api =
             LocalApi::new(local_api_edges(&registration), listener, common.me.node, common.configuration.clone())
+                .logs(builder.logs)
                 .start();
         let edges = RegistrationEdges {
             read_decisions: disk.clone().recipient(),
@@ -196,7 +216,7 @@ fn start_actors(
             guard: common.guard("registration and launch"),
             surroundings: surroundings.clone(),
             durability: Durability::Volatile,
-            database_bytes_max,
+            room,
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));
         let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();
@@ -236,6 +256,8 @@ fn start_actors(
         for interested in &configured {
             interested.do_send(ConfigurationChanged(common.configuration.clone()));
         }
+        let listener =
+            EndListener { leaving: leaving_sender, ended: ended_sender, supervisor: common.supervisor.clone() }.start();
         let edges = Edges {
             lease: lease.clone(),
             disk: disk.clone(),
@@ -250,7 +272,8 @@ fn start_actors(
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],
-            ended: EndListener(ended_sender, common.supervisor.clone()).start().recipient(),
+            leaving: listener.clone().recipient(),
+            ended: listener.recipient(),
         };
         let settings = Settings {
             me: common.me,
@@ -259,6 +282,7 @@ fn start_actors(
             clock,
             levels: registrations,
             public_key,
+            nodes_max: superblock.nodes_max,
             configuration: common.configuration.clone(),
             record: record.clone(),
         };
@@ -286,7 +310,7 @@ fn start_actors(
         levels,
     };
     guard_mailboxes(&actors);
-    Ok(NodeHandle { me: common.me, actors, lease, gate: common.gate, ended })
+    Ok(NodeHandle { me: common.me, actors, lease, gate: common.gate, leaving, ended })
 }
 
 fn add_level(

@@ -18,7 +18,7 @@ use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
 use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
-use phalanx_actors::local_api::LocalApi;
+use phalanx_actors::local_api::{LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave};
@@ -68,6 +68,7 @@ pub struct NodeBuilder {
     io: IoMode,
     host: HostIdentity,
     socket: Option<PathBuf>,
+    logs: LogSources,
     command_levels: Vec<CommandLevel>,
     levels: Vec<(LevelRegistration, MakeLevel)>,
     local_fence: Option<Recipient<ProveDead>>,
@@ -100,6 +101,7 @@ impl Node {
             io: IoMode::Thread,
             host,
             socket: None,
+            logs: LogSources::default(),
             command_levels: Vec::new(),
             levels: Vec::new(),
             local_fence: None,
@@ -121,6 +123,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn socket(mut self, path: PathBuf) -> Self {
         self.socket = Some(path);
+        self
+    }
+
+    /// What the local socket shows of logs; nothing if not given.
+    #[must_use]
+    pub fn logs(mut self, logs: LogSources) -> Self {
+        self.logs = logs;
         self
     }
 
@@ -203,6 +212,7 @@ pub struct NodeHandle {
     actors: NodeActors,
     lease: LeaseHandle,
     gate: Gate,
+    leaving: watch::Receiver<bool>,
     ended: watch::Receiver<Option<MembershipEnded>>,
 }
 
@@ -254,6 +264,13 @@ impl NodeHandle {
                 return false;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until its graceful leave begins, whoever asked for it. Never returns if it ends otherwise.
+    pub async fn leaving(&self) {
+        if self.leaving.clone().wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending().await // its actors have ended
         }
     }
 

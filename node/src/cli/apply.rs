@@ -1,12 +1,14 @@
-//! `phalanx service apply`: a file's services against the database's; the difference first, then one commit.
+//! `phalanx service apply`, and the services of `config apply`: a file's against the database's; the difference first, then one commit.
 
 use std::path::Path;
 
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::Status;
+use phalanx_messages::configuration::NodeSettings;
 use phalanx_messages::order::{DefinitionChange, RegistrationOrder};
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::PlannedStep;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::args::{Following, Global, Output};
@@ -15,21 +17,21 @@ use super::node::configuration_errors;
 use super::order::{Progress, carry_out, follow, plan_text, planned, state_text};
 use super::service::{definitions, name_of};
 use super::{Exit, locate, print};
-use crate::config::{ClusterNode, KeyDifference, service_difference, services_of_file};
+use crate::config::{ClusterNode, KeyDifference, NameOf, service_difference, services_of_file};
 
 /// One service in a difference.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ServiceDifference {
     /// The service.
     pub service: String,
-    /// `added` or `changed`.
+    /// `added`, `changed` or `removed`.
     pub kind: String,
     /// The keys that differ.
     pub keys: Vec<KeyDifference>,
 }
 
 /// Printed by `service apply` with `--output json`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ApplyReport {
     /// What differs, by service.
     pub difference: Vec<ServiceDifference>,
@@ -49,15 +51,15 @@ pub(super) fn services(file: &Path, following: Following, global: &Global) -> Re
         let text = format!("{} has no [[service]]", file.display());
         return Err(Exit::code(super::node::EXIT_CONFIGURATION, text).hint("`phalanx service apply --help` tells more"));
     }
-    let changes = Changes::find(&mut client, &status, wanted)?;
-    let plan = if changes.orders.is_empty() { Vec::new() } else { planned(&mut client, &changes.order())? };
+    let changes = Changes::find(&mut client, &|node| name_of(&status, node), wanted)?;
+    let plan = if changes.is_empty() { Vec::new() } else { planned(&mut client, &changes.order())? };
     if global.output == Output::Text {
         anstream::print!("{}", changes.text());
-        if !changes.orders.is_empty() {
+        if !changes.is_empty() {
             anstream::print!("\n{}", plan_text(&plan));
         }
     }
-    let applied = !following.dry_run && !changes.orders.is_empty();
+    let applied = !following.dry_run && !changes.is_empty();
     if applied {
         carry_out(&mut client, &changes.order())?;
     }
@@ -77,21 +79,22 @@ fn nodes(status: &Status) -> Vec<ClusterNode> {
         name: node.name.clone(),
         id: NodeId(node.id),
         address: String::new(),
+        settings: NodeSettings::default(),
     };
     status.nodes.iter().map(node).collect()
 }
 
-/// What differs between a file and the database.
-struct Changes {
-    difference: Vec<ServiceDifference>,
-    left_alone: Vec<String>,
+/// What differs between a file's services and the database's.
+pub(super) struct Changes {
+    pub difference: Vec<ServiceDifference>,
+    /// Services that the file does not name.
+    pub left_alone: Vec<String>,
     orders: Vec<DefinitionChange>,
 }
 
 impl Changes {
-    fn find(client: &mut Client, status: &Status, wanted: Vec<ServiceDefinition>) -> Result<Self, Exit> {
+    pub fn find(client: &mut Client, name_of: NameOf<'_>, wanted: Vec<ServiceDefinition>) -> Result<Self, Exit> {
         let known = definitions(client)?;
-        let name_of = |node| name_of(status, node);
         let unnamed = known.iter().filter(|known| wanted.iter().all(|wanted| wanted.name != known.name));
         let left_alone = unnamed.map(|known| known.name.clone()).collect();
         let mut changes = Self { difference: Vec::new(), left_alone, orders: Vec::new() };
@@ -103,31 +106,26 @@ impl Changes {
             changes.difference.push(ServiceDifference {
                 service: after.name.clone(),
                 kind: if before.is_some() { "changed" } else { "added" }.to_owned(),
-                keys: service_difference(before.as_ref(), &after, &name_of),
+                keys: service_difference(before.as_ref(), &after, name_of),
             });
             changes.orders.push(DefinitionChange { before, after });
         }
         Ok(changes)
     }
 
-    fn order(&self) -> RegistrationOrder {
+    pub fn is_empty(&self) -> bool {
+        self.orders.is_empty()
+    }
+
+    pub fn order(&self) -> RegistrationOrder {
         RegistrationOrder::Apply(self.orders.clone())
     }
 
     fn text(&self) -> String {
-        let mut text = String::new();
-        for ServiceDifference { service, kind, keys } in &self.difference {
-            text += &format!("{} service {service}\n", if kind == "added" { "+" } else { "~" });
-            for KeyDifference { key, before, after } in keys.iter().filter(|key| key.key != "name") {
-                text += &match (before, after) {
-                    (Some(before), Some(after)) => format!("    {key}: {before} -> {after}\n"),
-                    (None, Some(after)) => format!("    {key}: {after}\n"),
-                    (Some(before), None) => format!("    {key}: {before} -> (left out)\n"),
-                    (None, None) => String::new(),
-                };
-            }
-        }
-        if self.difference.is_empty() {
+        let differences = self.difference.iter();
+        let mut text: String =
+            differences.map(|it| difference_text(&it.kind, "service", &it.service, &it.keys)).collect();
+        if self.is_empty() {
             text += "the file says what the cluster has: nothing to apply\n";
         }
         if !self.left_alone.is_empty() {
@@ -156,4 +154,28 @@ impl Changes {
         }
         Ok(())
     }
+}
+
+/// One difference: what it is about, then its keys.
+pub(super) fn difference_text(kind: &str, what: &str, name: &str, keys: &[KeyDifference]) -> String {
+    let sign = match kind {
+        "added" => "+",
+        "removed" => "-",
+        _ => "~",
+    };
+    let mut text = format!("{sign} {what} {name}\n");
+    for KeyDifference { key, before, after } in keys.iter().filter(|key| key.key != "name") {
+        text += &match (before, after) {
+            (Some(before), Some(after)) => format!("    {key}: {before} -> {after}\n"),
+            (None, Some(after)) => format!("    {key}: {after}\n"),
+            (Some(before), None) => format!("    {key}: {before} -> (left out)\n"),
+            (None, None) => String::new(),
+        };
+    }
+    text
+}
+
+/// A service that goes.
+pub(super) fn removed(service: &str) -> ServiceDifference {
+    ServiceDifference { service: service.to_owned(), kind: "removed".to_owned(), keys: Vec::new() }
 }

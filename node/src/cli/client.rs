@@ -4,15 +4,24 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport, Status, Trace};
+use phalanx_messages::Revision;
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, Configuration, HappeningReport, Status, Trace};
+use phalanx_messages::configuration::NodeChange;
 use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
 
 use super::Exit;
+use crate::config::SOCKET_PATH_BYTES_MAX;
 
 /// Exit code "daemon unreachable".
 pub const EXIT_UNREACHABLE: u8 = 69;
+/// Exit code "privilege".
+pub(super) const EXIT_PRIVILEGE: u8 = 4;
+/// Exit code "usage".
+const EXIT_USAGE: u8 = 2;
 /// A daemon that says nothing for this long is not asked further.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// A daemon gives up asking the master before this.
+const MASTER_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// One connection.
 #[derive(Debug)]
@@ -33,14 +42,7 @@ impl Client {
                 stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
                 Ok(Self { stream, path: path.to_owned() })
             }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let text = format!("not allowed to use the socket {}", path.display());
-                Err(Exit::code(4, text).hint("run this as the user that runs the node"))
-            }
-            Err(error) => {
-                let text = format!("no daemon answers at {}: {error}", path.display());
-                Err(Exit::code(EXIT_UNREACHABLE, text).hint("`phalanx node run --config FILE` starts one"))
-            }
+            Err(error) => Err(not_connected(path, &error)),
         }
     }
 
@@ -56,6 +58,17 @@ impl Client {
     pub fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
         let answer = self.say(request).and_then(|()| self.hear()).map_err(|error| self.lost(&error))?;
         if let AdminAnswer::Refused { code, text } = answer { Err(Exit::code(code, text)) } else { Ok(answer) }
+    }
+
+    /// Asks one thing that the master has to do, which may have to be elected first.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_patiently(&mut self, request: &AdminRequest) -> Result<AdminAnswer, Exit> {
+        self.stream.set_read_timeout(Some(MASTER_WITHIN)).ok();
+        let answer = self.ask(request);
+        self.stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
+        answer
     }
 
     /// The status as that node sees it.
@@ -76,6 +89,42 @@ impl Client {
         let answer = self.ask(&AdminRequest::Traces)?;
         let AdminAnswer::Traces(traces) = answer else { return Err(unexpected(&answer)) };
         Ok(traces)
+    }
+
+    /// The membership configuration as that node knows it.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn configuration(&mut self) -> Result<Configuration, Exit> {
+        let answer = self.ask(&AdminRequest::Configuration)?;
+        let AdminAnswer::Configuration(configuration) = answer else { return Err(unexpected(&answer)) };
+        Ok(*configuration)
+    }
+
+    /// Changes the membership configuration, if it is still the one of revision `base`. Gives the revision that has the
+    /// change; none if nothing was committed.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; nothing was changed then, unless no master has answered (106).
+    pub fn change(
+        &mut self,
+        base: Option<Revision>,
+        changes: Vec<NodeChange>,
+        dry_run: bool,
+    ) -> Result<Option<Revision>, Exit> {
+        let answer = self.ask_patiently(&AdminRequest::Change { base, changes, dry_run })?;
+        let AdminAnswer::Changed { committed, revision } = answer else { return Err(unexpected(&answer)) };
+        Ok(committed.then_some(revision))
+    }
+
+    /// Turns the connection into a stream of answers to one request, until either side closes.
+    ///
+    /// # Errors
+    /// If the daemon is gone.
+    pub fn stream(mut self, request: &AdminRequest) -> Result<impl Iterator<Item = AdminAnswer> + use<>, Exit> {
+        let begun = self.stream.set_read_timeout(None).and_then(|()| self.say(request));
+        begun.map_err(|error| self.lost(&error))?;
+        Ok(std::iter::from_fn(move || self.hear().ok()))
     }
 
     /// Turns the connection into a stream of happenings, `recent` ones first.
@@ -112,6 +161,21 @@ impl Client {
         self.stream.read_exact(&mut body)?;
         Ok(serde_json::from_slice(&body)?)
     }
+}
+
+fn not_connected(path: &Path, error: &io::Error) -> Exit {
+    let bytes = path.as_os_str().len();
+    if bytes >= SOCKET_PATH_BYTES_MAX {
+        let text =
+            format!("socket path {} has {bytes} bytes; the system takes {}", path.display(), SOCKET_PATH_BYTES_MAX - 1);
+        return Exit::code(EXIT_USAGE, text).hint("`--socket` and `--dir` must name a shorter path");
+    }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Exit::code(EXIT_PRIVILEGE, format!("not allowed to use the socket {}", path.display()))
+            .hint("run this as the user that runs the node");
+    }
+    Exit::code(EXIT_UNREACHABLE, format!("no daemon answers at {}: {error}", path.display()))
+        .hint("`phalanx node run --config FILE` starts one")
 }
 
 /// An answer to another question: client and daemon are of different versions.

@@ -6,10 +6,15 @@ use phalanx_messages::admin::Status;
 
 use super::Exit;
 use super::args::Global;
-use super::client::{Client, EXIT_UNREACHABLE};
+use super::client::{Client, EXIT_PRIVILEGE, EXIT_UNREACHABLE};
+use crate::config::NodeConfig;
 
 /// Sockets of nodes that run as services.
 const SYSTEM_SOCKETS: &str = "/run/phalanx";
+/// Their files.
+const SYSTEM_CONFIGS: &str = "/etc/phalanx";
+/// Exit code "the node named is not running".
+const EXIT_NOT_RUNNING: u8 = 3;
 
 /// Where `dev` puts a cluster if it is not told.
 #[must_use]
@@ -36,7 +41,7 @@ pub(super) fn dev_directory(global: &Global) -> Option<PathBuf> {
 }
 
 /// The socket that is named, by the flag or, after `--dir`, by the environment.
-fn socket(global: &Global) -> Option<PathBuf> {
+pub(super) fn socket(global: &Global) -> Option<PathBuf> {
     let environment = || std::env::var_os("PHALANX_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
     global.socket.clone().or_else(|| if global.dir.is_some() { None } else { environment() })
 }
@@ -46,9 +51,12 @@ pub(super) fn connect(global: &Global) -> Result<Client, Exit> {
     if let Some(socket) = socket(global) {
         return Client::connect(&socket);
     }
-    let directory = dev_directory(global).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKETS));
+    let directory = directory(global);
     if let Some(node) = &global.node {
-        return Client::connect(&node_socket(&directory, node)).map_err(|exit| Exit { code: 3, ..exit });
+        return Client::connect(&node_socket(&directory, node)).map_err(|exit| match exit.code {
+            EXIT_UNREACHABLE => Exit { code: EXIT_NOT_RUNNING, ..exit },
+            _ => exit,
+        });
     }
     let (mut client, status) = any(&directory)?;
     let master = status.master.filter(|master| *master != status.node);
@@ -58,16 +66,59 @@ pub(super) fn connect(global: &Global) -> Result<Client, Exit> {
     Ok(client)
 }
 
+/// Connects to whoever answers, in a directory rather to somebody else than `node`: that one is about to go.
+pub(super) fn connect_beside(global: &Global, node: &str) -> Result<Client, Exit> {
+    if socket(global).is_some() || global.node.is_some() {
+        return connect(global);
+    }
+    let directory = dev_directory(global).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKETS));
+    let others = sockets(&directory).into_iter().filter(|socket| socket.file_stem().is_some_and(|name| name != node));
+    let answers = |socket: PathBuf| {
+        let mut client = Client::connect(&socket).ok()?;
+        client.status().ok().map(|_| client)
+    };
+    others.filter_map(answers).next().map_or_else(|| connect(global), Ok)
+}
+
+/// The directory whose nodes are meant if no socket is named.
+pub(super) fn directory(global: &Global) -> PathBuf {
+    dev_directory(global).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKETS))
+}
+
+/// The shared disk of the nodes that are meant, if it can be found without asking one.
+pub(super) fn known_disk(global: &Global) -> Option<PathBuf> {
+    let of_socket = || socket(global).and_then(|socket| socket.parent().map(Path::to_owned));
+    let directory = of_socket().unwrap_or_else(|| directory(global));
+    let dev = directory.join(crate::dev::DISK);
+    if dev.exists() {
+        return Some(dev);
+    }
+    let configs = if directory == Path::new(SYSTEM_SOCKETS) { PathBuf::from(SYSTEM_CONFIGS) } else { directory };
+    let entries = std::fs::read_dir(configs).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    files.sort();
+    let mut disks = files.iter().filter_map(|file| NodeConfig::load(file).ok()).map(|config| config.disk);
+    disks.find(|disk| disk.exists())
+}
+
 fn any(directory: &Path) -> Result<(Client, Status), Exit> {
+    let mut forbidden = None;
+    if std::fs::read_dir(directory).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        let text = format!("not allowed to look into {}", directory.display());
+        forbidden = Some(Exit::code(EXIT_PRIVILEGE, text).hint("run this as the user that runs the nodes"));
+    }
     for socket in sockets(directory) {
-        if let Ok(mut client) = Client::connect(&socket)
-            && let Ok(status) = client.status()
-        {
-            return Ok((client, status));
+        match Client::connect(&socket).and_then(|mut client| client.status().map(|status| (client, status))) {
+            Ok(found) => return Ok(found),
+            Err(exit) if exit.code == EXIT_PRIVILEGE => forbidden = Some(exit),
+            Err(_) => {} // another one may answer
         }
     }
     let text = format!("no node answers in {}", directory.display());
-    Err(Exit::code(EXIT_UNREACHABLE, text).hint("`phalanx dev` starts a cluster; `--dir` or `--socket` names another"))
+    Err(forbidden.unwrap_or_else(|| {
+        Exit::code(EXIT_UNREACHABLE, text).hint("`phalanx dev` starts a cluster; `--dir` or `--socket` names another")
+    }))
 }
 
 /// Sockets of the nodes of a directory, by name.

@@ -30,7 +30,7 @@ pub(super) enum Progress {
 }
 
 /// Printed by every order with `--output json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OrderReport {
     /// The order: `register`, `deregister`, `transfer`, `hold`, `clear`, `remove`, `standby`, `unstandby`.
     pub order: String,

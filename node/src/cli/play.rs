@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::args::{Global, KillWhat};
 use super::client::Client;
+use super::interrupt::{self, EXIT_INTERRUPTED};
 use super::show::EXIT_UNKNOWN;
 use super::{Exit, locate, print};
 use crate::containment::process::Process;
@@ -20,8 +21,6 @@ use crate::daemon;
 const EXIT_NOT_RUNNING: u8 = 3;
 /// Exit code "timed out".
 const EXIT_TIMED_OUT: u8 = 124;
-/// How long the cluster is followed after a kill, in milliseconds.
-const FOLLOW_MS: u64 = 60_000;
 
 fn directory(global: &Global) -> Result<PathBuf, Exit> {
     let directory = locate::dev_directory(global).filter(|directory| directory.join(crate::dev::DISK).exists());
@@ -45,8 +44,14 @@ fn register(directory: &Path, node: &str) -> Result<NodeRegister, Exit> {
     register.ok_or_else(|| Exit::code(74, format!("the register of {node} is unreadable")))
 }
 
-pub(super) fn kill(node: &str, what: KillWhat, global: &Global) -> Result<(), Exit> {
+pub(super) fn kill(node: &str, what: KillWhat, for_ms: u64, global: &Global) -> Result<(), Exit> {
     let directory = directory(global)?;
+    if !directory.join(crate::dev::LOCK).exists() {
+        let text = format!("no `phalanx dev` runs in {}, and only its nodes are killed", directory.display());
+        return Err(
+            Exit::code(EXIT_NOT_RUNNING, text).hint(format!("`phalanx dev --dir {}` starts it", directory.display()))
+        );
+    }
     let handle = register(&directory, node)?.fence;
     let survivor = survivor(&directory, node);
     let killed = match what {
@@ -59,7 +64,7 @@ pub(super) fn kill(node: &str, what: KillWhat, global: &Global) -> Result<(), Ex
     }
     anstream::eprintln!("killed {node}");
     match survivor {
-        Some(client) => follow(&directory, node, client),
+        Some(client) => follow(&directory, node, for_ms, client),
         None => {
             anstream::eprintln!("no other node is running");
             Ok(())
@@ -100,7 +105,9 @@ fn survivor(directory: &Path, victim: &str) -> Option<Client> {
 }
 
 /// Prints what happens until the node is out and every wanted service runs again.
-fn follow(directory: &Path, node: &str, client: Client) -> Result<(), Exit> {
+fn follow(directory: &Path, node: &str, for_ms: u64, client: Client) -> Result<(), Exit> {
+    let text = format!("{node} is killed; its recovery goes on, `phalanx status --watch` follows it");
+    interrupt::ends_with(EXIT_INTERRUPTED, text)?;
     let begun = now();
     let (lines, received) = std::sync::mpsc::channel::<HappeningReport>();
     let mut last_text = String::new();
@@ -121,8 +128,8 @@ fn follow(directory: &Path, node: &str, client: Client) -> Result<(), Exit> {
             anstream::eprintln!("{node} is out and its services run again after {} ms", now().since(begun));
             return Ok(());
         }
-        if now().since(begun) >= FOLLOW_MS {
-            let text = format!("{node} is not recovered after {FOLLOW_MS} ms");
+        if now().since(begun) >= for_ms {
+            let text = format!("{node} is not recovered after {for_ms} ms");
             return Err(Exit::code(EXIT_TIMED_OUT, text).hint("`phalanx status` shows what is being waited for"));
         }
         pause(10);
@@ -136,7 +143,7 @@ fn has_recovered(status: &Status, node: &str) -> bool {
 }
 
 /// Asks the running `dev`, so that the node is its child and ends with it.
-pub(super) fn start(node: &str, global: &Global) -> Result<(), Exit> {
+pub(super) fn start(node: &str, for_ms: u64, global: &Global) -> Result<(), Exit> {
     let directory = directory(global)?;
     register(&directory, node)?; // names the nodes if there is no such one
     let path = directory.join(crate::dev::CONTROL);
@@ -150,10 +157,11 @@ pub(super) fn start(node: &str, global: &Global) -> Result<(), Exit> {
     let talk = writeln!(stream, "start {node}").and_then(|()| stream.read_to_string(&mut answer).map(drop));
     talk.map_err(|error| Exit::error(format!("`phalanx dev` has ended: {error}")))?;
     if answer.trim() != "ok" {
-        return Err(Exit::error(answer.trim().to_owned()));
+        return Err(Exit::error(answer.trim().to_owned()).hint("`phalanx status` shows how the nodes are"));
     }
+    interrupt::ends_with(EXIT_INTERRUPTED, format!("{node} is started; `phalanx status --watch` follows it"))?;
     let begun = now();
-    while now().since(begun) < FOLLOW_MS {
+    while now().since(begun) < for_ms {
         let status = Global { dir: Some(directory.clone()), ..Global::default() };
         let status = locate::connect(&status).and_then(|mut client| client.status());
         if status.is_ok_and(|status| super::node::state_of(&status, node) == Some(NodeState::Joined)) {
@@ -162,6 +170,6 @@ pub(super) fn start(node: &str, global: &Global) -> Result<(), Exit> {
         }
         pause(10);
     }
-    Err(Exit::code(EXIT_TIMED_OUT, format!("{node} has not joined after {FOLLOW_MS} ms"))
+    Err(Exit::code(EXIT_TIMED_OUT, format!("{node} has not joined after {for_ms} ms"))
         .hint("`phalanx status` tells why"))
 }

@@ -98,14 +98,24 @@ pub fn services(services: &[ServiceStatus]) -> String {
     table(&rows)
 }
 
+fn heading(status: &Status) -> String {
+    let Status { cluster, term, disk, .. } = status;
+    if let Some(reason) = &status.source_reason {
+        return format!(
+            "read from the disk alone, as it was last written: {reason}\n\ncluster {cluster}   term {term}   master not known\n\n"
+        );
+    }
+    let master = status.master.as_deref().unwrap_or("none");
+    format!(
+        "cluster {cluster}   term {term}   master {master}   answered by {}\ndisk {} (renewed {} ms ago)\n\n",
+        status.node, disk.state, disk.heartbeat_age_ms
+    )
+}
+
 /// Everything `status` shows.
 #[must_use]
 pub fn status(status: &Status) -> String {
-    let mut text = String::new();
-    let master = status.master.as_deref().unwrap_or("none");
-    writeln!(text, "cluster {}   term {}   master {master}   answered by {}", status.cluster, status.term, status.node)
-        .ok();
-    writeln!(text, "disk {} (renewed {} ms ago)\n", status.disk.state, status.disk.heartbeat_age_ms).ok();
+    let mut text = heading(status);
     text += &nodes(&status.nodes);
     text.push('\n');
     let mut rows = vec![["LEVEL", "NAME", "BARRIERS joining/leaving/forced-leaving"].map(str::to_owned).to_vec()];

@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use phalanx_messages::NodeId;
-use phalanx_messages::configuration::PanicPolicy;
+use phalanx_messages::configuration::{NodeSettings, PanicPolicy};
 use phalanx_messages::limits::NODES_MAX;
-use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
 
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
-use super::raw::RawClusterNode;
-use super::{ClusterNode, ClusterTemplate, NodeConfig, names, service, subsystem};
+use super::timing::{self, Timing};
+use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, names, service, subsystem};
 
 /// Longest path of a Unix socket, with its closing zero.
-const SOCKET_PATH_BYTES_MAX: usize = 108;
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// Where nodes keep their own files if nothing else is said.
 const STATE_DIR: &str = "/var/lib/phalanx";
 /// Where local sockets are if nothing else is said.
@@ -35,6 +34,12 @@ impl<'a> Mistakes<'a> {
     pub fn add(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: impl Into<String>) {
         let error = ConfigError::new(message).at(self.documents.place(path), "here").hint(hint);
         self.found.push(error);
+    }
+
+    /// A mistake at one key whose line must not be shown: it holds a secret.
+    pub fn add_unseen(&mut self, path: &[Key<'_>], message: impl Into<String>, hint: impl Into<String>) {
+        let error = ConfigError::new(message).at(self.documents.place(path), "here").hint(hint);
+        self.found.push(error.unseen());
     }
 
     /// Two keys that clash; the message names both with their values.
@@ -66,7 +71,11 @@ pub(super) struct KnownNodes<'a> {
     nodes: &'a [ClusterNode],
 }
 
-impl KnownNodes<'_> {
+impl<'a> KnownNodes<'a> {
+    pub const fn new(nodes: &'a [ClusterNode]) -> Self {
+        Self { nodes }
+    }
+
     pub fn id_of(&self, name: &str) -> Option<NodeId> {
         self.nodes.iter().find(|node| node.name == name).map(|node| node.id)
     }
@@ -84,8 +93,8 @@ impl KnownNodes<'_> {
 pub(super) fn template(documents: &Documents, nodes: &[String]) -> Result<ClusterTemplate, ConfigErrors> {
     let nodes: Vec<ClusterNode> = nodes.iter().zip(0..).map(|(name, id)| numbered(name, id)).collect();
     let mut mistakes = Mistakes::new(documents);
-    if !documents.raw.is_template() {
-        for table in ["node", "cluster", "disk", "interconnect"] {
+    if !documents.raw.is_template() || documents.raw.fencing.is_some() {
+        for table in ["node", "cluster", "disk", "interconnect", "fencing"] {
             if has_table(documents, table) {
                 let message = format!("[{table}] has no place in a file for `dev`, which makes it itself");
                 mistakes.add(&[table.into()], message, "leave only [[subsystem]] and [[service]]");
@@ -114,7 +123,7 @@ pub(super) fn template_of_any_nodes(documents: &Documents) -> Result<ClusterTemp
 }
 
 fn numbered(name: &str, id: u16) -> ClusterNode {
-    ClusterNode { name: name.to_owned(), id: NodeId(id), address: String::new() }
+    ClusterNode { name: name.to_owned(), id: NodeId(id), address: String::new(), settings: NodeSettings::default() }
 }
 
 fn has_table(documents: &Documents, table: &str) -> bool {
@@ -123,6 +132,7 @@ fn has_table(documents: &Documents, table: &str) -> bool {
         "node" => raw.node.is_some(),
         "cluster" => raw.cluster.is_some(),
         "disk" => raw.disk.is_some(),
+        "fencing" => raw.fencing.is_some(),
         _ => raw.interconnect.is_some(),
     }
 }
@@ -135,12 +145,7 @@ fn common(
     mistakes: &mut Mistakes<'_>,
 ) -> ClusterTemplate {
     let raw = &documents.raw;
-    let unbuilt = [("fencing", &raw.fencing), ("event_group", &raw.event_group), ("event", &raw.event)];
-    for (key, present) in unbuilt {
-        if present.is_some() {
-            mistakes.not_built(&[key.into()], key);
-        }
-    }
+    refuse_unbuilt(documents, mistakes);
     let nodes = KnownNodes { nodes };
     ClusterTemplate {
         subsystems: subsystem::check_all(&raw.subsystem, panic_may_exit, mistakes),
@@ -148,11 +153,23 @@ fn common(
     }
 }
 
+/// Tables of the contract that are not built.
+pub(super) fn refuse_unbuilt(documents: &Documents, mistakes: &mut Mistakes<'_>) {
+    let raw = &documents.raw;
+    for (key, present) in [("event_group", &raw.event_group), ("event", &raw.event)] {
+        if present.is_some() {
+            mistakes.not_built(&[key.into()], key);
+        }
+    }
+}
+
 /// Checks the file of one node.
 pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
     let mut mistakes = Mistakes::new(documents);
     let raw = &documents.raw;
-    let (cluster, key_file, cluster_nodes) = check_cluster(documents, &mut mistakes);
+    let (cluster, cluster_nodes) = cluster::check_nodes(documents, &mut mistakes);
+    let key_file = raw.cluster.as_ref().map(|raw| cluster::check_key_file(documents, raw, &mut mistakes));
+    let key_file = key_file.unwrap_or_default(); // a missing [cluster] is a mistake already
     let name = required(raw.node.as_ref().and_then(|node| node.name.clone()), "node", "name", "\"n0\"", &mut mistakes);
     check_name(&["node".into(), "name".into()], &name, &mut mistakes);
     let me = cluster_nodes.iter().find(|node| node.name == name);
@@ -163,11 +180,13 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         mistakes.clash(&["node".into(), "name".into()], &["cluster".into(), "node".into()], message, hint);
     }
     let (disk, timing) = check_disk(documents, &mut mistakes);
-    let panic = check_panic(documents, &timing, &mut mistakes);
+    let (timing, profile) = (timing.name, timing.profile);
+    let own_panic = me.and_then(|node| node.settings.panic);
+    let panic = check_panic(documents, own_panic, &timing, &mut mistakes);
     let bind = check_bind(documents, me, &mut mistakes);
     let state_dir = path_or(documents, raw.node.as_ref().and_then(|node| node.state_dir.as_deref()), STATE_DIR);
     let socket = check_socket(documents, &name, &mut mistakes);
-    let panic_may_exit = timing == "dev" || panic != PanicPolicy::Exit;
+    let panic_may_exit = timing == "dev" || panic.unwrap_or_default() != PanicPolicy::Exit;
     let template = common(documents, &cluster_nodes, panic_may_exit, &mut mistakes);
     let config = NodeConfig {
         file: documents.file.clone(),
@@ -181,6 +200,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         panic,
         disk,
         timing,
+        profile,
         bind,
         subsystems: template.subsystems,
         services: template.services,
@@ -188,71 +208,29 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
     mistakes.ended(config)
 }
 
-fn required(value: Option<String>, table: &str, key: &str, example: &str, mistakes: &mut Mistakes<'_>) -> String {
+pub(super) fn required(
+    value: Option<String>,
+    table: &str,
+    key: &str,
+    example: &str,
+    mistakes: &mut Mistakes<'_>,
+) -> String {
     value.unwrap_or_else(|| {
         mistakes.missing(table, key, example);
         String::new()
     })
 }
 
-fn check_name(path: &[Key<'_>], name: &str, mistakes: &mut Mistakes<'_>) {
+pub(super) fn check_name(path: &[Key<'_>], name: &str, mistakes: &mut Mistakes<'_>) {
     if let Some(message) = names::mistake_in_name(name).filter(|_| !name.is_empty()) {
         mistakes.add(path, message, "choose another name");
     }
 }
 
-fn check_cluster(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (String, PathBuf, Vec<ClusterNode>) {
-    let Some(raw) = &documents.raw.cluster else {
-        mistakes.add(&[], "table [cluster] is missing", "see configs/node.toml for a whole file");
-        return (String::new(), PathBuf::new(), Vec::new());
-    };
-    let name = required(raw.name.clone(), "cluster", "name", "\"alpha\"", mistakes);
-    check_name(&["cluster".into(), "name".into()], &name, mistakes);
-    let key_file = required(raw.key_file.clone(), "cluster", "key_file", "\"cluster.key\"", mistakes);
-    if raw.node.is_empty() {
-        let hint = "add one [[cluster.node]] with name, id and address for each node";
-        mistakes.add(&["cluster".into()], "no [[cluster.node]] is listed", hint);
-    }
-    let nodes = check_cluster_nodes(&raw.node, mistakes);
-    (name, documents.directory().join(key_file), nodes)
-}
-
-fn check_cluster_nodes(raw: &[RawClusterNode], mistakes: &mut Mistakes<'_>) -> Vec<ClusterNode> {
-    let at = |index: usize, key: &'static str| [Key::Name("cluster"), Key::Name("node"), index.into(), Key::Name(key)];
-    let mut nodes = Vec::new();
-    for (index, node) in raw.iter().enumerate() {
-        check_name(&at(index, "name"), &node.name, mistakes);
-        if let Some(message) = names::mistake_in_address("address", &node.address) {
-            mistakes.add(&at(index, "address"), message, "as in `127.0.0.1:7600`");
-        }
-        for (before, other) in raw[..index].iter().enumerate() {
-            let clashes = [
-                ("name", node.name == other.name, node.name.clone()),
-                ("id", node.id == other.id, node.id.to_string()),
-                ("address", node.address == other.address, node.address.clone()),
-            ];
-            for (key, _, value) in clashes.into_iter().filter(|(_, same, _)| *same) {
-                let message = format!("nodes `{}` and `{}` both have {key} {value}", other.name, node.name);
-                mistakes.clash(&at(index, key), &at(before, key), message, format!("give each node its own {key}"));
-            }
-        }
-        match u16::try_from(node.id).ok().filter(|id| usize::from(*id) < NODES_MAX) {
-            Some(id) => {
-                nodes.push(ClusterNode { name: node.name.clone(), id: NodeId(id), address: node.address.clone() })
-            }
-            None => {
-                let message = format!("id of node `{}` is {}; it must lie in 0..{}", node.name, node.id, NODES_MAX - 1);
-                mistakes.add(&at(index, "id"), message, "number the nodes from 0");
-            }
-        }
-    }
-    nodes
-}
-
-fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, String) {
+fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, Timing) {
     let Some(raw) = &documents.raw.disk else {
         mistakes.add(&[], "table [disk] is missing", "see configs/node.toml for a whole file");
-        return (PathBuf::new(), String::new());
+        return (PathBuf::new(), timing::check(None, mistakes));
     };
     let at = |key: &'static str| [Key::Name("disk"), Key::Name(key)];
     match raw.backend.as_deref() {
@@ -267,36 +245,29 @@ fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, S
         None => mistakes.missing("disk", "backend", "\"mmap\""),
     }
     let path = required(raw.path.clone(), "disk", "path", "\"/srv/phalanx/disk\"", mistakes);
-    let timing = raw.timing.clone().unwrap_or_else(|| "local-mmap".to_owned());
-    if TimingProfile::named(&timing).is_none() {
-        let message = format!("disk.timing `{timing}` is no profile");
-        mistakes.add(&at("timing"), message, "use \"local-mmap\", or \"dev\" for nodes that are played with");
-    }
+    let timing = timing::check(raw.timing.as_ref(), mistakes);
     (documents.directory().join(path), timing)
 }
 
-fn check_panic(documents: &Documents, timing: &str, mistakes: &mut Mistakes<'_>) -> PanicPolicy {
+/// What the file says of its own node: its `[[cluster.node]]` goes before `[node]`.
+fn check_panic(
+    documents: &Documents,
+    own: Option<PanicPolicy>,
+    timing: &str,
+    mistakes: &mut Mistakes<'_>,
+) -> Option<PanicPolicy> {
     let path = [Key::Name("node"), Key::Name("panic")];
-    match documents.raw.node.as_ref().and_then(|node| node.panic.as_deref()) {
-        Some("exit") => PanicPolicy::Exit,
-        Some("reboot") => PanicPolicy::Reboot,
-        Some("crash") => PanicPolicy::Crash,
-        Some("watchdog") => PanicPolicy::Watchdog,
-        Some(other) => {
-            let message = format!("node.panic `{other}` is unknown");
-            mistakes.add(&path, message, "use one of exit, reboot, crash, watchdog");
-            PanicPolicy::Exit
-        }
-        None => {
-            if timing != "dev" {
-                let message = format!("`panic` is missing in [node], and disk.timing is `{timing}`");
-                let hint =
-                    "a node outside `dev` must choose: add `panic = \"reboot\"`, or \"exit\", \"crash\", \"watchdog\"";
-                mistakes.add(&["node".into()], message, hint);
-            }
-            PanicPolicy::Exit
-        }
+    let given = documents.raw.node.as_ref().and_then(|node| node.panic.as_deref());
+    let known = given.and_then(cluster::parse_panic);
+    if let Some(other) = given.filter(|_| known.is_none()) {
+        let message = format!("node.panic `{other}` is unknown");
+        mistakes.add(&path, message, "use one of exit, reboot, crash, watchdog");
+    } else if own.or(known).is_none() && timing != "dev" {
+        let message = format!("`panic` is missing in [node], and disk.timing is `{timing}`");
+        let hint = "a node outside `dev` must choose: add `panic = \"reboot\"`, or \"exit\", \"crash\", \"watchdog\"";
+        mistakes.add(&["node".into()], message, hint);
     }
+    own.or(known)
 }
 
 fn check_bind(documents: &Documents, me: Option<&ClusterNode>, mistakes: &mut Mistakes<'_>) -> String {

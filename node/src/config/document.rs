@@ -61,6 +61,16 @@ impl Documents {
         Self::open_with(file, overrides())
     }
 
+    /// Reads a file about the whole cluster as it is: what is layered over the file of a node has no place in it. None if it
+    /// is not such a file.
+    pub fn open_of_cluster(file: &Path) -> Result<Option<Self>, ConfigErrors> {
+        let document = Document::read(file)?;
+        if !document.parse()?.is_of_cluster() {
+            return Ok(None);
+        }
+        Self::of_layers(file.to_owned(), vec![document], Overrides::new()).map(Some)
+    }
+
     /// The same with these variables for an environment.
     pub fn open_with(file: &Path, environment: Overrides) -> Result<Self, ConfigErrors> {
         let mut layers = vec![Document::read(file)?];
@@ -74,6 +84,13 @@ impl Documents {
     /// A text that is compiled in. The environment is layered over it too.
     pub fn of_text(name: &str, text: &str) -> Result<Self, ConfigErrors> {
         Self::of_layers(PathBuf::new(), vec![Document { name: name.into(), text: text.into() }], overrides())
+    }
+
+    /// A text that will stand in `file`.
+    pub fn of_file_text(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let document = Document { name: file.to_string_lossy().into(), text: text.into() };
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Self::of_layers(file, vec![document], Overrides::new())
     }
 
     fn of_layers(file: PathBuf, layers: Vec<Document>, environment: Overrides) -> Result<Self, ConfigErrors> {

@@ -60,6 +60,12 @@ impl ConfigError {
         self
     }
 
+    /// Tells the place without showing the line.
+    pub(super) fn unseen(mut self) -> Self {
+        self.source = None;
+        self
+    }
+
     /// Says what to do.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -100,6 +106,7 @@ impl Diagnostic for ConfigError {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.source.as_ref()?;
         let Some((Place::File { name: shown, .. }, _)) = self.places.first() else { return None };
         let labels = self.places.iter().filter_map(move |(place, label)| match place {
             Place::File { name, span, .. } if name == shown => {

@@ -5,27 +5,33 @@
 //! [`ClusterTemplate`]) cannot be wrong in itself; unknown keys and keys that are not built yet are errors, never ignored.
 
 mod check;
+mod cluster;
 mod document;
 mod duration;
 mod error;
+mod fencing;
 mod names;
 mod raw;
 mod service;
 mod service_text;
 mod subsystem;
+mod timing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, NodeSettings, PanicPolicy};
 use phalanx_messages::membership::BarrierCounts;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
-use phalanx_messages::{Level, NodeId, Revision};
+use phalanx_messages::{Level, NodeId};
 
+pub(crate) use check::SOCKET_PATH_BYTES_MAX;
+pub use cluster::parse_panic;
 pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
-pub use service_text::{KeyDifference, NameOf, difference as service_difference, service_text};
+pub(crate) use names::{mistake_in_address, mistake_in_name};
+pub use service_text::{KeyDifference, NameOf, difference as service_difference, keys as service_keys, service_text};
 
 /// Everything one node is told by its own file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +52,15 @@ pub struct NodeConfig {
     pub state_dir: PathBuf,
     /// The local socket.
     pub socket: PathBuf,
-    /// What the node does after a panic.
-    pub panic: PanicPolicy,
+    /// What the node does after a panic, if the file says: used by `disk create` for nodes that have none of their own; a
+    /// running cluster reads it from the disk.
+    pub panic: Option<PanicPolicy>,
     /// The shared disk: a file.
     pub disk: PathBuf,
-    /// Name of the timing profile; used by `disk create` only.
+    /// Name of the timing profile that [`Self::profile`] began as.
     pub timing: String,
+    /// The timing profile that `disk create` writes to the superblock; nodes take that of the disk.
+    pub profile: TimingProfile,
     /// Where the interconnect listens.
     pub bind: String,
     /// The command subsystems, by ascending level.
@@ -69,6 +78,36 @@ pub struct ClusterNode {
     pub id: NodeId,
     /// Where its interconnect listens.
     pub address: String,
+    /// What else is said of it; what is not said is left as it is, or gets its default.
+    pub settings: NodeSettings,
+}
+
+impl ClusterNode {
+    /// The node as a new disk has it.
+    #[must_use]
+    pub fn configuration(&self, panic: Option<PanicPolicy>) -> NodeConfiguration {
+        let NodeSettings { votes, panic: own, shutdown_ms, watchdog_attested, fence } = self.settings.clone();
+        let default = NodeConfiguration::new(&self.name, &self.address);
+        NodeConfiguration {
+            votes: votes.unwrap_or(default.votes),
+            panic: own.or(panic).unwrap_or(default.panic),
+            shutdown_ms: shutdown_ms.unwrap_or(default.shutdown_ms),
+            watchdog_attested: watchdog_attested.unwrap_or(default.watchdog_attested),
+            fence: fence.unwrap_or_default(),
+            ..default
+        }
+    }
+}
+
+/// A file for a whole cluster, as `config show` prints it and `config apply` takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The nodes.
+    pub nodes: Vec<ClusterNode>,
+    /// The services.
+    pub services: Vec<ServiceDefinition>,
 }
 
 /// One `[[subsystem]]`: a level whose work is done by commands.
@@ -108,6 +147,8 @@ pub enum Checked {
     Node(Box<NodeConfig>),
     /// A file for `phalanx dev`.
     Template(ClusterTemplate),
+    /// A file for a whole cluster.
+    Cluster(ClusterConfig),
 }
 
 impl NodeConfig {
@@ -120,21 +161,35 @@ impl NodeConfig {
         check::node(&documents)
     }
 
-    /// The timing profile that `disk create` writes to the superblock.
-    #[must_use]
-    pub fn profile(&self) -> TimingProfile {
-        TimingProfile::named(&self.timing).unwrap_or(TimingProfile::DEV)
+    /// Checks a text as if it stood in `file`, alone: without drop-ins and environment.
+    ///
+    /// # Errors
+    /// Every mistake found, each with its place.
+    pub fn of_text(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let documents = document::Documents::of_file_text(file, text)?;
+        check::node(&documents)
     }
 
     /// The configuration area as `disk create` writes it.
     #[must_use]
     pub fn configuration(&self) -> ConfigurationRecord {
-        let node = |node: &ClusterNode| {
-            let (name, address) = (node.name.clone(), node.address.clone());
-            (node.id, NodeConfiguration { name, address, public_key: None, votes: 1, panic: self.panic })
-        };
+        let node = |node: &ClusterNode| (node.id, node.configuration(self.panic));
         let nodes = self.cluster_nodes.iter().map(node).collect::<BTreeMap<_, _>>();
-        ConfigurationRecord { revision: Revision::default(), cluster: self.cluster.clone(), nodes }
+        ConfigurationRecord { cluster: self.cluster.clone(), nodes, ..ConfigurationRecord::default() }
+    }
+}
+
+impl ClusterConfig {
+    /// Reads and checks what a file says of the whole cluster: one for it, or that of any node.
+    ///
+    /// # Errors
+    /// Every mistake found, each with its place.
+    pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
+        if let Some(documents) = document::Documents::open_of_cluster(file)? {
+            return cluster::check(&documents);
+        }
+        let NodeConfig { cluster, cluster_nodes: nodes, services, .. } = NodeConfig::load(file)?;
+        Ok(Self { cluster, nodes, services })
     }
 }
 
@@ -149,11 +204,15 @@ impl ClusterTemplate {
     }
 }
 
-/// Reads and checks any file, whichever it is: one with `[node]` is a node's, others are for `dev`.
+/// Reads and checks any file, whichever it is: one with `[node]` is a node's, one with `[cluster]` alone is for the cluster,
+/// others are for `dev`.
 ///
 /// # Errors
 /// Every mistake found, each with its place.
 pub fn check_file(file: &Path) -> Result<Checked, ConfigErrors> {
+    if let Some(documents) = document::Documents::open_of_cluster(file)? {
+        return cluster::check(&documents).map(Checked::Cluster);
+    }
     let documents = document::Documents::open(file)?;
     if documents.raw.is_template() {
         return check::template_of_any_nodes(&documents).map(Checked::Template);

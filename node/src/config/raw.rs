@@ -1,7 +1,12 @@
 //! The file as it is written, before anything is checked. Every key of the contract has its place here; unknown ones are errors.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use super::timing::RawTiming;
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -15,7 +20,7 @@ pub(super) struct RawConfig {
     pub subsystem: Vec<RawSubsystem>,
     #[serde(default)]
     pub service: Vec<RawService>,
-    pub fencing: Option<Present>,
+    pub fencing: Option<RawFencing>,
     pub event_group: Option<Present>,
     pub event: Option<Present>,
 }
@@ -24,6 +29,11 @@ impl RawConfig {
     /// Nothing in it belongs to one node: it is a file for `dev`.
     pub fn is_template(&self) -> bool {
         self.node.is_none() && self.cluster.is_none() && self.disk.is_none() && self.interconnect.is_none()
+    }
+
+    /// It has `[cluster]` and nothing of one node: it is about the whole cluster.
+    pub fn is_of_cluster(&self) -> bool {
+        self.cluster.is_some() && self.node.is_none() && self.disk.is_none() && self.interconnect.is_none()
     }
 }
 
@@ -61,6 +71,47 @@ pub(super) struct RawClusterNode {
     pub name: String,
     pub id: i64,
     pub address: String,
+    pub votes: Option<i64>,
+    pub panic: Option<String>,
+    pub shutdown_timeout: Option<String>,
+    pub watchdog_attested: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFencing {
+    #[serde(default)]
+    pub methods: Vec<String>,
+    #[serde(default)]
+    pub node: Vec<RawFencingNode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFencingNode {
+    pub name: String,
+    pub methods: Option<Vec<String>>,
+    #[serde(default)]
+    pub agents: BTreeMap<String, BTreeMap<String, RawScalar>>,
+}
+
+/// A parameter of a fence agent: agents take text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawScalar {
+    Text(String),
+    Number(i64),
+    Flag(bool),
+}
+
+impl fmt::Display for RawScalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,7 +119,7 @@ pub(super) struct RawClusterNode {
 pub(super) struct RawDisk {
     pub backend: Option<String>,
     pub path: Option<String>,
-    pub timing: Option<String>,
+    pub timing: Option<RawTiming>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -12,7 +12,7 @@ use super::duration;
 use super::service::{START_RETRIES, TIMEOUT_MS};
 
 /// One key of a difference. A value is written as in a file; none = the key is left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct KeyDifference {
     /// The key.
     pub key: String,
@@ -51,7 +51,9 @@ pub fn difference(
     keys.map(of_key).filter(|difference| difference.before != difference.after).collect()
 }
 
-fn keys(definition: &ServiceDefinition, name_of: NameOf<'_>) -> Vec<(&'static str, Value)> {
+/// The keys and values of the `[[service]]` table, in order. Keys that have their default are left out.
+#[must_use]
+pub fn keys(definition: &ServiceDefinition, name_of: NameOf<'_>) -> Vec<(&'static str, Value)> {
     let names = |nodes: &[NodeId]| Value::Array(nodes.iter().map(|node| Value::String(name_of(*node))).collect());
     let mut keys = vec![("name", Value::String(definition.name.clone()))];
     if let AllowableNodes::Listed(nodes) = &definition.allowable_nodes {
@@ -120,7 +122,13 @@ mod tests {
     use super::*;
 
     fn nodes() -> Vec<ClusterNode> {
-        (0..4).map(|id| ClusterNode { name: format!("n{id}"), id: NodeId(id), address: String::new() }).collect()
+        let node = |id: u16| ClusterNode {
+            name: name_of(NodeId(id)),
+            id: NodeId(id),
+            address: String::new(),
+            settings: Default::default(),
+        };
+        (0..4).map(node).collect()
     }
 
     fn name_of(node: NodeId) -> String {

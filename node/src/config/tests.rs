@@ -70,7 +70,7 @@ stop_command = "stop-clock"
     let config = loaded.unwrap();
     assert_eq!((config.node.as_str(), config.id, config.bind.as_str()), ("n1", NodeId(1), "127.0.0.1:7601"));
     assert_eq!((&config.disk, &config.socket), (&dir.path().join("disk"), &dir.path().join("n1.sock")));
-    assert_eq!(config.profile(), TimingProfile::DEV);
+    assert_eq!(config.profile, TimingProfile::DEV);
     let levels: Vec<_> = config.subsystems.iter().map(|subsystem| (subsystem.level.0, subsystem.barriers)).collect();
     let one = BarrierCounts { joining: 1, leaving: 1, forced_leaving: 1 };
     assert_eq!(levels, [(100, BarrierCounts { joining: 3, forced_leaving: 2, ..one }), (200, one)]);
@@ -180,6 +180,50 @@ fn a_file_for_dev_has_no_node_of_its_own_and_names_the_nodes_that_dev_makes() {
 }
 
 #[test]
+fn a_timing_table_overrides_inputs_and_the_rest_follows() {
+    let table = |table: &str| WHOLE.replace("timing = \"dev\"", table);
+    let (_dir, loaded) =
+        load(&table("timing = { profile = \"dev\", io_timeout = \"200ms\", kill = \"5s\", drift_ppm = 500 }"));
+    let config = loaded.unwrap();
+    assert_eq!((config.timing.as_str(), config.profile.io_timeout_ms, config.profile.lease_ms), ("dev", 200, 1_600));
+    assert_eq!((config.profile.kill_ms, config.profile.drift_ppm, config.profile.watchdog_ms), (5_000, 500, 1_000));
+    let (_dir, loaded) = load(&table("[disk.timing]\nlease = \"6s\""));
+    let config = loaded.unwrap();
+    assert_eq!((config.timing.as_str(), config.profile.lease_ms), ("local-mmap", 6_000), "the profile has a default");
+}
+
+/// Protocol §3.11, "Checks made at start".
+#[test]
+fn a_timing_that_breaks_a_relation_names_both_keys_values_and_places() {
+    let found = |table: &str| mistakes(&WHOLE.replace("timing = \"dev\"", table));
+    let both = found("timing = { profile = \"dev\", lease = \"1s\", io_timeout = \"400ms\" }");
+    let text = "node.toml:16:37: disk.timing: `lease` (1000 ms) must be at least `renewal` + 6 `io_timeout` (3200 ms; \
+                `renewal` is 800 ms; `io_timeout` is 400 ms) (the other is at ";
+    assert!(both.len() == 1 && both[0].starts_with(text) && both[0].ends_with("node.toml:16:56)"), "{both:#?}");
+    let one = found("timing = { profile = \"dev\", stop = \"2s\" }");
+    let text =
+        "node.toml:16:36: disk.timing: `stop` (2000 ms) must be at most `watchdog` (1000 ms; `watchdog` is 1000 ms)";
+    assert_eq!(one, [text]);
+    let (_dir, loaded) = load(&WHOLE.replace("timing = \"dev\"", "timing = { lease = \"1s\" }"));
+    let hint = loaded.unwrap_err().0[0].hint_text().map(str::to_owned);
+    assert_eq!(
+        hint.as_deref(),
+        Some("raise `lease` to 4000ms, or lower `renewal`; left out, it follows from the others")
+    );
+}
+
+#[test]
+fn mistakes_inside_a_timing_table_have_their_place() {
+    let found = |table: &str| mistakes(&WHOLE.replace("timing = \"dev\"", table));
+    assert_eq!(found("timing = { profile = \"slow\" }"), ["node.toml:16:22: disk.timing.profile `slow` is no profile"]);
+    assert!(found("timing = { leese = \"1s\" }")[0].starts_with("node.toml:16:12: unknown field `leese`"));
+    assert!(
+        found("timing = { profile = \"dev\", lease = \"1\" }")[0].starts_with("node.toml:16:37: `1` is not a duration")
+    );
+    assert!(found("timing = 3")[0].contains("expected the name of a timing profile, or a table such as"));
+}
+
+#[test]
 fn a_socket_path_that_the_system_refuses_is_found_early() {
     let found = mistakes(&WHOLE.replace("n1.sock", &"x".repeat(120)));
     assert!(found[0].starts_with("node.toml:4:10: the path of the local socket has "), "{found:?}");
@@ -225,6 +269,81 @@ fn the_picture_shows_the_lines_and_the_hint() {
     handler.render_report(&mut picture, &errors.0[0]).unwrap();
     assert!(picture.contains("node.toml:2:8") && picture.contains("name = \"n9\""), "{picture}");
     assert!(picture.contains("help: use a listed name"), "{picture}");
+}
+
+#[test]
+fn the_settings_of_a_node_are_read_and_a_new_disk_gets_them() {
+    let more = r#"votes = 2, panic = "crash", shutdown_timeout = "90s", watchdog_attested = true }"#;
+    let text = WHOLE.replacen("7600\" }", &format!("7600\", {more}"), 1);
+    let fencing = r#"
+[fencing]
+methods = ["fence_ipmilan", "fence_pdu"]
+[[fencing.node]]
+name = "n0"
+agents.fence_ipmilan = { Ip = "10.0.0.1", lanplus = true, port = 3 }
+[[fencing.node]]
+name = "n1"
+methods = []
+"#;
+    let (_dir, loaded) = load(&format!("{text}{fencing}"));
+    let record = loaded.unwrap().configuration();
+    let n0 = &record.nodes[&NodeId(0)];
+    assert_eq!((n0.votes, n0.panic, n0.shutdown_ms, n0.watchdog_attested), (2, PanicPolicy::Crash, 90_000, true));
+    let agents: Vec<_> = n0.fence.iter().map(|method| (method.agent.as_str(), method.parameters.len())).collect();
+    assert_eq!(agents, [("fence_ipmilan", 3), ("fence_pdu", 0)]);
+    let given: Vec<_> = n0.fence[0].parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(given, ["Ip=10.0.0.1", "lanplus=true", "port=3"]);
+    let n1 = &record.nodes[&NodeId(1)];
+    assert_eq!((n1.votes, n1.panic, n1.shutdown_ms, n1.fence.len()), (1, PanicPolicy::Exit, 300_000, 0));
+}
+
+#[test]
+fn mistakes_in_the_settings_of_a_node_have_their_place() {
+    let found = |more: &str| mistakes(&WHOLE.replacen("7600\" }", &format!("7600\", {more} }}"), 1));
+    assert_eq!(found("votes = 300"), ["node.toml:10:62: votes of node `n0` is 300; it must lie in 0..255"]);
+    assert_eq!(found("panic = \"halt\""), ["node.toml:10:62: panic `halt` of node `n0` is unknown"]);
+    let timeout = found("shutdown_timeout = \"0s\"");
+    assert!(timeout[0].starts_with("node.toml:10:73: a timeout must be above 0"), "{timeout:?}");
+    assert!(found("colour = 1")[0].contains("unknown field `colour`"));
+}
+
+#[test]
+fn mistakes_in_fencing_have_their_place_and_a_secret_is_refused() {
+    let begin = "[fencing]\nmethods = [\"a\"]\n[[fencing.node]]\nname = \"n0\"\n";
+    let found = mistake_after_whole(&format!("{begin}agents.a = {{ ip = \"x\", passwd = \"y\" }}\n"));
+    assert!(found.starts_with("node.toml:21:33: [fencing] gives `a` the parameter `passwd`"), "{found}");
+    assert!(found.contains("fence.d/<node>.toml"), "{found}");
+    let found = mistake_after_whole(&format!("{begin}agents.b = {{ ip = \"x\" }}\n"));
+    assert!(found.contains("`b` of node `n0` has parameters and is not among its methods"), "{found}");
+    let found = mistake_after_whole("[fencing]\nmethods = []\n[[fencing.node]]\nname = \"n7\"\n");
+    assert_eq!(found, "node.toml:20:8: [[fencing.node]] names `n7`, which is no node");
+    let found = mistakes(&format!("{WHOLE}[fencing]\nmethods = [\"a\", \"a\"]\n"));
+    assert!(found[0].contains("names the agent `a` twice for node `n0`"), "{found:?}");
+}
+
+#[test]
+fn a_file_for_the_whole_cluster_has_nothing_of_one_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cluster.toml");
+    let text = "[cluster]\nname = \"alpha\"\n[[cluster.node]]\nname = \"n0\"\nid = 0\naddress = \"h:1\"\n";
+    let service = "[[service]]\nname = \"s\"\nallowable_nodes = [\"n0\"]\nstart_command = \"x\"\n";
+    fs::write(&file, format!("{text}{service}")).unwrap();
+    let Checked::Cluster(config) = check_file(&file).unwrap() else { panic!("it has no [node]") };
+    assert_eq!((config.cluster.as_str(), config.nodes.len(), config.services.len()), ("alpha", 1, 1));
+    fs::write(&file, format!("{text}[[subsystem]]\nname = \"s\"\nlevel = 1\n")).unwrap();
+    let found = check_file(&file).unwrap_err().to_string();
+    assert!(found.contains("[[subsystem]] has no place in a file for the whole cluster"), "{found}");
+    // What is layered over the file of a node beside it has nothing to do with it.
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    fs::write(directory.path().join("conf.d/disk.toml"), "[disk]\npath = \"other\"\n").unwrap();
+    fs::write(&file, text).unwrap();
+    assert!(matches!(check_file(&file).unwrap(), Checked::Cluster(_)));
+    // A node's own file says the same of the cluster.
+    fs::write(&file, WHOLE).unwrap();
+    assert_eq!(ClusterConfig::load(&file).unwrap().nodes.len(), 2);
+    let text = "[[service]]\nname = \"s\"\n[fencing]\n";
+    let found = ClusterTemplate::of_text("dev.toml", text, &["n0".to_owned()]).unwrap_err().to_string();
+    assert!(found.contains("[fencing] has no place in a file for `dev`"), "{found}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::containment::{cgroup, containment_key, now};
 pub const DISK: &str = "cluster.disk";
 /// The socket of `dev` itself.
 pub const CONTROL: &str = "dev.sock";
-/// Held while a `dev` runs.
-const LOCK: &str = "dev.lock";
+/// Held while a `dev` runs; stays if it was killed.
+pub const LOCK: &str = "dev.lock";
 /// Cluster key.
 const KEY: &str = "cluster.key";
 /// The port of the demo service, for the next start.
@@ -125,7 +125,7 @@ impl Directory {
         let config = NodeConfig::load(&first).map_err(|errors| crate::cli::node::configuration_errors(&errors))?;
         let nodes_max = arguments.nodes.max(u16::try_from(NODES_DEFAULT).unwrap_or(u16::MAX));
         let services_max = u32::try_from(SERVICES_DEFAULT).unwrap_or(u32::MAX);
-        crate::cli::disk::create(&config, nodes_max, services_max).map(drop)
+        crate::cli::disk::create(&config, nodes_max, services_max)
     }
 
     fn fill_in(&self, template: &str, port: Option<u16>) -> Result<String, Exit> {
@@ -183,7 +183,7 @@ impl Directory {
         remove_containments(&self.path);
         fs::remove_file(self.path.join(LOCK)).ok();
         if self.is_default && failed {
-            anstream::println!("kept {} because a node failed", self.path.display());
+            super::print_line(&format!("kept {} because a node failed", self.path.display()));
         } else if self.is_default {
             fs::remove_dir_all(&self.path).ok();
         }

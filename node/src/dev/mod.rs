@@ -22,7 +22,7 @@ use crate::cli::print;
 use crate::containment::now;
 
 pub use crate::cli::{default_dev_directory, node_socket};
-pub use directory::{CONTROL, DISK, remove_containments};
+pub use directory::{CONTROL, DISK, LOCK, remove_containments};
 
 use directory::Directory;
 use nodes::Nodes;
@@ -52,11 +52,13 @@ pub fn run(arguments: Arguments, dir: Option<PathBuf>) -> Result<u8, Exit> {
     let control = listen(&directory, events.clone())?;
     let mut nodes = Nodes::new(directory.clone(), arguments.subreaper, events.clone());
     print_start(&directory);
-    let names = directory.nodes.clone();
-    for node in &names {
-        nodes.start(node)?;
-    }
+    let started = directory.nodes.iter().try_for_each(|node| nodes.start(node));
     let mut cluster = Cluster { begun: now(), nodes, said: follow::Said::default(), leaving: 0, failed: false };
+    if let Err(exit) = started {
+        cluster.failed = true;
+        cluster.say(&format!("{}; the others end", exit.text));
+        cluster.leave(); // they would run on without anybody to end them
+    }
     let until = arguments.for_ms.map(|ms| cluster.begun.plus(ms));
     while cluster.goes_on() {
         match received.recv_timeout(TICK) {
@@ -74,14 +76,22 @@ pub fn run(arguments: Arguments, dir: Option<PathBuf>) -> Result<u8, Exit> {
     Ok(u8::from(failed))
 }
 
+/// A reader that has gone is no reason to leave the nodes alone.
+fn print_line(text: &str) {
+    let mut stdout = anstream::stdout();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).ok();
+}
+
 fn print_start(directory: &Directory) {
-    anstream::println!("cluster of {} nodes in {}", directory.nodes.len(), directory.path.display());
+    print_line(&format!("cluster of {} nodes in {}", directory.nodes.len(), directory.path.display()));
     if let Some(port) = directory.port {
-        anstream::println!("licence server, once it is registered: curl http://127.0.0.1:{port}/take");
+        print_line(&format!("licence server, once it is registered: curl http://127.0.0.1:{port}/take"));
     }
     let shown = if directory.is_default { String::new() } else { format!(" --dir {}", directory.path.display()) };
-    anstream::println!("in a second terminal: phalanx{shown} status | kill n0 | start n0 | node leave n1 | trace last");
-    anstream::println!("Ctrl-C: all nodes leave; twice: all are killed\n");
+    print_line(&format!(
+        "in a second terminal: phalanx{shown} status | kill n0 | start n0 | node leave n1 | trace last"
+    ));
+    print_line("Ctrl-C: all nodes leave; twice: all are killed\n");
 }
 
 struct Cluster {
@@ -143,8 +153,7 @@ impl Cluster {
 
     fn say(&self, text: &str) {
         let ms = now().since(self.begun);
-        anstream::println!("{:>4}.{:03}  {text}", ms / 1_000, ms % 1_000);
-        std::io::stdout().flush().ok();
+        print_line(&format!("{:>4}.{:03}  {text}", ms / 1_000, ms % 1_000));
     }
 }
 

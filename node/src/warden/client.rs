@@ -14,6 +14,7 @@ use phalanx_actors::ports::NodePanic;
 use phalanx_messages::codec;
 use phalanx_messages::launch::{LaunchResult, WardenRequest};
 use phalanx_messages::register::{Containment, FenceHandle};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FileType;
 use tokio::io::WriteHalf;
 use tokio::sync::oneshot;
@@ -63,6 +64,13 @@ impl WardenLink {
     #[must_use]
     pub fn words(&self) -> Words {
         self.words.clone()
+    }
+
+    /// True if the warden has said something, or is gone. Before the client is started that can only be: end.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&crate::containment::timespec(0))).is_ok_and(|ready| ready > 0)
     }
 
     /// Starts the client in the current actix system. `leave` hears of the administrator's wish, `panic` of the warden's end.

@@ -10,6 +10,7 @@ use super::cells::{Cells, Keep};
 use super::desk::CleanUp;
 use super::serve::Signals;
 use super::settings::DeathNotice;
+use super::talk;
 use crate::containment::keeper::{drain, reap};
 use crate::containment::tree::TreeKill;
 use crate::containment::{now, owner_text, timespec};
@@ -34,11 +35,11 @@ pub fn empty_out(cells: &Cells, signals: &Signals, stop_ms: u64, mut overdue: im
         let waited_ms = now().since(begun);
         if waited_ms >= lines * LINE_MS {
             lines += 1;
-            eprintln!("waiting for the end of this node's processes: {problem}");
+            talk::line(&format!("waiting for the end of this node's processes: {problem}"));
         }
         if waited_ms >= stop_ms && !told {
             told = true;
-            eprintln!("this node's processes did not end within {stop_ms} ms: {problem}");
+            talk::line(&format!("this node's processes did not end within {stop_ms} ms: {problem}"));
             overdue();
         }
         wait(cells, signals);
@@ -125,9 +126,11 @@ pub fn drain_and_speak(
         empty_out(cells, signals, stop_ms, overdue); // what the clean-ups left running
         if let Err(failures) = cleaned {
             for line in failures {
-                eprintln!("{line}");
+                talk::line(&line);
             }
-            eprintln!("this node may have left something behind; the others wait until its death is confirmed by hand");
+            talk::line(
+                "this node may have left something behind; the others wait until its death is confirmed by hand",
+            );
             carry_out(policy);
             return false;
         }
@@ -135,7 +138,7 @@ pub fn drain_and_speak(
     match notice.dead_drained(handle) {
         Ok(_) => true,
         Err(text) => {
-            eprintln!("failed to tell the cluster that this node is dead: {text}");
+            talk::line(&format!("failed to tell the cluster that this node is dead: {text}"));
             carry_out(policy);
             false
         }
@@ -149,6 +152,6 @@ fn carry_out(policy: PanicPolicy) {
         PanicPolicy::Crash => "c",
     };
     if let Err(error) = std::fs::write("/proc/sysrq-trigger", order) {
-        eprintln!("failed to reset this host: {error}");
+        talk::line(&format!("failed to reset this host: {error}"));
     }
 }

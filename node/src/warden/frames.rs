@@ -50,6 +50,8 @@ pub enum Word {
     LeftCleanly,
     /// The node panics: kill everything.
     Panicking,
+    /// The node's graceful leave has begun, whoever asked for it.
+    Leaving,
 }
 
 impl Word {
@@ -60,6 +62,7 @@ impl Word {
             Self::Alive => b'.',
             Self::LeftCleanly => b'C',
             Self::Panicking => b'P',
+            Self::Leaving => b'L',
         }
     }
 
@@ -70,6 +73,7 @@ impl Word {
             b'.' => Some(Self::Alive),
             b'C' => Some(Self::LeftCleanly),
             b'P' => Some(Self::Panicking),
+            b'L' => Some(Self::Leaving),
             _ => None,
         }
     }

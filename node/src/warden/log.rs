@@ -16,6 +16,16 @@ const LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a failed command's last output that are looked at, and lines that are told.
 const TAIL_BYTES: u64 = 2_048;
 const TAIL_LINES: usize = 5;
+
+/// Name of the file with an owner's output.
+#[must_use]
+pub fn command_log(owner: &Owner) -> String {
+    match owner {
+        Owner::Service(name) => format!("service-{}.log", cgroup::file_name(name)),
+        Owner::Subsystem(name) => format!("subsystem-{}.log", cgroup::file_name(name)),
+    }
+}
+
 /// An owner's output, and where this launch's part of it begins.
 #[derive(Debug)]
 pub struct Log {
@@ -26,12 +36,7 @@ pub struct Log {
 impl Log {
     /// Without a file, output goes nowhere: a full disk never keeps a service from being stopped.
     pub fn open(directory: &Path, owner: &Owner) -> Self {
-        let name = match owner {
-            Owner::Service(name) => format!("service-{}.log", cgroup::file_name(name)),
-            Owner::Subsystem(name) => format!("subsystem-{}.log", cgroup::file_name(name)),
-        };
-        std::fs::create_dir_all(directory).ok(); // without it there is no file, and the output goes nowhere
-        let path = directory.join(name);
+        let path = directory.join(command_log(owner));
         if std::fs::metadata(&path).is_ok_and(|data| data.len() > LOG_BYTES_MAX) {
             std::fs::rename(&path, path.with_extension("log.1")).ok();
         }

@@ -20,6 +20,7 @@ mod log;
 mod notice;
 mod serve;
 mod settings;
+mod talk;
 
 use std::fs::File;
 use std::io;
@@ -28,16 +29,19 @@ use std::os::unix::net::UnixStream;
 
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 
+pub use self::log::command_log;
 pub use self::notice::RegisterNotice;
+pub use self::serve::Signals;
 pub use self::settings::{DeathNotice, WardenSettings};
 pub use crate::containment::keeper::keeper_main;
 
 use self::cells::{Cells, Keep, Surroundings};
 use self::desk::Desk;
 use self::frames::Line;
-use self::serve::{Ending, Server, Signals, Words};
+use self::serve::{Ending, Server, Words};
 use crate::containment::cgroup::NodeCgroup;
 use crate::containment::{ContainmentChoice, inherited, keeper, process};
+use crate::waiting::{Patience, Unmet};
 
 /// Exit code of a node that was forced out or panicked (architecture §5).
 pub const EXIT_FORCED_OUT: u8 = 90;
@@ -47,24 +51,26 @@ const FAILED: u8 = 1;
 /// The body of `phalanx node run`: from the node-id lock to the end of the node. Gives the exit code: the daemon's own if it
 /// ended by itself, 90 if it died or was forced out, 1 if the administrator asked twice.
 ///
-/// Must run in a process without other threads or children, which it makes a subreaper.
+/// Must run in a process without other threads or children, which it makes a subreaper. `signals` were installed before
+/// anything was waited for, so that no wish of the administrator is lost.
 ///
 /// # Errors
 /// What kept the node from starting, for the administrator.
-pub fn run(settings: WardenSettings) -> Result<u8, String> {
-    inherited::keep_to_oneself().map_err(|error| format!("failed to list the own descriptors: {error}"))?;
-    let lock = id_lock::take(&settings.id_lock, settings.no_wait)?;
-    run_locked(&settings, &lock)
+pub fn run(settings: WardenSettings, signals: Signals) -> Result<u8, Unmet> {
+    inherited::keep_to_oneself()
+        .map_err(|error| Unmet::Never(format!("failed to list the own descriptors: {error}")))?;
+    let patience = Patience { no_wait: settings.no_wait, ended: &|| signals.leave_is_asked() };
+    let lock = id_lock::take(&settings.id_lock, patience)?;
+    run_locked(&settings, signals, &lock).map_err(Unmet::Never)
     // The lock is dropped here, after everything.
 }
 
-fn run_locked(settings: &WardenSettings, lock: &File) -> Result<u8, String> {
+fn run_locked(settings: &WardenSettings, signals: Signals, lock: &File) -> Result<u8, String> {
     std::fs::write("/proc/self/oom_score_adj", "-900").ok(); // where it may
     leftovers::kill(settings)?;
     let text = |error: io::Error| error.to_string();
     let warden = process::own_identity().map_err(text)?;
     keeper::become_subreaper().map_err(text)?;
-    let signals = Signals::install().map_err(text)?;
     let keep = make_containment(settings, warden)?;
     let mut node =
         Node { settings, warden, signals, cells: Cells::new(keep, surroundings(settings)), desk: Desk::default() };
@@ -72,7 +78,7 @@ fn run_locked(settings: &WardenSettings, lock: &File) -> Result<u8, String> {
     if let Keep::Cgroup(cgroup) = node.cells.keep()
         && let Err(error) = cgroup.dissolve()
     {
-        eprintln!("failed to remove {}: {error}", cgroup.directory().display());
+        talk::line(&format!("failed to remove {}: {error}", cgroup.directory().display()));
     }
     code
 }
@@ -117,9 +123,8 @@ impl Node<'_> {
         frames::send_welcome(&here, &handle, &[speaking_end.as_fd(), lock.as_fd()]).ok(); // if it is gone, that is seen
         drop(speaking_end);
         let line = Line::new(here)?;
-        let watchdog_ms = self.settings.watchdog_ms;
-        let ending =
-            Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, watchdog_ms).run();
+        let server = Server::new(&self.signals, &mut self.cells, &mut self.desk, line, words, daemon, self.settings);
+        let ending = server.run();
         Ok(self.end(&ending, &handle))
     }
 
@@ -143,11 +148,17 @@ impl Node<'_> {
             Ending::Exited(0) => FAILED, // without a word that it left
             Ending::Exited(code) => u8::try_from(*code).unwrap_or(FAILED),
             Ending::Dead(reason) => {
-                eprintln!("node {node_name}: {reason}; killing everything of it");
+                talk::line(&format!("node {node_name}: {reason}; killing everything of it"));
                 EXIT_FORCED_OUT
             }
             Ending::Impatient => {
-                eprintln!("node {node_name}: killed at the administrator's word");
+                talk::line(&format!("node {node_name}: killed at the administrator's word"));
+                FAILED
+            }
+            Ending::LeaveTookTooLong(ms) => {
+                eprintln!(
+                    "node {node_name}: killed because its leave took longer than its `shutdown_timeout` of {ms} ms"
+                );
                 FAILED
             }
         };

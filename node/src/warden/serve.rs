@@ -14,6 +14,8 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::cells::{Cells, Event};
 use super::desk::{Desk, Input, Output};
 use super::frames::{Line, WardenSays, Word};
+use super::settings::WardenSettings;
+use super::talk;
 use crate::containment::keeper::{drain, reap};
 use crate::containment::{now, timespec};
 
@@ -31,6 +33,8 @@ pub enum Ending {
     Dead(String),
     /// The administrator asked a second time.
     Impatient,
+    /// The graceful leave has taken as long as it may, in milliseconds.
+    LeaveTookTooLong(u64),
 }
 
 /// Signals that arrive, as bytes on sockets.
@@ -54,6 +58,13 @@ impl Signals {
     #[must_use]
     pub const fn child(&self) -> &UnixStream {
         &self.child
+    }
+
+    /// True once the administrator has asked for the end; the wish stays and is heard again by whoever serves.
+    #[must_use]
+    pub fn leave_is_asked(&self) -> bool {
+        let mut fds = [PollFd::new(&self.leave, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&timespec(0))).is_ok_and(|ready| ready > 0)
     }
 
     fn leave_requests(&self) -> usize {
@@ -102,6 +113,10 @@ pub struct Server<'a> {
     words: Words,
     daemon: u32,
     watchdog_ms: u64,
+    /// A graceful leave may take this long.
+    shutdown_ms: u64,
+    /// Since when the node leaves.
+    leaving: Option<Instant>,
     /// When the daemon last fed, from the first time on.
     fed: Option<Instant>,
     left_cleanly: bool,
@@ -119,7 +134,7 @@ impl<'a> Server<'a> {
         line: Line,
         words: Words,
         daemon: u32,
-        watchdog_ms: u64,
+        settings: &WardenSettings,
     ) -> Self {
         let looked = now();
         Self {
@@ -129,7 +144,9 @@ impl<'a> Server<'a> {
             line,
             words,
             daemon,
-            watchdog_ms,
+            watchdog_ms: settings.watchdog_ms,
+            shutdown_ms: settings.shutdown_ms,
+            leaving: None,
             fed: None,
             left_cleanly: false,
             leave_requests: 0,
@@ -164,7 +181,8 @@ impl<'a> Server<'a> {
             return KILL_LOOK_MS;
         }
         let now = now();
-        let until = self.desk.next_deadline().map(|deadline| deadline.since(now));
+        let late = self.leaving.map(|since| since.plus(self.shutdown_ms));
+        let until = self.desk.next_deadline().into_iter().chain(late).min().map(|deadline| deadline.since(now));
         (self.watchdog_ms / 4).min(until.unwrap_or(u64::MAX)).max(1)
     }
 
@@ -175,6 +193,9 @@ impl<'a> Server<'a> {
         self.left_cleanly |= words.contains(&Word::LeftCleanly);
         if words.contains(&Word::Alive) {
             self.fed = Some(now);
+        }
+        if words.contains(&Word::Leaving) {
+            self.leaving.get_or_insert(now);
         }
         let mut events = Vec::new();
         let daemon = self.reap(&mut events);
@@ -188,7 +209,7 @@ impl<'a> Server<'a> {
         if words.contains(&Word::Panicking) {
             return Some(Ending::Dead("the daemon panicked".to_owned()));
         }
-        if let Some(ending) = self.judge_feed(now).or_else(|| self.leave()) {
+        if let Some(ending) = self.judge_feed(now).or_else(|| self.leave(now)) {
             return Some(ending);
         }
         self.answer(events, now).err().map(|error| Ending::Dead(format!("the daemon cannot be talked to: {error}")))
@@ -233,16 +254,18 @@ impl<'a> Server<'a> {
         Some(Ending::Dead(format!("the daemon did not feed its warden for {silent_ms} ms")))
     }
 
-    fn leave(&mut self) -> Option<Ending> {
+    fn leave(&mut self, now: Instant) -> Option<Ending> {
         let requests = self.signals.leave_requests();
         if requests == 0 {
-            return None;
+            let late = self.leaving.filter(|since| !self.left_cleanly && now.since(*since) >= self.shutdown_ms);
+            return late.map(|_| Ending::LeaveTookTooLong(self.shutdown_ms));
         }
+        self.leaving.get_or_insert(now);
         self.leave_requests += requests;
         if self.leave_requests > 1 {
             return Some(Ending::Impatient);
         }
-        eprintln!("leaving the cluster; a second signal kills this node at once");
+        talk::line("leaving the cluster; a second signal kills this node at once");
         self.line.say(&WardenSays::Leave).ok(); // if the daemon is gone, its end is seen
         None
     }

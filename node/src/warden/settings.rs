@@ -28,6 +28,8 @@ pub struct WardenSettings {
     pub keeper_command: Vec<OsString>,
     /// The daemon is killed when it does not feed for this long (W), in milliseconds.
     pub watchdog_ms: u64,
+    /// A graceful leave that takes longer ends as at a second signal (`shutdown_timeout`), in milliseconds.
+    pub shutdown_ms: u64,
     /// Clean-ups after the daemon's death may take this long (`T_stop`), in milliseconds.
     pub stop_ms: u64,
     /// What to do without a proof.

@@ -52,6 +52,24 @@ fn a_frozen_daemon_is_killed() {
     }
 }
 
+/// However the leave was asked for: by a signal at the warden, or by the cluster.
+#[test]
+fn a_leave_that_takes_longer_than_its_timeout_is_ended() {
+    for by_signal in [true, false] {
+        let mut rig = Rig::start_with(Kind::Subreaper, |settings| settings.shutdown_ms = 300);
+        let service = with_fugitive(&rig);
+        if by_signal {
+            signal(rig.warden.id(), Signal::TERM);
+        } else {
+            assert_eq!(rig.tell(&Tell::BeginLeaving), Some(Told::Done));
+        }
+        rig.wait_dead_drained();
+        assert!(is_dead(service));
+        assert_eq!(rig.wait_exit(), Some(1));
+        assert!(rig.output().contains("`shutdown_timeout` of 300 ms"), "{}", rig.output());
+    }
+}
+
 #[test]
 fn a_daemon_that_panics_is_killed_at_its_word() {
     for kind in Kind::available() {

@@ -48,6 +48,7 @@ pub struct Settings {
     pub cgroup: bool,
     pub watchdog_ms: u64,
     pub stop_ms: u64,
+    pub shutdown_ms: u64,
     pub no_wait: bool,
 }
 
@@ -58,6 +59,7 @@ pub enum Tell {
     StopFeeding,
     LeaveCleanly,
     Panic,
+    BeginLeaving,
     CountLeaveRequests,
 }
 
@@ -101,7 +103,7 @@ fn as_role(role: &str) -> Vec<std::ffi::OsString> {
 }
 
 fn warden() -> u8 {
-    let Settings { dir, cgroup, watchdog_ms, stop_ms, no_wait } = settings();
+    let Settings { dir, cgroup, watchdog_ms, stop_ms, shutdown_ms, no_wait } = settings();
     let disk = disk(&dir);
     let settings = WardenSettings {
         node_name: "n2".to_owned(),
@@ -114,11 +116,13 @@ fn warden() -> u8 {
         keeper_command: as_role("keeper"),
         watchdog_ms,
         stop_ms,
+        shutdown_ms,
         panic: PanicPolicy::Exit,
         notice: Box::new(RegisterNotice::new(disk, NODE)),
     };
-    phalanx_node::warden::run(settings).unwrap_or_else(|text| {
-        eprintln!("error: {text}");
+    let signals = phalanx_node::warden::Signals::install().unwrap();
+    phalanx_node::warden::run(settings, signals).unwrap_or_else(|unmet| {
+        eprintln!("error: {}", unmet.text());
         1
     })
 }
@@ -206,6 +210,10 @@ fn daemon() -> u8 {
                         words.say(Word::Panicking);
                         Told::Done
                     }
+                    Tell::BeginLeaving => {
+                        words.say(Word::Leaving);
+                        Told::Done
+                    }
                     Tell::CountLeaveRequests => Told::Count(leaves.load(Ordering::SeqCst)),
                 };
                 let line = serde_json::to_string(&told).unwrap() + "\n";
@@ -286,6 +294,7 @@ impl Rig {
             cgroup: kind == Kind::Cgroup,
             watchdog_ms: 2_000,
             stop_ms: 5_000,
+            shutdown_ms: 300_000,
             no_wait: true,
         };
         change(&mut settings);

@@ -70,6 +70,22 @@ fn a_writer_alternates_and_goes_on_where_the_last_incarnation_stopped() {
     assert_eq!(disk.decisions().read(N0).unwrap(), Some(DecisionRegister::default()));
 }
 
+/// Protocol §2, "MA and CF together": a configuration whose membership record was never committed is newer in its pair, and
+/// gives way before the one that counts.
+#[test]
+fn the_record_that_counts_is_kept_although_it_is_the_older_one() {
+    let memory = formatted(2);
+    let disk = open(&memory);
+    let mut writer = disk.configurations().writer(N1, INC).unwrap();
+    let counts = revision(3, 1);
+    for (term, seq) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+        writer.keep(counts).unwrap();
+        writer.write(&configured(term, seq), Durability::Durable).unwrap();
+        assert_eq!(disk.configurations().find(counts).unwrap(), Some(configured(3, 1)), "after {term}.{seq}");
+        assert_eq!(disk.configurations().newest().unwrap(), Some(configured(term, seq)));
+    }
+}
+
 #[test]
 fn a_writer_never_destroys_the_only_valid_slot() {
     let memory = formatted(2);
@@ -347,7 +363,7 @@ fn the_formatter_refuses_before_it_touches_the_disk() {
     assert_eq!(refuse(&superblock(2, 0), &none), "services_max (0) must be from 1 to 100000");
     let mut wrong = superblock(2, 4);
     wrong.profile.lease_ms = 10;
-    assert!(refuse(&wrong, &none).starts_with("the timing profile is wrong: lease_ms (10)"));
+    assert!(refuse(&wrong, &none).starts_with("the timing profile is wrong: `lease` (10 ms)"));
     let nameless = Superblock { name: String::new(), ..superblock(1, 1) };
     assert_eq!(refuse(&nameless, &none), "bytes of the cluster name (0) must be from 1 to 64");
     assert_eq!(memory.counts().writes, 0);

@@ -1,10 +1,11 @@
 //! The areas are large enough for what has to fit into them (protocol §2, "Sizes"; `docs/design/disk-layout.md`).
 
 use crate::common::superblock;
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, Consumed, FenceAgent, NodeConfiguration};
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::limits::{
-    LEVELS_MAX, NAME_BYTES_MAX, NODES_DEFAULT, PILLS_MAX, REASON_BYTES_MAX, SERVICES_DEFAULT,
+    FENCE_BYTES_MAX, FENCE_METHODS_MAX, FENCE_PARAMETERS_MAX, LEVELS_MAX, NAME_BYTES_MAX, NODES_DEFAULT, PILLS_MAX,
+    REASON_BYTES_MAX, SERVICES_DEFAULT,
 };
 use phalanx_messages::membership::{
     BarrierCounts, Certainty, FenceMethod, FenceState, LevelRegistration, MemberEntry, MembershipRecord, NodeState,
@@ -85,6 +86,26 @@ fn the_largest_membership_record_fits() {
     }
 }
 
+/// As many methods and parameters as are allowed, with as many bytes.
+fn largest_fence() -> Vec<FenceAgent> {
+    let (each, share) = (FENCE_PARAMETERS_MAX / FENCE_METHODS_MAX, FENCE_BYTES_MAX / FENCE_METHODS_MAX);
+    let method = |index: usize| {
+        let agent = format!("agent-{index}");
+        let value = |index: usize| "v".repeat(if index == 0 { share - agent.len() - each } else { 0 });
+        let parameters = (0..each).map(|index| (index.to_string(), value(index))).collect();
+        FenceAgent { agent, parameters }
+    };
+    let fence: Vec<_> = (0..FENCE_METHODS_MAX).map(method).collect();
+    assert_eq!(bytes_of_fence(&fence), FENCE_BYTES_MAX);
+    fence
+}
+
+fn bytes_of_fence(fence: &[FenceAgent]) -> usize {
+    let parameters = fence.iter().flat_map(|method| &method.parameters);
+    let parameters: usize = parameters.map(|(name, value)| name.len() + value.len()).sum();
+    parameters + fence.iter().map(|method| method.agent.len()).sum::<usize>()
+}
+
 #[test]
 fn the_largest_configuration_fits() {
     for nodes_max in [1, 2, 16, 256] {
@@ -92,12 +113,14 @@ fn the_largest_configuration_fits() {
             name: name("node", usize::from(id.0)),
             address: format!("{}:65535", "a".repeat(255)), // the longest host name
             public_key: Some([7; 32]),
-            votes: 1,
-            panic: PanicPolicy::Watchdog,
+            fence: largest_fence(),
+            ..NodeConfiguration::new("", "")
         };
+        let consumed = Consumed { incarnation: Incarnation(u64::MAX), counter: u64::MAX, revision: Default::default() };
         let record = ConfigurationRecord {
             cluster: name("cluster", 0),
             nodes: nodes(nodes_max).map(|id| (id, node(id))).collect(),
+            consumed: nodes(nodes_max).map(|id| (id, consumed)).collect(),
             ..ConfigurationRecord::default()
         };
         assert!(bytes(&record) <= capacity(nodes_max, 1, RecordType::Configuration), "{nodes_max} nodes");

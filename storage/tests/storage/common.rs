@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use phalanx_messages::NodeId;
-use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, PanicPolicy};
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_storage::{
@@ -24,13 +24,7 @@ pub fn superblock(nodes_max: u16, services_max: u32) -> Superblock {
 }
 
 pub fn configuration() -> ConfigurationRecord {
-    let node = |name: &str, port: u16| NodeConfiguration {
-        name: name.to_owned(),
-        address: format!("127.0.0.1:{port}"),
-        public_key: None,
-        votes: 1,
-        panic: PanicPolicy::Exit,
-    };
+    let node = |name: &str, port: u16| NodeConfiguration::new(name, format!("127.0.0.1:{port}"));
     let nodes = [(N0, node("n0", 7001)), (N1, node("n1", 7002))].into();
     ConfigurationRecord { cluster: "alpha".to_owned(), nodes, ..ConfigurationRecord::default() }
 }

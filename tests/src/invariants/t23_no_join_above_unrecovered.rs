@@ -30,10 +30,9 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
         let done = now.is_none_or(|now| now.transition != step.transition || now.level > step.level);
         let ran = step.phase == StepPhase::Notifying;
         let skipped = before.levels.get(&step.level).is_some_and(|level| level.optional);
-        if done && (ran || skipped) && before.formation == after.formation {
-            if let Some(levels) = unrecovered.get_mut(&subject.node()) {
-                levels.remove(&step.level);
-            }
+        let recovered = done && (ran || skipped) && before.formation == after.formation;
+        if let Some(levels) = unrecovered.get_mut(&subject.node()).filter(|_| recovered) {
+            levels.remove(&step.level);
         }
     }
     unrecovered.retain(|_, levels| !levels.is_empty());

@@ -359,6 +359,7 @@ impl State {
             heard: all,
             configured: true,
             key_matches: true,
+            key_learnt: false,
         });
         self.disk != before
     }

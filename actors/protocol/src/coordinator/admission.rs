@@ -19,6 +19,7 @@ pub(super) struct Request {
     pub heard: NodeSet,
     pub configured: bool,
     pub key_matches: bool,
+    pub key_learnt: bool,
 }
 
 impl Coordinator {
@@ -97,6 +98,7 @@ impl Coordinator {
         let NodeIncarnation { node, incarnation } = request.from;
         let levels: Vec<_> = request.levels.iter().map(|registration| registration.level).collect();
         let Some(lowest) = levels.first() else { return }; // `may_ask` refuses it
+        self.reconfigure |= request.key_learnt;
         let step = Some(self.new_step(TransitionKind::Joining, *lowest));
         for registration in request.levels {
             self.draft.levels.entry(registration.level).or_insert(registration); // T-14: the first one fixes the counts

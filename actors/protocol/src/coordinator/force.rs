@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::limits::PILLS_MAX;
+use phalanx_messages::limits::{PILLS_MAX, REASON_BYTES_MAX};
 use phalanx_messages::membership::{
     FenceMethod, FenceState, MemberEntry, MembershipRecord, NodeState, StepPhase, TransitionKind, Victim,
 };
@@ -41,6 +41,20 @@ impl Coordinator {
         if let Some(entry) = self.draft.nodes.get_mut(&victim.node).filter(marked) {
             prove(&mut entry.fence, method);
         }
+    }
+
+    /// The administrator's word counts as certainty, and the record keeps whose word it was. Only for a victim without a proof.
+    pub(super) fn confirmed(&mut self, victim: NodeIncarnation, by: &str) {
+        let NodeIncarnation { node, incarnation } = victim;
+        let ghost = self.draft.ghosts.get_mut(&node).filter(|ghost| ghost.incarnation == incarnation);
+        let ghost = ghost.map(|ghost| (&ghost.fence, &mut ghost.reason));
+        let entry = self.draft.nodes.get_mut(&node);
+        let entry = entry.filter(|entry| entry.incarnation == incarnation && entry.state == NodeState::ForcedLeaving);
+        let entry = entry.map(|entry| (&entry.fence, &mut entry.reason));
+        for (_, reason) in ghost.into_iter().chain(entry).filter(|(fence, _)| !fence.death_certain) {
+            *reason = cut(&format!("death confirmed by {by}; forced out because: {reason}"), REASON_BYTES_MAX);
+        }
+        self.certain(victim, FenceMethod::Operator);
     }
 
     /// T-7, T-9: the commit that marks a node also holds every batch that could wait for it or not know of its loss.
@@ -131,6 +145,13 @@ impl Coordinator {
     fn frontier_of_ghost(&self, own: Option<Level>, older: Option<&Victim>) -> Option<Level> {
         [own, older.map(|ghost| ghost.step.level)].into_iter().flatten().min()
     }
+}
+
+/// As much of `text` as fits.
+#[must_use]
+pub fn cut(text: &str, bytes_max: usize) -> String {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
 }
 
 fn is_unmarked_member(state: NodeState) -> bool {

@@ -36,7 +36,7 @@ use crate::detector::Verdict;
 use answers::Answers;
 use level_states::{Subject, subjects, unmarked_members};
 
-pub use force::pills;
+pub use force::{cut, pills};
 pub use overdue::Patience;
 
 /// What happens to the coordinator.
@@ -60,6 +60,13 @@ pub enum CoordinatorInput {
         configured: bool,
         /// Its static key is the configured one, or the first one.
         key_matches: bool,
+        /// The configuration has no key for it yet: the commit that admits it also changes the configuration.
+        key_learnt: bool,
+    },
+    /// The caller has changed the configuration: the next commit names the new one (protocol §2, "MA and CF together").
+    Configured {
+        /// The nodes that it has; what is known of others that are inactive is forgotten.
+        nodes: NodeSet,
     },
     /// A node is to leave gracefully.
     LeaveRequest {
@@ -77,6 +84,13 @@ pub enum CoordinatorInput {
         victim: NodeIncarnation,
         /// How it is known.
         method: FenceMethod,
+    },
+    /// An administrator confirms a death (protocol §4.5, F5).
+    Confirmed {
+        /// Who is dead.
+        victim: NodeIncarnation,
+        /// Who says so, in words.
+        by: String,
     },
     /// Subsystems of a node ended steps.
     Acknowledged {
@@ -108,7 +122,8 @@ pub enum CoordinatorInput {
 /// What the caller must do next, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CoordinatorOutput {
-    /// Commit this record. Its revision is the next one of this term; the caller's Fenced Register Machine must agree.
+    /// Commit this record. Its revision is the next one of this term; the caller's Fenced Register Machine must agree. If it
+    /// names its own revision as that of the configuration, the changed configuration is committed with it.
     Commit(Box<MembershipRecord>),
     /// Send the committed record, to this node's own agent too if it is in `to`.
     Notify {
@@ -202,6 +217,8 @@ pub struct Coordinator {
     told_at: BTreeMap<NodeId, Instant>,
     gather_ms: u64,
     gather: Gather,
+    /// The next commit names a new configuration.
+    reconfigure: bool,
     handed_over: bool,
     patience: Patience,
 }
@@ -210,7 +227,7 @@ pub struct Coordinator {
 /// left out: a model without a clock has none.
 impl Hash for Coordinator {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.me, &self.answers, self.unreported, self.handed_over).hash(state);
+        (self.me, &self.answers, self.unreported, self.reconfigure, self.handed_over).hash(state);
         if self.draft != self.committed {
             (&self.draft, &self.in_flight).hash(state);
         }
@@ -240,6 +257,7 @@ impl Coordinator {
             told_at: BTreeMap::new(),
             gather_ms: GATHER_MS,
             gather: Gather::Off,
+            reconfigure: false,
             handed_over: false,
             patience: Patience::default(),
         };
@@ -290,6 +308,12 @@ impl Coordinator {
         &self.committed
     }
 
+    /// The newest record, with what is not committed yet: rules about what may be decided next look at this one.
+    #[must_use]
+    pub const fn draft(&self) -> &MembershipRecord {
+        &self.draft
+    }
+
     /// Who has not acknowledged the running step of a transition.
     #[must_use]
     pub fn awaiting(&self, transition: TransitionId) -> NodeSet {
@@ -306,13 +330,25 @@ impl Coordinator {
         }
         match input {
             CoordinatorInput::Committed => self.committed(&mut outputs),
-            CoordinatorInput::JoinRequest { from, levels, same_boot, hears, heard, configured, key_matches } => {
-                let request = admission::Request { from, levels, same_boot, hears, heard, configured, key_matches };
+            CoordinatorInput::JoinRequest {
+                from,
+                levels,
+                same_boot,
+                hears,
+                heard,
+                configured,
+                key_matches,
+                key_learnt,
+            } => {
+                let request =
+                    admission::Request { from, levels, same_boot, hears, heard, configured, key_matches, key_learnt };
                 self.join_requested(request, &mut outputs);
             }
+            CoordinatorInput::Configured { nodes } => self.configured(nodes),
             CoordinatorInput::LeaveRequest { node } => self.leave_requested(node, &mut outputs),
             CoordinatorInput::Force { victims } => victims.into_iter().for_each(|verdict| self.force(verdict)),
             CoordinatorInput::Certain { victim, method } => self.certain(victim, method),
+            CoordinatorInput::Confirmed { victim, by } => self.confirmed(victim, &by),
             CoordinatorInput::Acknowledged { from, answers } => self.acknowledged(from, answers, &mut outputs),
             CoordinatorInput::Report { from, seen, steps } => self.reported(from, seen, steps, &mut outputs),
             CoordinatorInput::Seen { from, revision } => self.seen(from, revision, &mut outputs),
@@ -327,13 +363,22 @@ impl Coordinator {
 
     /// Gives the draft out as the next commit if there is something to commit and nothing outstanding.
     fn give_out(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
-        if self.in_flight.is_some() || self.draft == self.committed {
+        if self.in_flight.is_some() || (self.draft == self.committed && !self.reconfigure) {
             return;
         }
         let Revision { term, seq } = self.committed.revision;
         self.draft.revision = Revision { term, seq: seq + 1 };
+        if std::mem::take(&mut self.reconfigure) {
+            self.draft.configuration = self.draft.revision;
+        }
         self.in_flight = Some(self.draft.clone());
         outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));
+    }
+
+    /// A removed node that runs nowhere leaves nothing behind: its register goes on counting its incarnations.
+    fn configured(&mut self, nodes: NodeSet) {
+        self.reconfigure = true;
+        self.draft.nodes.retain(|node, entry| nodes.contains(*node) || entry.state != NodeState::Inactive);
     }
 
     /// A new transition id (protocol §5.1, `tid`).

@@ -112,7 +112,7 @@ impl Coordinator {
 }
 
 /// Who must hear of a commit at once: the participants of each step that it starts, and every member (and whoever has just
-/// left) if the state of a node or what is certain of it has changed.
+/// left) if the state of a node, what is certain of it, or the configuration has changed.
 fn concerned(before: &MembershipRecord, record: &MembershipRecord) -> NodeSet {
     let started = |(subject, step): &(Subject, &Step)| {
         let known = step_of(before, *subject);
@@ -126,7 +126,8 @@ fn concerned(before: &MembershipRecord, record: &MembershipRecord) -> NodeSet {
         })
     };
     let changed: Vec<NodeId> = record.nodes.iter().filter(changed).map(|(node, _)| *node).collect();
-    if !changed.is_empty() || before.ghosts.keys().ne(record.ghosts.keys()) {
+    let reconfigured = before.configuration != record.configuration;
+    if reconfigured || !changed.is_empty() || before.ghosts.keys().ne(record.ghosts.keys()) {
         to = to.union(&unmarked_members(record));
         let left = |node: &NodeId| record.nodes.get(node).is_some_and(|entry| entry.leave_requested);
         to.extend(changed.into_iter().filter(left));

@@ -17,7 +17,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
 
 use super::commands::outstanding;
-use super::decision::{Change, Decided, Decision};
+use super::decision::{Change, DatabaseRoom, Decided, Decision};
 use super::events::Event;
 use crate::frm::{ClaimView, ClaimViews, Frm, FrmInput, FrmOutput};
 
@@ -122,7 +122,7 @@ pub struct Decider {
     proposal: Option<Decided>,
     events: Vec<Event>,
     tokens: Vec<u64>,
-    bytes_max: usize,
+    room: DatabaseRoom,
 }
 
 impl Decider {
@@ -148,14 +148,14 @@ impl Decider {
             proposal: None,
             events: Vec::new(),
             tokens: Vec::new(),
-            bytes_max: usize::MAX,
+            room: DatabaseRoom::default(),
         }
     }
 
-    /// The database may have so many bytes on the disk.
+    /// Refuses definitions that would not fit the disk.
     #[must_use]
-    pub const fn within(mut self, bytes_max: usize) -> Self {
-        self.bytes_max = bytes_max;
+    pub const fn within(mut self, room: DatabaseRoom) -> Self {
+        self.room = room;
         self
     }
 
@@ -337,7 +337,7 @@ impl Decider {
         let Some(committed) = self.committed.clone().filter(|_| self.proposal.is_none()) else { return };
         let mut view = self.view.clone();
         view.merge(&committed.seen()); // RL-2: never older than what was decided on before
-        let mut decision = Decision::new(&committed, &view).within(self.bytes_max);
+        let mut decision = Decision::new(&committed, &view).within(self.room);
         self.events.iter().for_each(|event| decision.absorb(event));
         let decided = decision.settle();
         if decided.record == *committed {

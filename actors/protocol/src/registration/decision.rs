@@ -27,6 +27,22 @@ pub struct Decided {
     pub changes: Vec<Change>,
 }
 
+/// What the disk was formatted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseRoom {
+    /// Bytes of the whole database.
+    pub bytes: usize,
+    /// Services.
+    pub services: usize,
+}
+
+impl Default for DatabaseRoom {
+    /// There is no limit.
+    fn default() -> Self {
+        Self { bytes: usize::MAX, services: usize::MAX }
+    }
+}
+
 /// A decision in the making, over a base that is committed and a view that is not older than the base's.
 #[derive(Debug, Clone)]
 pub struct Decision<'a> {
@@ -35,8 +51,7 @@ pub struct Decision<'a> {
     pub(super) view: &'a View,
     pub(super) issuer: Issuer,
     pub(super) changes: Vec<Change>,
-    /// Bytes that the database may have on the disk.
-    pub(super) bytes_max: usize,
+    pub(super) room: DatabaseRoom,
 }
 
 impl<'a> Decision<'a> {
@@ -44,13 +59,20 @@ impl<'a> Decision<'a> {
     #[must_use]
     pub fn new(base: &'a RegistrationRecord, view: &'a View) -> Self {
         let next = Revision { term: base.revision.term, seq: base.revision.seq + 1 };
-        Self { base, record: base.clone(), view, issuer: Issuer::new(next), changes: Vec::new(), bytes_max: usize::MAX }
+        Self {
+            base,
+            record: base.clone(),
+            view,
+            issuer: Issuer::new(next),
+            changes: Vec::new(),
+            room: DatabaseRoom::default(),
+        }
     }
 
-    /// Refuses definitions that would not fit into so many bytes on the disk.
+    /// Refuses definitions that would not fit the disk.
     #[must_use]
-    pub const fn within(mut self, bytes_max: usize) -> Self {
-        self.bytes_max = bytes_max;
+    pub const fn within(mut self, room: DatabaseRoom) -> Self {
+        self.room = room;
         self
     }
 

@@ -27,7 +27,7 @@ pub use admission::Admission;
 pub use choose::{candidates, is_only_member, unfit};
 pub use commands::{outstanding, victims_of_failure};
 pub use decider::{Decider, DeciderInput, DeciderOutput, LeaseSigns};
-pub use decision::{Change, Decided, Decision, settle};
+pub use decision::{Change, DatabaseRoom, Decided, Decision, settle};
 pub use events::Event;
 pub use executor::{Executor, ExecutorInput, ExecutorOutput, refused};
 pub use explain::explain;

@@ -13,7 +13,7 @@ use phalanx_messages::{NodeId, registration::CommandKind};
 
 use super::choose::{best, unfit};
 use super::commands::kind_of;
-use super::decision::Decision;
+use super::decision::{DatabaseRoom, Decision};
 use super::rows::Rows;
 
 /// Bytes that the run state of a service may grow to.
@@ -78,7 +78,7 @@ impl Decision<'_> {
     /// All or none.
     fn apply(&mut self, changes: &[DefinitionChange]) -> Result<(), OrderRefusal> {
         changes.iter().try_for_each(|change| may_become(&self.record, change))?;
-        check_room(&self.record, changes, self.bytes_max)?;
+        check_room(&self.record, changes, self.room)?;
         for DefinitionChange { before, after } in changes {
             match self.record.services.get_mut(&after.name) {
                 Some(record) => record.definition = after.clone(),
@@ -115,17 +115,19 @@ fn may_become(record: &RegistrationRecord, change: &DefinitionChange) -> Result<
 }
 
 /// The database must hold every service in whatever state it comes to.
-fn check_room(record: &RegistrationRecord, changes: &[DefinitionChange], bytes_max: usize) -> Result<(), OrderRefusal> {
-    if bytes_max == usize::MAX {
-        return Ok(());
-    }
+fn check_room(
+    record: &RegistrationRecord,
+    changes: &[DefinitionChange],
+    room: DatabaseRoom,
+) -> Result<(), OrderRefusal> {
     let changed = |name: &String| changes.iter().any(|change| change.after.name == *name);
     let kept = record.services.iter().filter(|(name, _)| !changed(name)).map(|(_, service)| &service.definition);
     let definitions: Vec<&ServiceDefinition> = kept.chain(changes.iter().map(|change| &change.after)).collect();
     let encoded = codec::encode(&definitions, RECORD_BYTES_MAX).map_or(RECORD_BYTES_MAX, |bytes| bytes.len());
     let (services, bytes) = (definitions.len(), encoded + definitions.len() * RUN_BYTES);
-    if bytes > bytes_max {
-        return Err(OrderRefusal::DatabaseFull { services, bytes, bytes_max });
+    if bytes > room.bytes || services > room.services {
+        let (bytes_max, services_max) = (room.bytes, room.services);
+        return Err(OrderRefusal::DatabaseFull { services, services_max, bytes, bytes_max });
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use phalanx_messages::registration::{RegistrationRecord, RunState, View};
 use phalanx_messages::service_report::PlannedStep;
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation};
 
-use super::decision::{Change, Decided, Decision};
+use super::decision::{Change, DatabaseRoom, Decided, Decision};
 use super::events::Event;
 use super::explain::factor_of;
 use super::rows::StopReason;
@@ -23,11 +23,11 @@ pub fn plan(
     record: &RegistrationRecord,
     view: &View,
     order: &RegistrationOrder,
-    bytes_max: usize,
+    room: DatabaseRoom,
 ) -> Result<Decided, OrderRefusal> {
     // What is due anyway is not the order's doing.
     let settled = Decision::new(record, view).settle().record;
-    let mut decision = Decision::new(&settled, view).within(bytes_max);
+    let mut decision = Decision::new(&settled, view).within(room);
     decision.absorb(&Event::Requested(RegistrationRequest { source: NOBODY, counter: 1, order: order.clone() }));
     let answer = decision.record.requests.get(&NOBODY.node).map_or(Ok(()), |consumed| consumed.answer.clone());
     answer.map(|()| decision.settle())

@@ -54,11 +54,11 @@ pub fn tell_refusal(refusal: &OrderRefusal, configuration: &ConfigurationRecord)
             TRY_AGAIN,
             format!("service `{service}` is {}, and the change takes away the command that runs", word(*state)),
         ),
-        OrderRefusal::DatabaseFull { services, bytes, bytes_max } => (
+        OrderRefusal::DatabaseFull { services, services_max, bytes, bytes_max } => (
             ERROR,
             format!(
-                "{services} services need {bytes} bytes, and the disk was formatted for {bytes_max}; remove services, \
-                 shorten commands, or format a disk with a larger `--services-max`"
+                "{services} services would need {bytes} bytes, and the disk was formatted for {services_max} services and \
+                 {bytes_max} bytes; remove services, shorten commands, or format a disk with a larger `--services-max`"
             ),
         ),
     }

@@ -443,6 +443,7 @@ impl Cluster {
                     heard,
                     configured,
                     key_matches,
+                    key_learnt: false,
                 });
             }
             Packet::Acknowledge(_) | Packet::Report(..) | Packet::Seen(_) | Packet::Leave | Packet::Join => {}

@@ -208,13 +208,7 @@ fn world() -> Shared {
 
 fn configuration() -> Arc<ConfigurationRecord> {
     let entry = |node: u16| {
-        let entry = NodeConfiguration {
-            name: format!("n{node}"),
-            address: String::new(),
-            public_key: None,
-            votes: 1,
-            panic: Default::default(),
-        };
+        let entry = NodeConfiguration::new(format!("n{node}"), "");
         (NodeId(node), entry)
     };
     Arc::new(ConfigurationRecord { nodes: (0..3).map(entry).collect(), ..Default::default() })
@@ -238,7 +232,7 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
             socket: "socket".to_owned(),
         },
         durability: Durability::Volatile,
-        database_bytes_max: usize::MAX,
+        room: DatabaseRoom::default(),
     };
     let edges = RegistrationEdges {
         read_decisions: surroundings.clone().recipient(),

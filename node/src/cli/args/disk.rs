@@ -2,29 +2,44 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 /// `phalanx disk ...`.
 #[derive(Debug, Subcommand)]
 pub enum DiskCommand {
     /// Format the shared disk of a cluster.
-    Create {
-        /// File of one of its nodes: names the disk, the nodes and the services.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Most nodes the cluster can ever have.
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
-        nodes_max: u16,
-        /// Most services the cluster can ever have.
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        services_max: u32,
-        /// Overwrite whatever is there.
-        #[arg(long)]
-        force: bool,
-    },
+    #[command(after_help = "Example:\n  phalanx disk create --config /etc/phalanx/n0.toml\n  \
+                            phalanx disk create /srv/phalanx/alpha.disk --config /etc/phalanx/n0.toml --force alpha")]
+    Create(CreateArguments),
     /// Show every region, decoded.
+    #[command(after_help = "Example:\n  phalanx disk show /srv/phalanx/alpha.disk")]
     Show {
         /// The disk.
         path: PathBuf,
     },
+    /// Verify every checksum and invariant. Only reads; a damaged disk gives exit code 74.
+    #[command(after_help = "Example:\n  phalanx disk check /srv/phalanx/alpha.disk --output json")]
+    Check {
+        /// The disk.
+        path: PathBuf,
+    },
+}
+
+/// `phalanx disk create`.
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// The disk; must be the `path` of the file under [disk] [default: that one].
+    pub path: Option<PathBuf>,
+    /// File of one of its nodes: names the disk, the nodes, the services and the timing.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Most nodes the cluster can ever have.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub nodes_max: u16,
+    /// Most services the cluster can ever have.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub services_max: u32,
+    /// Overwrite what is there; the disk of a cluster only if it is named. A disk with a live node is never overwritten.
+    #[arg(long, value_name = "CLUSTER-NAME", num_args = 0..=1, default_missing_value = "")]
+    pub force: Option<String>,
 }

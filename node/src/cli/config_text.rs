@@ -1,0 +1,121 @@
+//! The membership database as the TOML that `config check` and `config apply` take.
+
+use std::fmt::Write as _;
+
+use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent, NodeConfiguration};
+use phalanx_messages::service::ServiceDefinition;
+
+use super::configuration::panic_text;
+use crate::config::{duration_text, service_text};
+
+/// Everything.
+#[must_use]
+pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> String {
+    let mut text =
+        format!("# Configuration {} of the cluster.\n[cluster]\nname = {}\n", record.revision, quoted(&record.cluster));
+    for (id, node) in &record.nodes {
+        let NodeConfiguration { name, address, votes, panic, shutdown_ms, watchdog_attested, .. } = node;
+        writeln!(
+            text,
+            "\n[[cluster.node]]\nname = {}\nid = {id}\naddress = {}\nvotes = {votes}\npanic = \"{}\"\n\
+             shutdown_timeout = \"{}\"\nwatchdog_attested = {watchdog_attested}",
+            quoted(name),
+            quoted(address),
+            panic_text(*panic),
+            duration_text(*shutdown_ms)
+        )
+        .ok();
+    }
+    text += &fencing(record);
+    text + &services_text(services, record)
+}
+
+/// `[[service]]` tables of the services.
+fn services_text(services: &[ServiceDefinition], record: &ConfigurationRecord) -> String {
+    let text = |service: &ServiceDefinition| format!("\n{}", service_text(service, &|node| record.name_of(node)));
+    services.iter().map(text).collect()
+}
+
+fn fencing(record: &ConfigurationRecord) -> String {
+    if record.nodes.values().all(|node| node.fence.is_empty()) {
+        return "\n[fencing]\nmethods = []\n".to_owned();
+    }
+    let methods =
+        |node: &NodeConfiguration| -> Vec<String> { node.fence.iter().map(|method| quoted(&method.agent)).collect() };
+    let common = record.nodes.values().next().map(methods).unwrap_or_default();
+    let common = common.join(", ");
+    let mut text = format!("\n[fencing]\nmethods = [{common}]\n");
+    for node in record.nodes.values() {
+        let own = methods(node).join(", ");
+        let agents: Vec<String> = node.fence.iter().filter(|method| !method.parameters.is_empty()).map(agent).collect();
+        if own == common && agents.is_empty() {
+            continue;
+        }
+        writeln!(text, "\n[[fencing.node]]\nname = {}", quoted(&node.name)).ok();
+        if own != common {
+            writeln!(text, "methods = [{own}]").ok();
+        }
+        agents.iter().for_each(|line| text += line);
+    }
+    text
+}
+
+fn agent(method: &FenceAgent) -> String {
+    let parameters = method.parameters.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)));
+    format!("agents.{} = {{ {} }}\n", quoted(&method.agent), parameters.collect::<Vec<_>>().join(", "))
+}
+
+/// A text as a TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::configuration::plan_nodes;
+    use crate::config::ClusterConfig;
+    use phalanx_messages::NodeId;
+    use phalanx_messages::configuration::PanicPolicy;
+
+    fn record() -> ConfigurationRecord {
+        let agent = |agent: &str, parameters: &[(&str, &str)]| FenceAgent {
+            agent: agent.to_owned(),
+            parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        let node = |id: u16, fence| {
+            let node = NodeConfiguration::new(format!("n{id}"), format!("127.0.0.1:760{id}"));
+            let node = NodeConfiguration { votes: 2, panic: PanicPolicy::Reboot, shutdown_ms: 90_500, fence, ..node };
+            (NodeId(id), node)
+        };
+        let ipmi = agent("fence_ipmilan", &[("Ip", "10.0.0.1"), ("odd \"name\"", "a\\b\n")]);
+        let nodes = [
+            node(0, vec![ipmi.clone(), agent("fence_pdu", &[])]),
+            node(1, vec![agent("fence_ipmilan", &[]), agent("fence_pdu", &[])]),
+            node(4, vec![ipmi]),
+            node(5, vec![]),
+        ];
+        ConfigurationRecord { cluster: "alpha".to_owned(), nodes: nodes.into(), ..ConfigurationRecord::default() }
+    }
+
+    fn read(text: &str) -> ClusterConfig {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cluster.toml");
+        std::fs::write(&file, text).unwrap();
+        ClusterConfig::load(&file).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    }
+
+    #[test]
+    fn what_is_shown_is_read_back_and_changes_nothing() {
+        let mut bare = record();
+        bare.nodes.values_mut().for_each(|node| node.fence.clear());
+        for record in [record(), bare] {
+            let wanted = read(&whole(&record, &[]));
+            assert_eq!(wanted.cluster, "alpha");
+            let nodes = wanted.nodes.iter().map(|node| (node.id, node.configuration(None)));
+            assert_eq!(nodes.collect::<std::collections::BTreeMap<_, _>>(), record.nodes);
+            let plan = plan_nodes(&record, &wanted.nodes, true).unwrap();
+            assert!(plan.changes.is_empty(), "{:?}", plan.changes);
+        }
+    }
+}

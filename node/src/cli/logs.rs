@@ -1,0 +1,118 @@
+//! `phalanx logs`.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, LogLine, Status};
+
+use super::args::{Global, LogsArguments, Output};
+use super::client::{Client, EXIT_UNREACHABLE, unexpected};
+use super::show::EXIT_UNKNOWN;
+use super::{Exit, interrupt, locate};
+use crate::containment::now;
+use crate::log::utc;
+
+/// Exit code "the node named is not running".
+const EXIT_NOT_RUNNING: u8 = 3;
+
+pub(super) fn logs(arguments: &LogsArguments, global: &Global) -> Result<(), Exit> {
+    let LogsArguments { name, service, follow, for_ms, lines } = arguments;
+    let mut client = match name {
+        Some(name) => connect_to(name, global)?,
+        None => locate::connect(global)?,
+    };
+    let request = AdminRequest::Logs { service: service.clone(), lines: *lines, follow: *follow };
+    if *follow {
+        return follow_lines(client, &request, *for_ms, global.output);
+    }
+    let AdminAnswer::Logs(lines) = client.ask(&request)? else {
+        return Err(Exit::error("the node did not answer with log lines"));
+    };
+    if let (Some(service), true) = (service, lines.is_empty()) {
+        say_where(&mut client, service);
+    }
+    lines.iter().try_for_each(|line| print(line, global.output))
+}
+
+/// An empty log may only mean that the service runs elsewhere.
+fn say_where(client: &mut Client, service: &str) {
+    let Ok(status) = client.status() else { return };
+    let found = status.services.iter().find(|known| known.name == service);
+    let place = found.and_then(|found| found.node.as_ref()).filter(|node| **node != status.node);
+    let there = place.map(|node| format!("; it is on {node}: `phalanx logs {node} --service {service}`"));
+    anstream::eprintln!("{} keeps no output of service {service}{}", status.node, there.unwrap_or_default());
+}
+
+/// The node of that name: beside the socket that was named, or in the directory.
+fn connect_to(name: &str, global: &Global) -> Result<Client, Exit> {
+    let named = locate::socket(global);
+    if let Some(socket) = &named {
+        let mut client = Client::connect(socket)?;
+        if client.status()?.node == name {
+            return Ok(client);
+        }
+    }
+    let directory = match named {
+        Some(socket) => socket.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
+        None => locate::directory(global),
+    };
+    Client::connect(&locate::node_socket(&directory, name)).map_err(|exit| {
+        if exit.code != EXIT_UNREACHABLE {
+            return exit;
+        }
+        match locate::connect(&Global { node: None, ..global.clone() }).and_then(|mut client| client.status()) {
+            Ok(status) if !is_known(&status, name) => {
+                let known: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
+                let text = format!("there is no node `{name}`");
+                Exit::code(EXIT_UNKNOWN, text).hint(format!("the cluster has: {}", known.join(", ")))
+            }
+            Ok(_) | Err(_) => {
+                Exit::code(EXIT_NOT_RUNNING, format!("{name} does not answer in {}", directory.display()))
+                    .hint("ask on the host where it runs; `phalanx node run --config FILE` starts it")
+            }
+        }
+    })
+}
+
+fn is_known(status: &Status, name: &str) -> bool {
+    status.nodes.iter().any(|node| node.name == name)
+}
+
+fn follow_lines(client: Client, request: &AdminRequest, for_ms: Option<u64>, output: Output) -> Result<(), Exit> {
+    interrupt::ends_with(0, String::new())?;
+    let until = for_ms.map(|ms| now().plus(ms));
+    let answers = client.stream(request)?;
+    let (sender, received) = channel();
+    std::thread::spawn(move || answers.take_while(|answer| sender.send(answer.clone()).is_ok()).count());
+    loop {
+        let left = until.map_or(u64::MAX, |until| until.since(now()));
+        match received.recv_timeout(Duration::from_millis(left.min(60_000))) {
+            Ok(AdminAnswer::Logged(line)) => print(&line, output)?,
+            Ok(AdminAnswer::Refused { code, text }) => return Err(Exit::code(code, text)),
+            Ok(other) => return Err(unexpected(&other)),
+            Err(RecvTimeoutError::Timeout) if until.is_some_and(|until| now() >= until) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Exit::code(EXIT_UNREACHABLE, "the node that answered has ended")
+                    .hint("`phalanx status` shows who runs"));
+            }
+        }
+    }
+}
+
+fn print(line: &LogLine, output: Output) -> Result<(), Exit> {
+    let text = match output {
+        Output::Json => serde_json::to_string(line).map_err(|error| Exit::error(error.to_string()))?,
+        Output::Text => match (line.at_ms, &line.level) {
+            (Some(at_ms), Some(level)) => format!("{} {level:>5} {}: {}", utc(at_ms), line.source, line.text),
+            (Some(_) | None, _) => line.text.clone(),
+        },
+    };
+    let mut stdout = anstream::stdout();
+    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(0); // whoever read it has gone
+    }
+    Ok(())
+}
