@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process_cluster::{NOBODY, PATIENCE, files_below, list, phalanx, signal_process, wait_for};
+use crate::process_cluster::{NOBODY, PATIENCE, copy_program, files_below, list, phalanx, signal_process, wait_for};
 
 /// The directory that `phalanx init` wrote, with the cluster's disk in it.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl InitCluster {
         let mut program = phalanx();
         if user.is_some() {
             let copy = dir.path().join("phalanx");
-            std::fs::copy(&program, &copy).expect("the binary can be copied");
+            copy_program(&program, &copy);
             std::os::unix::fs::chown(dir.path(), user, user).expect("the directory can be given away");
             program = copy;
         }

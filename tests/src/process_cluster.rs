@@ -265,13 +265,23 @@ impl Drop for DevCluster {
     }
 }
 
+/// Copies a program that will be run. Another process writes the copy: a descriptor of this one that is open for writing would
+/// be inherited by whatever another thread is just starting, and the system runs no file that somebody may write.
+///
+/// # Panics
+/// If it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp can be started");
+    assert!(copied.success(), "{} cannot be copied to {}", from.display(), to.display());
+}
+
 fn spawn_dev(dir: &Path, arguments: &[String], environment: &[(&str, &str)], user: Option<u32>) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("dev-output.log")).expect("a log can be made");
     let mut command = Command::new(phalanx());
     if let Some(user) = user {
         use std::os::unix::process::CommandExt;
         let copy = dir.join("phalanx");
-        std::fs::copy(phalanx(), &copy).expect("the binary can be copied");
+        copy_program(&phalanx(), &copy);
         std::os::unix::fs::chown(dir, Some(user), Some(user)).expect("the directory can be given away");
         command = Command::new(copy);
         command.uid(user).gid(user).env("HOME", dir);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use phalanx_tests::init_cluster::InitCluster;
-use phalanx_tests::process_cluster::{MachineLock, NOBODY, PATIENCE, find, phalanx, wait_for};
+use phalanx_tests::process_cluster::{MachineLock, NOBODY, PATIENCE, copy_program, find, phalanx, wait_for};
 use phalanx_tests::requirement::{Requirement, available};
 
 /// A cluster of two nodes with a disk.
@@ -215,7 +215,7 @@ fn a_user_without_the_privilege() {
     }
     let dir = tempfile::tempdir().expect("a directory");
     let program = dir.path().join("phalanx");
-    std::fs::copy(phalanx(), &program).expect("copied");
+    copy_program(&phalanx(), &program);
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     let closed = dir.path().join("closed");
     std::fs::create_dir(&closed).expect("made");

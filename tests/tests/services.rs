@@ -1,9 +1,10 @@
 //! Client services by the command line, and what happens when their commands misbehave: one clear error, the right exit code,
 //! and nothing lost.
 
+use std::path::Path;
 use std::process::Output;
 
-use phalanx_tests::process_cluster::{DevCluster, PATIENCE, find, phalanx, processes_naming, wait_for};
+use phalanx_tests::process_cluster::{DevCluster, PATIENCE, copy_program, find, phalanx, processes_naming, wait_for};
 use serde_json::Value;
 
 fn cluster() -> DevCluster {
@@ -114,7 +115,7 @@ fn a_start_command_that_fails_is_tried_everywhere_and_its_words_are_shown() {
 fn a_start_command_that_hangs_is_killed_with_everything_that_it_started() {
     let cluster = cluster();
     let mark = format!("{}/hanging", cluster.dir().display());
-    std::fs::copy("/bin/sleep", &mark).expect("a program to hang in");
+    copy_program(Path::new("/bin/sleep"), Path::new(&mark));
     let keys = format!(
         "allowable_nodes = [\"n1\"]\nstart_command = \"setsid {mark} 1000 & {mark} 1001\"\nstart_timeout = \"300ms\"\n\
          start_retries = 0\n"
@@ -130,7 +131,7 @@ fn a_start_command_that_hangs_is_killed_with_everything_that_it_started() {
 fn what_a_failed_start_command_leaves_behind_is_killed_before_the_next_node_starts_it() {
     let cluster = cluster();
     let mark = format!("{}/left-behind", cluster.dir().display());
-    std::fs::copy("/bin/sleep", &mark).expect("a program to leave behind");
+    copy_program(Path::new("/bin/sleep"), Path::new(&mark));
     // It fails on n0, where it leaves a child, and on n1 it fails if that child is still there.
     let start = format!("if [ $PHALANX_NODE = n0 ]; then setsid {mark} 1000 & exit 1; else ! pgrep -f '^{mark}'; fi");
     let keys = format!("allowable_nodes = [\"n0\", \"n1\"]\nstart_command = \"{start}\"\nstart_retries = 0\n");
