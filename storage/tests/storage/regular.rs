@@ -228,7 +228,7 @@ fn golden_bytes_of_a_node_register() {
     assert_eq!(block[..8], *b"PHLX\x02\x00\x01\x00");
     assert_eq!(block[8..24], *CLUSTER.as_bytes());
     assert_eq!(block[24..64], le([at.0, u64::from(N1.0) | 1 << 48, 5, 0, 2]));
-    let payload_bytes = 188;
+    let payload_bytes = 204;
     assert_eq!(block[80..84], u32::to_le_bytes(payload_bytes));
     assert_eq!(block[88..96], [0; 8]);
     let mut payload = Vec::new();
@@ -240,6 +240,7 @@ fn golden_bytes_of_a_node_register() {
     payload.extend(le([0, 0])); // seen
     payload.extend(le([0]).into_iter().chain([0; 4]).chain(le([0]))); // claim
     payload.extend(le([0, 0, 0, 0])); // hears
+    payload.extend(le([0, 0])); // round, announced round
     payload.extend(le([0])); // pills
     payload.extend([0; 4]); // containment
     payload.extend([0; 24]); // warden, daemon
