@@ -1,4 +1,4 @@
-//! Who stays when links fail: the survivor rule and quorum (protocol §4.3, §4.4).
+//! Who stays when links fail: the survivor rule (protocol §4.3).
 //!
 //! Every node publishes whom it hears in its register, so whoever decides sees the same graph. The survivors are a *clique*, not
 //! a component, because every level needs messages from all to all. The rule is deterministic: any decider finds the same set.
@@ -55,35 +55,6 @@ pub fn is_whole(views: &BTreeMap<NodeId, View>) -> bool {
     let everybody: NodeSet = views.keys().copied().collect();
     let links = links(views);
     links.iter().all(|(node, linked)| everybody.difference(linked).iter().all(|other| other == *node))
-}
-
-/// Votes that a set of nodes needs to act, the disk's included (protocol §4.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quorum {
-    /// Votes of the shared disk, which whoever can write it has.
-    pub disk_votes: u32,
-    /// Votes of all configured nodes.
-    pub node_votes: u32,
-}
-
-impl Quorum {
-    /// The default: any single node that owns the disk may run.
-    #[must_use]
-    pub fn with_disk(configured: usize, node_votes: u32) -> Self {
-        Self { disk_votes: u32::try_from(configured.saturating_sub(1)).unwrap_or(u32::MAX), node_votes }
-    }
-
-    /// Votes needed: `floor((expected + 2) / 2)`.
-    #[must_use]
-    pub const fn needed(&self) -> u32 {
-        (self.node_votes + self.disk_votes + 2) / 2
-    }
-
-    /// So many votes of nodes that own the disk are enough.
-    #[must_use]
-    pub const fn is_reached_by(&self, votes: u32) -> bool {
-        votes + self.disk_votes >= self.needed()
-    }
 }
 
 /// Who is linked with whom, in both directions.
@@ -200,16 +171,6 @@ mod tests {
         assert_eq!(stay(&heavy, Some(0)), [2]);
         heavy.get_mut(&NodeId(2)).unwrap().joined = false;
         assert_eq!(stay(&heavy, Some(2)), [0, 1]);
-    }
-
-    #[test]
-    fn quorum_counts_the_disk_and_without_its_votes_needs_a_majority() {
-        let two = Quorum::with_disk(2, 2);
-        assert_eq!((two.needed(), two.is_reached_by(1)), (2, true));
-        let majority = Quorum { disk_votes: 0, node_votes: 5 };
-        assert_eq!((majority.needed(), majority.is_reached_by(2), majority.is_reached_by(3)), (3, false, true));
-        let four = Quorum { disk_votes: 0, node_votes: 4 };
-        assert!(!four.is_reached_by(2), "half is no majority");
     }
 
     /// Every pair of 64 nodes has lost its own link: 2^32 cliques are equally large.
