@@ -96,3 +96,27 @@ pub struct ServiceDefinition {
     /// Recover also after a start whose result was never learnt (protocol §6.3).
     pub recover_lost_start: bool,
 }
+
+impl ServiceDefinition {
+    /// A service of which nothing else is said: it may run anywhere, and has no command.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            allowable_nodes: AllowableNodes::Any,
+            disallowable_nodes: Vec::new(),
+            node_preferences: NodePreferences::None,
+            auto_register: AutoRegister::Always,
+            maturity_count: None,
+            maturity_time_ms: None,
+            start_command: None,
+            stop_command: None,
+            notify_command: None,
+            recovery_command: None,
+            leaves: Leaves::Processes,
+            start_retries: 0,
+            stop_failure: StopFailure::Fence,
+            recover_lost_start: false,
+        }
+    }
+}

@@ -1,16 +1,14 @@
 //! Administrators' orders: what each does, when it is refused, and how the result is explained.
 
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
-use phalanx_messages::launch::{LaunchResult, Leaves};
+use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::order::{
     DefinitionChange, OrderRefusal, RegistrationOrder, RegistrationRequest, ServiceOrder, Unfit,
 };
 use phalanx_messages::registration::{
     Command, CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceRun, Sight, View,
 };
-use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
-};
+use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::{
     DatabaseRoom, Decided, Decision, Event, TimerLimits, Timers, explain, service_statuses, tell_refusal,
@@ -22,21 +20,10 @@ fn command(text: &str) -> Option<ServiceCommand> {
 
 fn definition(name: &str) -> ServiceDefinition {
     ServiceDefinition {
-        name: name.to_owned(),
-        allowable_nodes: AllowableNodes::Any,
-        disallowable_nodes: Vec::new(),
-        node_preferences: NodePreferences::None,
-        auto_register: AutoRegister::Always,
-        maturity_count: None,
-        maturity_time_ms: None,
         start_command: command("start"),
         stop_command: command("stop"),
-        notify_command: None,
         recovery_command: command("recover"),
-        leaves: Leaves::Processes,
-        start_retries: 0,
-        stop_failure: StopFailure::Fence,
-        recover_lost_start: false,
+        ..ServiceDefinition::new(name)
     }
 }
 

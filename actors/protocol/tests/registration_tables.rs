@@ -7,35 +7,22 @@ use std::collections::BTreeMap;
 
 use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
-use phalanx_messages::launch::{LaunchResult, Leaves};
+use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::order::{RegistrationOrder, RegistrationRequest, ServiceOrder};
 use phalanx_messages::registration::{
     CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceRecord, ServiceRun, Sight, View,
 };
-use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
-};
+use phalanx_messages::service::{AllowableNodes, NodePreferences, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::{Change, Decision, Event, service_statuses, settle};
 
 fn definition() -> ServiceDefinition {
     let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
     ServiceDefinition {
-        name: "service".to_owned(),
-        allowable_nodes: AllowableNodes::Any,
-        disallowable_nodes: Vec::new(),
-        node_preferences: NodePreferences::None,
-        auto_register: AutoRegister::Always,
-        maturity_count: None,
-        maturity_time_ms: None,
         start_command: command("start"),
         stop_command: command("stop"),
-        notify_command: None,
         recovery_command: command("recover"),
-        leaves: Leaves::Processes,
-        start_retries: 0,
-        stop_failure: StopFailure::Fence,
-        recover_lost_start: false,
+        ..ServiceDefinition::new("service")
     }
 }
 

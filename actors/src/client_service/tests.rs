@@ -1,7 +1,6 @@
 //! The actor by its mailbox alone, with a warden that answers when the test lets it.
 
 use phalanx_messages::registration::{Command, CommandKind};
-use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, StopFailure};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use tokio::sync::{mpsc, oneshot};
 
@@ -95,21 +94,11 @@ fn operation(seq: u64) -> OperationId {
 fn perform(kind: CommandKind, seq: u64) -> Perform {
     let command = |word: &str| Some(ServiceCommand { command: word.to_owned(), timeout_ms: 1_500 });
     let definition = ServiceDefinition {
-        name: "licence".to_owned(),
-        allowable_nodes: AllowableNodes::Any,
-        disallowable_nodes: Vec::new(),
-        node_preferences: NodePreferences::None,
-        auto_register: AutoRegister::Always,
-        maturity_count: None,
-        maturity_time_ms: None,
         start_command: command("start"),
         stop_command: command("stop"),
-        notify_command: None,
         recovery_command: command("recover"),
         leaves: Leaves::State,
-        start_retries: 0,
-        stop_failure: StopFailure::Fence,
-        recover_lost_start: false,
+        ..ServiceDefinition::new("licence")
     };
     let recovers = kind == CommandKind::Recovery;
     let victim = recovers.then_some(NodeIncarnation { node: NodeId(2), incarnation: Incarnation(9) });

@@ -122,7 +122,6 @@ pub fn refused(order: &Order, text: String) -> OperationResult {
 
 #[cfg(test)]
 mod tests {
-    use phalanx_messages::launch::Leaves;
     use phalanx_messages::registration::Command;
     use phalanx_messages::service::ServiceDefinition;
     use phalanx_messages::{NodeIncarnation, Term};
@@ -139,23 +138,7 @@ mod tests {
             victim: None,
             generation: operation,
         };
-        let definition = ServiceDefinition {
-            name: "s".to_owned(),
-            allowable_nodes: Default::default(),
-            disallowable_nodes: Vec::new(),
-            node_preferences: Default::default(),
-            auto_register: Default::default(),
-            maturity_count: None,
-            maturity_time_ms: None,
-            start_command: None,
-            stop_command: None,
-            notify_command: None,
-            recovery_command: None,
-            leaves: Leaves::Processes,
-            start_retries: 0,
-            stop_failure: Default::default(),
-            recover_lost_start: false,
-        };
+        let definition = ServiceDefinition::new("s");
         Order { command, definition }
     }
 

@@ -11,9 +11,7 @@ use phalanx_messages::launch::{Action, LaunchResult, Leaves};
 use phalanx_messages::membership::{LevelState, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::registration::{CommandKind, DecisionRegister, RunState};
-use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
-};
+use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, Level, NodeId, NotificationId, OperationId, TransitionId};
 use tokio::sync::mpsc;
 
@@ -180,21 +178,11 @@ struct Node {
 fn service() -> ServiceDefinition {
     let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
     ServiceDefinition {
-        name: "licence".to_owned(),
-        allowable_nodes: AllowableNodes::Any,
-        disallowable_nodes: Vec::new(),
-        node_preferences: NodePreferences::None,
-        auto_register: AutoRegister::Always,
-        maturity_count: None,
-        maturity_time_ms: None,
         start_command: command("start"),
         stop_command: command("stop"),
-        notify_command: None,
         recovery_command: command("recover"),
         leaves: Leaves::State,
-        start_retries: 0,
-        stop_failure: StopFailure::Fence,
-        recover_lost_start: false,
+        ..ServiceDefinition::new("licence")
     }
 }
 
