@@ -1,11 +1,11 @@
 //! The agent's side: joining, dispatching notifications to the levels, acknowledging, leaving (protocol §5.5).
 
+use crate::agent::{AgentInput, AgentOutput};
+use crate::coordinator::CoordinatorInput;
 use phalanx_messages::membership::{MembershipRecord, NodeState};
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{JoinRefusal, MembershipMessage};
 use phalanx_messages::{NodeId, Revision, Term};
-use crate::agent::{AgentInput, AgentOutput};
-use crate::coordinator::CoordinatorInput;
 
 use super::*;
 
@@ -45,7 +45,7 @@ impl Manager {
         match output {
             AgentOutput::Notify(notification) => self.emit(ManagerOutput::Notify(notification)),
             AgentOutput::Acknowledge { answers, .. } => self.acknowledge(answers),
-            AgentOutput::Report { to, seen, steps } if to == self.me() => {
+            AgentOutput::Report { to, seen, steps } if to == self.here() => {
                 let from = self.settings.me;
                 self.coordinate(CoordinatorInput::Report { from, seen, steps });
             }
@@ -59,7 +59,7 @@ impl Manager {
 
     fn acknowledge(&mut self, answers: Vec<SubsystemAcknowledged>) {
         match self.master() {
-            Some(master) if master == self.me() => {
+            Some(master) if master == self.here() => {
                 let from = self.settings.me;
                 self.acknowledged(from, answers);
             }
@@ -69,11 +69,7 @@ impl Manager {
     }
 
     /// Acknowledgements have reached the master.
-    pub(super) fn acknowledged(
-        &mut self,
-        from: NodeIncarnation,
-        answers: Vec<SubsystemAcknowledged>,
-    ) {
+    pub(super) fn acknowledged(&mut self, from: NodeIncarnation, answers: Vec<SubsystemAcknowledged>) {
         if self.coordinator.is_none() {
             return;
         }
@@ -93,7 +89,7 @@ impl Manager {
 
     pub(super) fn tick_agent(&mut self) {
         let now = self.now();
-        let me = self.me();
+        let me = self.here();
         self.advise(AgentInput::Tick(now), me);
         if self.asked_at.is_some_and(|asked| now.since(asked) < ASK_AGAIN_MS) {
             return;
@@ -112,7 +108,7 @@ impl Manager {
 
     /// State of this incarnation in the newest record.
     pub(super) fn own_state(&self) -> NodeState {
-        let entry = self.newest.nodes.get(&self.me());
+        let entry = self.newest.nodes.get(&self.here());
         let entry = entry.filter(|entry| entry.incarnation == self.settings.me.incarnation);
         entry.map_or(NodeState::Inactive, |entry| entry.state)
     }
@@ -122,7 +118,7 @@ impl Manager {
         self.asked_at = Some(self.now());
         let (levels, boot, hears) = (self.settings.levels.clone(), self.settings.boot, self.heard());
         let public_key = self.settings.public_key;
-        if master == self.me() {
+        if master == self.here() {
             self.join_requested(self.settings.me, levels, boot, hears, public_key);
         } else {
             self.send(master, MembershipMessage::JoinRequest { levels, boot, hears, public_key });
@@ -142,14 +138,14 @@ impl Manager {
     fn look_for_own_end(&mut self) {
         self.asked_at = Some(self.now());
         if self.master().is_none() && !std::mem::replace(&mut self.looking_for_end, true) {
-            self.emit(ManagerOutput::ReadMembership(RecordReader::Follower));
+            self.emit(ManagerOutput::Disk(DiskRequest::ReadMembership(RecordReader::Follower)));
         }
     }
 
     pub(super) fn own_end_read(&mut self, result: DiskResult<Option<MembershipRecord>>) {
         self.looking_for_end = false;
         let Ok(Some(record)) = result else { return };
-        let own = record.nodes.get(&self.me());
+        let own = record.nodes.get(&self.here());
         let gone = own.is_some_and(|entry| {
             entry.incarnation == self.settings.me.incarnation && entry.state == NodeState::Inactive
         });

@@ -4,11 +4,11 @@
 //! and is believed - by this node too - only when that record is committed (protocol §2, "MA and CF together"). A new master
 //! has read the configuration that its base names before it decides anything.
 
+use crate::coordinator::CoordinatorInput;
 use phalanx_messages::Revision;
 use phalanx_messages::configuration::PublicKey;
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::set::NodeSet;
-use crate::coordinator::CoordinatorInput;
 
 use super::*;
 
@@ -114,7 +114,7 @@ impl Manager {
             return;
         }
         self.following = true;
-        self.emit(ManagerOutput::ReadConfiguration(RecordReader::Follower, revision));
+        self.emit(ManagerOutput::Disk(DiskRequest::ReadConfiguration(RecordReader::Follower, revision)));
     }
 
     pub(super) fn configuration_read(&mut self, result: DiskResult<Option<ConfigurationRecord>>) {

@@ -1,17 +1,16 @@
 //! What this node does while it is master: the coordinator's outputs (protocol §5.2, §5.4).
 
+use crate::chronicle::Happening;
+use crate::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
+use crate::frm::FrmInput;
 use phalanx_messages::NodeId;
 use phalanx_messages::Revision;
 use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState};
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::set::NodeSet;
-use crate::chronicle::Happening;
-use crate::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
-use crate::frm::FrmInput;
 
 use super::*;
 use crate::lease::Publication;
-
 
 /// How a new master begins.
 enum Beginning {
@@ -38,7 +37,7 @@ impl Manager {
         };
         let (coordinator, outputs) = Coordinator::new(self.settings.me, self.settings.profile, base, cold_start);
         self.coordinator = Some(coordinator);
-        let (term, node) = (self.newest.revision.term, self.me());
+        let (term, node) = (self.newest.revision.term, self.here());
         self.happened([Happening::MasterElected { term, node }]);
         self.carry_out(outputs);
         self.look_around();
@@ -68,7 +67,7 @@ impl Manager {
             return Beginning::MembersLive;
         }
         // 3.7 step 0: earlier starts of this node were killed and counted before this one began.
-        let own = active.iter().filter(|who| who.node == self.me()).map(|who| (*who, FenceMethod::NewIncarnation));
+        let own = active.iter().filter(|who| who.node == self.here()).map(|who| (*who, FenceMethod::NewIncarnation));
         Beginning::ColdStart(own.collect())
     }
 
@@ -100,13 +99,13 @@ impl Manager {
                 self.commit_when_allowed();
             }
             CoordinatorOutput::Notify { to, record } => self.notify(to, &record),
-            CoordinatorOutput::Refuse { to, refusal } if to.node == self.me() => self.refused(refusal),
+            CoordinatorOutput::Refuse { to, refusal } if to.node == self.here() => self.refused(refusal),
             CoordinatorOutput::Refuse { to, refusal } => self.send(to.node, MembershipMessage::JoinRefused(refusal)),
             CoordinatorOutput::Expel { victim } => self.send(victim.node, MembershipMessage::Expelled { victim }),
             CoordinatorOutput::NewMaster { to } => {
                 let revision = self.newest.revision;
                 for node in to.iter() {
-                    if node == self.me() {
+                    if node == self.here() {
                         self.new_master(node, revision);
                     } else {
                         self.send(node, MembershipMessage::NewMaster { revision });
@@ -147,7 +146,7 @@ impl Manager {
     }
 
     fn notify(&mut self, to: NodeSet, record: &MembershipRecord) {
-        let me = self.me();
+        let me = self.here();
         for node in to.iter().filter(|node| *node != me) {
             self.send(node, MembershipMessage::Notify(Box::new(record.clone())));
         }
@@ -161,7 +160,7 @@ impl Manager {
     pub(super) fn request_leave(&mut self, node: NodeId) -> Result<(), String> {
         let name = self.configuration.name_of(node);
         let entry = self.newest.nodes.get(&node).filter(|entry| entry.state != NodeState::Inactive);
-        if node == self.me() {
+        if node == self.here() {
             self.leave_wanted = true;
             self.leave_begun();
             self.tick_agent();
@@ -174,7 +173,7 @@ impl Manager {
 
     pub(super) fn ask_to_leave(&mut self, node: NodeIncarnation) -> Result<(), String> {
         match self.master() {
-            Some(master) if master == self.me() => self.coordinate(CoordinatorInput::LeaveRequest { node }),
+            Some(master) if master == self.here() => self.coordinate(CoordinatorInput::LeaveRequest { node }),
             Some(master) => self.send(master, MembershipMessage::LeaveRequest { node }),
             None => return Err("there is no master at the moment; try again".to_owned()),
         }

@@ -1,13 +1,13 @@
 //! What the shared disk says of the other nodes: readings, probes after a closed connection, verdicts and proofs of death
 //! (protocol §4.1, §4.6 step 0).
 
+use crate::coordinator::CoordinatorInput;
+use crate::detector::Judgement;
+use crate::frm::FrmInput;
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
-use crate::coordinator::CoordinatorInput;
-use crate::detector::Judgement;
-use crate::frm::FrmInput;
 
 use super::*;
 use crate::expiry::RegistersReading;
@@ -63,7 +63,7 @@ impl Manager {
         let signs = self.watch.disk_signs(now);
         let configuration = self.configuration.clone();
         let votes = |node: NodeId| configuration.nodes.get(&node).map_or(1, |node| node.votes);
-        let Judgement { victims, abdicate } = self.detector.judge(now, self.me(), &self.newest, &signs, votes);
+        let Judgement { victims, abdicate } = self.detector.judge(now, self.here(), &self.newest, &signs, votes);
         if abdicate && victims.is_empty() {
             // Protocol §4.3: everybody else on this side is marked by now; those who stay elect one of theirs.
             return self.panic("links are cut, and the survivor rule chose others");
@@ -132,7 +132,7 @@ impl Manager {
         self.probes.retain(|_, until| now < *until);
         self.probing = !self.probes.is_empty();
         if self.probing {
-            self.emit(ManagerOutput::ReadRegisters(Reader::Probe));
+            self.emit(ManagerOutput::Disk(DiskRequest::ReadRegisters(Reader::Probe)));
         }
     }
 
@@ -141,7 +141,8 @@ impl Manager {
         if let Ok(reading) = result {
             let word = |node: &NodeId| {
                 let register = reading.registers.get(node).and_then(Option::as_ref);
-                register.is_some_and(|register| matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown))
+                register
+                    .is_some_and(|register| matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown))
             };
             self.probes.retain(|node, _| !word(node));
             self.registers_read(reading);
@@ -153,7 +154,7 @@ impl Manager {
     pub(super) fn look_for_master(&mut self) {
         if !self.looking && !self.probing && !self.frm_busy && self.master().is_none() {
             self.looking = true;
-            self.emit(ManagerOutput::ReadRegisters(Reader::Look));
+            self.emit(ManagerOutput::Disk(DiskRequest::ReadRegisters(Reader::Look)));
         }
     }
 
@@ -167,6 +168,6 @@ impl Manager {
     /// Nodes this one hears over the interconnect, itself included.
     pub(super) fn heard(&self) -> NodeSet {
         let peers = self.configuration.nodes.keys().copied().filter(|node| self.detector.hears(*node));
-        peers.chain([self.me()]).collect()
+        peers.chain([self.here()]).collect()
     }
 }

@@ -24,12 +24,12 @@ impl Manager {
     /// master's first words may arrive before this node has looked at the registers again.
     pub(super) fn master(&self) -> Option<NodeId> {
         if self.coordinator.is_some() {
-            return Some(self.me());
+            return Some(self.here());
         }
         let candidates = self.watch.candidates(self.now());
         let lives = |node: &NodeId| candidates.get(node).is_some_and(|candidate| candidate.live);
         let newest = candidates.values().filter(|candidate| candidate.live).map(|candidate| candidate.claim.term).max();
-        let told = self.told_by.filter(|(term, node)| Some(*term) >= newest && *node != self.me() && lives(node));
+        let told = self.told_by.filter(|(term, node)| Some(*term) >= newest && *node != self.here() && lives(node));
         match (told, self.course()) {
             (Some((_, node)), _) | (None, Course::Follow(node)) => Some(node),
             (None, Course::Lead | Course::Elect { .. } | Course::Wait) => None,
@@ -87,12 +87,13 @@ impl Manager {
 
     fn perform(&mut self, output: FrmOutput) {
         match output {
-            FrmOutput::ReadRegisters => self.ask_disk(ManagerOutput::ReadRegisters(Reader::RegisterMachine)),
+            FrmOutput::ReadRegisters => self.ask_disk(DiskRequest::ReadRegisters(Reader::RegisterMachine)),
             FrmOutput::Publish(claim) => {
                 let publication = Publication { claim: Some(claim), ..Publication::default() };
-                self.ask_disk(ManagerOutput::PublishClaim(publication));
+                self.frm_busy = true;
+                self.emit(ManagerOutput::PublishClaim(publication));
             }
-            FrmOutput::Load => self.ask_disk(ManagerOutput::ReadMembership(RecordReader::Base)),
+            FrmOutput::Load => self.ask_disk(DiskRequest::ReadMembership(RecordReader::Base)),
             FrmOutput::Write(revision) => self.write(revision),
             FrmOutput::Owned(revision) => self.owned(revision),
             FrmOutput::Committed(revision) => self.committed(revision),
@@ -117,9 +118,9 @@ impl Manager {
     }
 
     /// Asks for what the register machine waits for; nothing else of it is carried out before the answer.
-    fn ask_disk(&mut self, output: ManagerOutput) {
+    fn ask_disk(&mut self, request: DiskRequest) {
         self.frm_busy = true;
-        self.emit(output);
+        self.emit(ManagerOutput::Disk(request));
     }
 
     /// What was asked for is there. An error ends this node: the operation may have happened, and without its answer this node
@@ -171,7 +172,7 @@ impl Manager {
         let revision = record.as_ref().map(|record| record.revision);
         (self.loaded, self.loaded_configuration) = (record.unwrap_or_default(), None);
         match named.filter(|named| *named != self.configuration.revision) {
-            Some(named) => self.emit(ManagerOutput::ReadConfiguration(RecordReader::Base, named)),
+            Some(named) => self.emit(ManagerOutput::Disk(DiskRequest::ReadConfiguration(RecordReader::Base, named))),
             None => self.answer_machine(FrmInput::Loaded(revision)),
         }
     }
@@ -199,21 +200,21 @@ impl Manager {
         match configuration {
             Some(record) => {
                 let keep = self.newest.configuration;
-                self.ask_disk(ManagerOutput::WriteConfiguration { record, keep });
+                self.ask_disk(DiskRequest::WriteConfiguration { record, keep });
             }
             None => self.ask_disk(write),
         }
     }
 
-    fn record_to_write(&self) -> ManagerOutput {
+    fn record_to_write(&self) -> DiskRequest {
         let record = self.committing.as_deref().unwrap_or(&self.loaded);
-        ManagerOutput::WriteMembership { durable: self.is_durable(record), record: Arc::new(record.clone()) }
+        DiskRequest::WriteMembership { durable: self.is_durable(record), record: Arc::new(record.clone()) }
     }
 
     pub(super) fn configuration_written(&mut self, result: DiskResult<()>) {
         if self.disk_answer(result).is_some() {
             let write = self.record_to_write();
-            self.emit(write);
+            self.emit(ManagerOutput::Disk(write));
         }
     }
 
@@ -233,7 +234,7 @@ impl Manager {
 
     fn owned(&mut self, revision: Revision) {
         self.remark(Remark::Leads(revision.term));
-        self.followed(revision.term, self.me());
+        self.followed(revision.term, self.here());
         let (base, configuration) = (self.loaded.clone(), self.loaded_configuration.take());
         self.adopt_loaded_configuration(configuration);
         self.lead(base);
@@ -253,7 +254,7 @@ impl Manager {
         }
         self.emit(ManagerOutput::StopLease(OwnState::CleanDown));
         // T-24: a joiner whose own subsystem failed has left without having asked for it.
-        let reason = self.newest.nodes.get(&self.me()).map(|entry| entry.reason.clone());
+        let reason = self.newest.nodes.get(&self.here()).map(|entry| entry.reason.clone());
         let reason = reason.filter(|reason| !reason.is_empty() && !self.leave_wanted);
         self.ending = Some(reason.map_or(End::Left, End::JoinFailed));
     }

@@ -45,8 +45,48 @@ pub enum RecordReader {
     Follower,
 }
 
-/// What the disk has said to an output: an error text means that the operation may or may not have happened.
+/// What the disk has said: an error text means that the operation may or may not have happened.
 pub type DiskResult<T> = Result<T, String>;
+
+/// What is asked of the disk.
+#[derive(Debug, Clone)]
+pub enum DiskRequest {
+    /// Read all registers. The read begins after every earlier request was carried out.
+    ReadRegisters(Reader),
+    /// Read the newest membership record of all areas.
+    ReadMembership(RecordReader),
+    /// Read the configuration of this revision.
+    ReadConfiguration(RecordReader, Revision),
+    /// Write a configuration, durably; of the older ones only `keep` is still needed.
+    WriteConfiguration {
+        /// What to write.
+        record: Arc<ConfigurationRecord>,
+        /// The configuration that the newest committed record names.
+        keep: Revision,
+    },
+    /// Write a membership record into this node's area.
+    WriteMembership {
+        /// What to write.
+        record: Arc<MembershipRecord>,
+        /// It must survive loss of power.
+        durable: bool,
+    },
+}
+
+/// What the disk answers; each request has one answer.
+#[derive(Debug, Clone)]
+pub enum DiskAnswer {
+    /// To [`DiskRequest::ReadRegisters`].
+    Registers(Reader, DiskResult<Arc<RegistersReading>>),
+    /// To [`DiskRequest::ReadMembership`]: the newest valid record of all areas.
+    Membership(RecordReader, DiskResult<Option<MembershipRecord>>),
+    /// To [`DiskRequest::ReadConfiguration`]: the record of that revision, if it is on the disk.
+    Configuration(RecordReader, DiskResult<Option<ConfigurationRecord>>),
+    /// To [`DiskRequest::WriteConfiguration`].
+    ConfigurationWritten(DiskResult<()>),
+    /// To [`DiskRequest::WriteMembership`].
+    MembershipWritten(DiskResult<()>),
+}
 
 /// What happens to the machine.
 #[derive(Debug, Clone)]
@@ -103,18 +143,10 @@ pub enum ManagerInput {
         /// What.
         request: MasterRequest,
     },
-    /// Answer to [`ManagerOutput::ReadRegisters`].
-    RegistersRead(Reader, DiskResult<Arc<RegistersReading>>),
+    /// Answer to [`ManagerOutput::Disk`].
+    Disk(DiskAnswer),
     /// Answer to [`ManagerOutput::PublishClaim`]: a write that carries it has completed.
     ClaimPublished(DiskResult<()>),
-    /// Answer to [`ManagerOutput::ReadMembership`]: the newest valid record of all areas.
-    MembershipRead(RecordReader, DiskResult<Option<MembershipRecord>>),
-    /// Answer to [`ManagerOutput::ReadConfiguration`]: the record of that revision, if it is on the disk.
-    ConfigurationRead(RecordReader, DiskResult<Option<ConfigurationRecord>>),
-    /// Answer to [`ManagerOutput::WriteConfiguration`].
-    ConfigurationWritten(DiskResult<()>),
-    /// Answer to [`ManagerOutput::WriteMembership`].
-    MembershipWritten(DiskResult<()>),
     /// The time of [`ManagerOutput::ProbeLater`] has passed.
     Probe,
     /// Answer to [`ManagerOutput::StopLease`]: the last word is written, or cannot be.
@@ -124,8 +156,8 @@ pub enum ManagerInput {
 /// What must be done, in this order.
 #[derive(Debug, Clone)]
 pub enum ManagerOutput {
-    /// Read all registers. The read begins after every earlier output was carried out.
-    ReadRegisters(Reader),
+    /// Ask the disk. It takes requests in the order in which they are given.
+    Disk(DiskRequest),
     /// Write these fields into the own register soon; nobody waits for it.
     Publish(Publication),
     /// Write the claim into the own register, durably, and say when it is there.
@@ -134,24 +166,6 @@ pub enum ManagerOutput {
     RenewLease,
     /// Write this last word into the own register and never write it again.
     StopLease(OwnState),
-    /// Read the newest membership record of all areas.
-    ReadMembership(RecordReader),
-    /// Read the configuration of this revision.
-    ReadConfiguration(RecordReader, Revision),
-    /// Write a configuration, durably; of the older ones only `keep` is still needed.
-    WriteConfiguration {
-        /// What to write.
-        record: Arc<ConfigurationRecord>,
-        /// The configuration that the newest committed record names.
-        keep: Revision,
-    },
-    /// Write a membership record into this node's area.
-    WriteMembership {
-        /// What to write.
-        record: Arc<MembershipRecord>,
-        /// It must survive loss of power.
-        durable: bool,
-    },
     /// Tell a peer, if it is connected. Senders repeat.
     Send {
         /// Receiver.

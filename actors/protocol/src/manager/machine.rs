@@ -139,10 +139,10 @@ impl Manager {
     /// Takes one input. The outputs are carried out in order, before the next input that is not an answer to one of them.
     pub fn step(&mut self, moment: Moment, input: ManagerInput) -> Vec<ManagerOutput> {
         self.moment = moment;
-        match input {
-            ManagerInput::LeaseStopped => self.lease_stopped(),
-            _ if self.ended => {}
-            input => self.take(input),
+        if matches!(input, ManagerInput::LeaseStopped) {
+            self.lease_stopped();
+        } else if !self.ended {
+            self.take(input);
         }
         std::mem::take(&mut self.outputs)
     }
@@ -157,7 +157,7 @@ impl Manager {
             ManagerInput::Received { from, message } => self.received(from, message),
             ManagerInput::Heartbeat { from, seen } => self.coordinate(CoordinatorInput::Seen { from, revision: seen }),
             ManagerInput::Answered(answer) => {
-                let me = self.me();
+                let me = self.here();
                 self.advise(AgentInput::Answered(answer), me);
             }
             ManagerInput::DeathProved { victim, method } => {
@@ -169,18 +169,24 @@ impl Manager {
             }
             ManagerInput::Force { victim, reason } => self.force(victim, reason),
             ManagerInput::Ask { counter, request } => self.ask_master(counter, request),
-            ManagerInput::RegistersRead(Reader::RegisterMachine, result) => self.machine_registers(result),
-            ManagerInput::RegistersRead(Reader::Probe, result) => self.probed(result),
-            ManagerInput::RegistersRead(Reader::Look, result) => self.looked(result),
+            ManagerInput::Disk(answer) => self.disk_answered(answer),
             ManagerInput::ClaimPublished(result) => self.claim_published(result),
-            ManagerInput::MembershipRead(RecordReader::Base, result) => self.base_read(result),
-            ManagerInput::MembershipRead(RecordReader::Follower, result) => self.own_end_read(result),
-            ManagerInput::ConfigurationRead(RecordReader::Base, result) => self.base_configuration_read(result),
-            ManagerInput::ConfigurationRead(RecordReader::Follower, result) => self.configuration_read(result),
-            ManagerInput::ConfigurationWritten(result) => self.configuration_written(result),
-            ManagerInput::MembershipWritten(result) => self.membership_written(result),
             ManagerInput::Probe => self.probe_once(),
             ManagerInput::LeaseStopped => {} // taken before
+        }
+    }
+
+    fn disk_answered(&mut self, answer: DiskAnswer) {
+        match answer {
+            DiskAnswer::Registers(Reader::RegisterMachine, result) => self.machine_registers(result),
+            DiskAnswer::Registers(Reader::Probe, result) => self.probed(result),
+            DiskAnswer::Registers(Reader::Look, result) => self.looked(result),
+            DiskAnswer::Membership(RecordReader::Base, result) => self.base_read(result),
+            DiskAnswer::Membership(RecordReader::Follower, result) => self.own_end_read(result),
+            DiskAnswer::Configuration(RecordReader::Base, result) => self.base_configuration_read(result),
+            DiskAnswer::Configuration(RecordReader::Follower, result) => self.configuration_read(result),
+            DiskAnswer::ConfigurationWritten(result) => self.configuration_written(result),
+            DiskAnswer::MembershipWritten(result) => self.membership_written(result),
         }
     }
 
@@ -195,7 +201,7 @@ impl Manager {
         self.tick_requests();
     }
 
-    pub(super) fn me(&self) -> NodeId {
+    pub(super) fn here(&self) -> NodeId {
         self.settings.me.node
     }
 

@@ -33,7 +33,9 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{NodeId, NodeIncarnation};
 use uuid::Uuid;
 
-pub use io::{DiskResult, End, ManagerInput, ManagerOutput, Moment, Reader, RecordReader, Remark};
+pub use io::{
+    DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, Moment, Reader, RecordReader, Remark,
+};
 pub use machine::Manager;
 
 /// How often time is looked at, in milliseconds: re-sends, detection, join requests.

@@ -1,8 +1,8 @@
 //! Messages of other nodes, and the state of the connections to them.
 
+use crate::coordinator::CoordinatorInput;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::{NodeId, Revision};
-use crate::coordinator::CoordinatorInput;
 
 use super::*;
 use crate::lease::Publication;
@@ -77,7 +77,7 @@ impl Manager {
 
     pub(super) fn force(&mut self, victim: NodeIncarnation, reason: String) {
         match self.master() {
-            Some(master) if master == self.me() => self.force_out(victim, reason),
+            Some(master) if master == self.here() => self.force_out(victim, reason),
             Some(master) => self.send(master, MembershipMessage::ForceRequest { victim, reason }),
             None => {} // asked again while the need exists
         }

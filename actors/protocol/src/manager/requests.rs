@@ -6,15 +6,15 @@
 
 use std::collections::VecDeque;
 
+use crate::configuration::{change, same_nodes};
+use crate::coordinator::CoordinatorInput;
+use crate::coordinator::level_states::unmarked_members;
+use crate::detector::Verdict;
 use phalanx_messages::configuration::{ChangeRefusal, Consumed, NodeChange};
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::peer::{MasterAnswer, MasterRequest, MembershipMessage};
 use phalanx_messages::register::NodeRegister;
 use phalanx_messages::{Instant, NodeId, Revision};
-use crate::configuration::{change, same_nodes};
-use crate::coordinator::CoordinatorInput;
-use crate::coordinator::level_states::unmarked_members;
-use crate::detector::Verdict;
 
 use super::*;
 use phalanx_messages::limits::REQUESTS_WAITING_MAX;
@@ -82,7 +82,7 @@ impl Manager {
         }
         (first.asked_at, first.sent) = (Some(now), true);
         let (counter, request) = (first.counter, first.request.clone());
-        if master == self.me() {
+        if master == self.here() {
             self.requested(self.settings.me, counter, request);
         } else {
             self.send(master, MembershipMessage::Request { counter, request });
@@ -130,12 +130,7 @@ fn given_up(sent: bool) -> MasterAnswer {
 /// On the master.
 impl Manager {
     /// `source` asks this node, which may or may not be master. No answer means: ask again.
-    pub(super) fn requested(
-        &mut self,
-        source: NodeIncarnation,
-        counter: u64,
-        request: MasterRequest,
-    ) {
+    pub(super) fn requested(&mut self, source: NodeIncarnation, counter: u64, request: MasterRequest) {
         if !self.is_master() {
             return;
         }
@@ -287,7 +282,7 @@ impl Manager {
             (*node != victim.node && hears && !self.watch.expired(*node, now)).then_some(*node)
         };
         let hearer =
-            if self.detector.hears(victim.node) { Some(self.me()) } else { registers.filter_map(hears).next() };
+            if self.detector.hears(victim.node) { Some(self.here()) } else { registers.filter_map(hears).next() };
         hearer.map(|node| format!("{} is connected to it over the interconnect", self.configuration.name_of(node)))
     }
 }

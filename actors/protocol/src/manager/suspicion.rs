@@ -1,8 +1,8 @@
 //! Suspect rounds: this node's part in finding out which links are cut (protocol §4.1).
 
+use crate::partition::RoundOutput;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::register::OwnState;
-use crate::partition::RoundOutput;
 
 use super::*;
 use crate::lease::Publication;
@@ -24,7 +24,7 @@ impl Manager {
         let silent: Vec<NodeIncarnation> = (self.newest.nodes.iter())
             .filter(|(node, entry)| {
                 matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving)
-                    && **node != self.me()
+                    && **node != self.here()
                     && !self.detector.hears(**node)
             })
             .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
@@ -47,7 +47,7 @@ impl Manager {
         for output in outputs {
             match output {
                 RoundOutput::ProbeAll => {
-                    let everybody = self.configuration.nodes.keys().copied().filter(|node| *node != self.me());
+                    let everybody = self.configuration.nodes.keys().copied().filter(|node| *node != self.here());
                     let everybody = everybody.collect();
                     self.emit(ManagerOutput::HeartbeatTargets(Some(everybody)));
                 }

@@ -11,6 +11,24 @@ use crate::chronicle::TransitionTrace;
 use crate::configuration::{change, same_nodes};
 
 impl Manager {
+    /// This node.
+    #[must_use]
+    pub const fn me(&self) -> NodeIncarnation {
+        self.settings.me
+    }
+
+    /// Node ids lie below this.
+    #[must_use]
+    pub const fn nodes_max(&self) -> u16 {
+        self.settings.nodes_max
+    }
+
+    /// Nothing is decided any more.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The newest committed record this node knows.
     #[must_use]
     pub const fn record(&self) -> &Arc<MembershipRecord> {
