@@ -14,5 +14,6 @@ pub mod proxy;
 pub mod register_model;
 pub mod requirement;
 pub mod simulated_network;
+pub mod simulation;
 pub mod spec_map;
 pub mod transition_model;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::coordinator::level_states::{entry_state, step_of, victims};
+use phalanx_protocol::coordinator::level_states::{barriers, entry_state, step_of, victims};
 
 use super::{running, subjects};
 
@@ -21,7 +21,9 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
         let was_member = matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving);
         let lost = after.nodes.get(node).is_some_and(marked) || before.formation != after.formation;
         if was_member && lost {
-            let knew = |level: &&Level| entry_state(entry, **level) != LevelState::Inactive;
+            // A level without a barrier for forced leaves has nothing to recover.
+            let recovers = |level: Level| barriers(before, level, TransitionKind::ForcedLeaving) > 0;
+            let knew = |level: &&Level| entry_state(entry, **level) != LevelState::Inactive && recovers(**level);
             unrecovered.entry(*node).or_default().extend(entry.levels.iter().filter(knew));
         }
     }
