@@ -184,7 +184,7 @@ impl Truth {
         found.extend(invariants::t23_no_join_above_unrecovered(&self.unrecovered, record));
         found.extend(own::f3_certainly_dead_is_dead::check(record, self));
         found.extend(own::f5_the_marked_never_join::check(record, self));
-        found.extend(own::t7_no_join_beside_its_own_recovery::check(record));
+        found.extend(own::t7_no_join_beside_its_own_recovery::check(record, self));
         for (node, entry) in &record.nodes {
             let who = NodeIncarnation { node: *node, incarnation: entry.incarnation };
             if entry.fence.marked {

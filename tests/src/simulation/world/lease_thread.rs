@@ -156,6 +156,11 @@ impl World {
 
     /// Any writer of a register: the lease thread, or the warden of a dead node.
     pub(super) fn begin_register_write(&mut self, node: NodeId, register: Arc<NodeRegister>, durable: bool) {
+        self.log.event(self.now, Some(node), "writes register", &[register.heartbeat], || {
+            let NodeRegister { heartbeat, own_state, claim, hears, round, announced_round, .. } = &*register;
+            let claim = format!("{:?} {}/{}", claim.phase, claim.term, claim.owned);
+            format!("{heartbeat} {own_state:?} {claim} hears {hears:?} rounds {round}/{announced_round}")
+        });
         let found = self.truth.register_written(node, &register, self.disk.registers[&node].settled());
         self.broken_all(found);
         if let Some(cell) = self.disk.registers.get_mut(&node) {

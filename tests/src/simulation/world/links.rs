@@ -103,29 +103,36 @@ impl World {
     }
 
     pub(super) fn dial(&mut self, from: NodeId, to: NodeId, process: u64) {
-        let Some(caller) = self.process_mut(from).filter(|caller| caller.id == process) else { return };
+        let Some(caller) = self.process(from).filter(|caller| caller.id == process) else { return };
         let (stopped, me) = (caller.stopped, caller.me);
-        let Some(actors) = &mut caller.actors else { return };
-        actors.dialling.retain(|peer| *peer != to);
-        if actors.links.contains_key(&to) || stopped {
-            return;
+        let Some(actors) = &caller.actors else { return };
+        let connected = actors.links.contains_key(&to);
+        if !connected && !stopped && self.connect(from, me, to) {
+            return; // until both ends know of the connection nobody dials again
         }
+        if let Some(actors) = self.actors_mut(from) {
+            actors.dialling.retain(|peer| *peer != to);
+        }
+    }
+
+    fn connect(&mut self, from: NodeId, me: NodeIncarnation, to: NodeId) -> bool {
         let configured = |at: NodeId, who: NodeId| {
             self.configuration_of(at).is_some_and(|configuration| configuration.nodes.contains_key(&who))
         };
         let called = self.process(to).filter(|called| called.actors.is_some() && !called.stopped);
-        let Some(peer) = called.map(|called| called.me) else { return };
+        let Some(peer) = called.map(|called| called.me) else { return false };
         if self.network.is_cut(from, to)
             || self.network.is_cut(to, from)
             || !configured(from, to)
             || !configured(to, from)
         {
-            return;
+            return false;
         }
         let (connection, up, due) = self.network.connect(me, peer, self.now, &self.setup.weather);
         self.plan(to, self.now, ProcessEvent::LinkUp { connection, peer: me });
         self.plan(from, up, ProcessEvent::LinkUp { connection, peer });
         self.plan_arrivals(due);
+        true
     }
 
     pub(super) fn link_up(&mut self, node: NodeId, connection: u64, peer: NodeIncarnation) {
@@ -138,6 +145,7 @@ impl World {
             self.close_link(node, old);
         }
         let Some(actors) = self.actors_mut(node) else { return };
+        actors.dialling.retain(|dialled| *dialled != peer.node);
         actors.links.insert(peer.node, Link { connection, peer, heard });
         self.log.event(self.now, Some(node), "link up", &[connection, u64::from(peer.node.0)], || peer.to_string());
         self.manage(node, ManagerInput::Up(peer));
