@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
 use phalanx_protocol::coordinator::level_states::{barriers, entry_state, step_of, victims};
 
@@ -40,11 +40,21 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
     unrecovered.retain(|_, levels| !levels.is_empty());
 }
 
-/// What is wrong with the joins that run.
+/// What is wrong with the joins that enter a level, or begin again there. One that was there before the loss goes on: the lost node
+/// had left that level, else the join would be held (T-9).
 #[must_use]
-pub fn t23_no_join_above_unrecovered(unrecovered: &Unrecovered, record: &MembershipRecord) -> Vec<String> {
+pub fn t23_no_join_above_unrecovered(
+    unrecovered: &Unrecovered,
+    before: &MembershipRecord,
+    record: &MembershipRecord,
+) -> Vec<String> {
     let mut found = Vec::new();
-    for (_, step) in running(record).filter(|(_, step)| step.kind == TransitionKind::Joining) {
+    let ran = |step: &Step| {
+        let place = |step: &Step| (step.transition, step.level, step.restart);
+        running(before).any(|(_, earlier)| place(earlier) == place(step))
+    };
+    let joins = running(record).filter(|(_, step)| step.kind == TransitionKind::Joining);
+    for (_, step) in joins.filter(|(_, step)| !ran(step)) {
         for (node, levels) in unrecovered {
             if let Some(level) = levels.iter().find(|level| **level < step.level) {
                 let parked = victims(record).count();

@@ -15,6 +15,8 @@ use super::world::{Setup, World};
 const TAIL: usize = 40;
 /// After the faults everything must be at rest within this.
 const REST_WITHIN: Micros = 60 * SECOND;
+/// What the last faults lead to becomes known within this.
+const AFTERMATH: Micros = 6 * SECOND;
 /// A subsystem that never ends its step is waited for (protocol T-20, `act`), and its node's recovery may have another one.
 const REST_WITHIN_IF_HUNG: Micros = 400 * SECOND;
 
@@ -58,7 +60,7 @@ pub fn run_world(seed: u64, keep_lines: bool) -> World {
     let setup = Setup::drawn(seed, keep_lines);
     let mut random = Random::new(seed ^ 0x5eed);
     // The larger the cluster the more happens at the same time.
-    let storm = random.between(60, 140) * SECOND * 2 / u64::from(setup.nodes.max(2));
+    let storm = random.between(60, 300) * SECOND * 2 / u64::from(setup.nodes.max(2));
     let rest_within = if setup.weather.hang > 0 { REST_WITHIN_IF_HUNG } else { REST_WITHIN };
     let mut world = World::new(setup);
     world.start_all();
@@ -68,6 +70,9 @@ pub fn run_world(seed: u64, keep_lines: bool) -> World {
     world.let_it_storm();
     world.run_to(SECOND + peace + storm);
     world.end_the_storm();
+    // What the last faults lead to still happens.
+    let aftermath = world.now() + AFTERMATH;
+    world.run_to(aftermath);
     come_to_rest(&mut world, rest_within);
     world
 }

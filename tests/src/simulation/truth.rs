@@ -25,8 +25,6 @@ pub const fn key(id: &NotificationId) -> StepKey {
 pub struct Written {
     /// What.
     pub record: Arc<MembershipRecord>,
-    /// By whom.
-    pub by: NodeIncarnation,
     /// The write has completed.
     pub completed: bool,
 }
@@ -104,6 +102,15 @@ impl Truth {
         entries.chain(ghosts).collect()
     }
 
+    /// Members in the newest record, without those that are marked.
+    #[must_use]
+    pub fn members(&self) -> Vec<NodeIncarnation> {
+        let Some((_, (record, _))) = self.committed.last_key_value() else { return Vec::new() };
+        let member = |state| matches!(state, NodeState::Joining | NodeState::Joined | NodeState::Leaving);
+        let entries = record.nodes.iter().filter(|(_, entry)| member(entry.state));
+        entries.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation }).collect()
+    }
+
     /// A subsystem of that incarnation has really acknowledged that step.
     pub fn acknowledged(&mut self, who: NodeIncarnation, id: &NotificationId) {
         self.acknowledged.insert((who, key(id)));
@@ -135,7 +142,7 @@ impl Truth {
         if self.written.contains_key(&revision) {
             found.push(format!("I-M2: record {revision} is written twice"));
         }
-        self.written.insert(revision, Written { record: Arc::clone(record), by, completed: false });
+        self.written.insert(revision, Written { record: Arc::clone(record), completed: false });
         found
     }
 
@@ -181,7 +188,7 @@ impl Truth {
         let acknowledged = |who, id: NotificationId| self.acknowledged.contains(&(who, key(&id)));
         found.extend(invariants::of_commit(before, record, &acknowledged));
         invariants::soil(&mut self.unrecovered, before, record);
-        found.extend(invariants::t23_no_join_above_unrecovered(&self.unrecovered, record));
+        found.extend(invariants::t23_no_join_above_unrecovered(&self.unrecovered, before, record));
         found.extend(own::f3_certainly_dead_is_dead::check(record, self));
         found.extend(own::f5_the_marked_never_join::check(record, self));
         found.extend(own::t7_no_join_beside_its_own_recovery::check(record, self));

@@ -414,7 +414,7 @@ impl State {
         let acknowledged = |who, id| self.acknowledged.contains(&(who, key(&id)));
         let found = invariants::of_commit(&self.disk, &record, &acknowledged);
         invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &record);
+        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
         self.disk = record;
         found.into_iter().chain(joins_above).for_each(|text| self.broken(text));
         self.forget_void_answers();

@@ -87,6 +87,8 @@ pub enum ProcessEvent {
     DataSubmits {
         /// Counts the stops of this process up to then.
         stops: u64,
+        /// When the lease was to end, as the gate said.
+        expiry: Instant,
     },
     /// The write takes effect.
     DataLands,

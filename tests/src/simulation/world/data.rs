@@ -1,7 +1,7 @@
 //! What the fence protects: writes of data to the shared disk, given to it by every node whose gate is open (protocol §3.3, I-F2,
 //! I-F4).
 
-use phalanx_messages::NodeId;
+use phalanx_messages::{Instant, NodeId};
 
 use super::World;
 use crate::simulation::clock::MS;
@@ -11,22 +11,22 @@ impl World {
     pub(super) fn data_asks(&mut self, node: NodeId) {
         let now = self.clock(node);
         let Some(process) = self.process(node) else { return };
-        let (open, stops) = (process.gate.is_open_for(0, now), process.stops);
+        let (open, stops, expiry) = (process.gate.is_open_for(0, now), process.stops, process.gate.expiry);
         if open && !process.data_in_flight {
             // Whatever happens between the question and the act happens here.
             let at = self.now + self.random.below(2 * MS);
-            self.plan(node, at, ProcessEvent::DataSubmits { stops });
+            self.plan(node, at, ProcessEvent::DataSubmits { stops, expiry });
         } else {
             let at = self.now + self.random.between(10 * MS, 100 * MS);
             self.plan(node, at, ProcessEvent::DataAsks);
         }
     }
 
-    pub(super) fn data_submits(&mut self, node: NodeId, stops: u64) {
+    pub(super) fn data_submits(&mut self, node: NodeId, stops: u64, expiry: Instant) {
         let now = self.clock(node);
         let Some(process) = self.process_mut(node) else { return };
-        // A lease that ends within the two milliseconds between check and act is what `guard` is for elsewhere.
-        let late = !process.gate.panicking && now.since(process.gate.expiry) > 5;
+        // The two milliseconds between check and act may be the last ones of the lease.
+        let late = now.since(expiry) > 5;
         let stopped = process.stops != stops;
         process.data_in_flight = true;
         let me = process.me;

@@ -162,7 +162,46 @@ impl World {
         let Some(actors) = self.actors_mut(node) else { return };
         let Some(link) = actors.links.get(&peer).filter(|link| link.connection == connection).copied() else { return };
         actors.links.remove(&peer);
+        self.note_unlinked();
         self.log.event(self.now, Some(node), "link down", &[connection, u64::from(peer.0)], || link.peer.to_string());
         self.manage(node, ManagerInput::Down(link.peer));
+    }
+}
+
+impl World {
+    fn is_linked(&self, one: NodeIncarnation, other: NodeIncarnation) -> bool {
+        let sees = |from: NodeIncarnation, to: NodeIncarnation| {
+            let process = self.process(from.node).filter(|process| process.me == from);
+            let link = process.and_then(|process| process.actors.as_ref()?.links.get(&to.node));
+            link.is_some_and(|link| link.peer == to)
+        };
+        sees(one, other) && sees(other, one)
+    }
+
+    /// Takes down which members are not connected to each other now.
+    pub(super) fn note_unlinked(&mut self) {
+        let members = self.truth.members();
+        for (index, one) in members.iter().enumerate() {
+            for other in &members[..index] {
+                if !self.is_linked(*one, *other) {
+                    self.unlinked.insert((*other, *one), self.now);
+                    self.unlinked.insert((*one, *other), self.now);
+                }
+            }
+        }
+    }
+
+    /// A member is forced out because of links: one of its links to another member was really cut, and lately.
+    pub(super) fn check_links_of(&mut self, victim: NodeIncarnation) {
+        let profile = self.setup.profile;
+        let window = (5 * profile.settle_ms + 2 * profile.net_ms + 2 * profile.renewal_ms) * MS;
+        let members = self.truth.members();
+        let cut = |other: &NodeIncarnation| {
+            let lately = self.unlinked.get(&(victim, *other)).is_some_and(|at| self.now - at <= window);
+            *other != victim && (lately || !self.is_linked(victim, *other))
+        };
+        if !members.iter().any(cut) {
+            self.broken(format!("4.3: {victim} is forced out because of links, and all its links to members stand"));
+        }
     }
 }

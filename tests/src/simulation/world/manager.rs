@@ -97,6 +97,7 @@ impl World {
         if found.is_new {
             self.log.event(self.now, Some(node), "committed", &[revision.term.0, revision.seq], || describe(&record));
             self.coverage.committed(&record);
+            self.note_unlinked();
         }
     }
 
@@ -112,7 +113,12 @@ impl World {
             }
             Remark::Deposed { .. } => self.coverage.reach("deposed"),
             Remark::MembersLive => self.coverage.reach("members live, term handed back"),
-            Remark::ForcingOut { reason, .. } => self.coverage.forced(reason),
+            Remark::ForcingOut { victim, reason } => {
+                self.coverage.forced(reason);
+                if reason.contains("links are cut") {
+                    self.check_links_of(*victim);
+                }
+            }
             Remark::DeathConfirmed { .. } => self.coverage.reach("death confirmed by hand"),
             Remark::JoinRefused(refusal) => self.coverage.refused(refusal),
             Remark::Overdue(_) => self.coverage.reach("a step is overdue"),

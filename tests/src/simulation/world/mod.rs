@@ -135,6 +135,8 @@ pub struct World {
     pub(super) boot: Uuid,
     processes: u64,
     storming: bool,
+    /// When two members were last not connected to each other, while both were members.
+    unlinked: BTreeMap<(NodeIncarnation, NodeIncarnation), Micros>,
     /// What really happened.
     pub(super) truth: Truth,
     /// What was reached.
@@ -173,6 +175,7 @@ impl World {
             boot: Uuid::from_u128(1),
             processes: 0,
             storming: false,
+            unlinked: BTreeMap::new(),
             truth: Truth::default(),
             coverage: Coverage::default(),
             log: EventLog::new(setup.keep_lines),
@@ -284,7 +287,7 @@ impl World {
             ProcessEvent::Fenced(victim) => self.fenced(node, victim),
             ProcessEvent::FenceAgain(victim) => self.attempt_fence(node, victim),
             ProcessEvent::DataAsks => self.data_asks(node),
-            ProcessEvent::DataSubmits { stops } => self.data_submits(node, stops),
+            ProcessEvent::DataSubmits { stops, expiry } => self.data_submits(node, stops, expiry),
             ProcessEvent::DataLands => self.data_lands(node),
             ProcessEvent::WardenGone => self.panic(node, "its warden has ended"),
         }

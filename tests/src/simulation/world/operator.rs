@@ -1,7 +1,6 @@
 //! The administrator: confirms deaths that nothing else proves (F5), asks nodes to leave, fences and configures.
 
 use phalanx_messages::NodeId;
-use phalanx_messages::NodeIncarnation;
 use phalanx_messages::configuration::{NodeChange, NodeSettings};
 use phalanx_messages::peer::MasterRequest;
 use phalanx_protocol::manager::ManagerInput;
@@ -58,10 +57,5 @@ impl World {
         let settings = NodeSettings { votes, ..NodeSettings::default() };
         let change = NodeChange::Set { name: format!("n{node}"), address: None, settings };
         self.ask_somebody(MasterRequest::Change { base: None, changes: vec![change] });
-    }
-
-    /// A victim of which the operator knows only the node.
-    pub(in crate::simulation) fn confirm_dead(&mut self, victim: NodeIncarnation) {
-        self.ask_somebody(MasterRequest::ConfirmDead { victim, by: "operator".to_owned() });
     }
 }
