@@ -2,8 +2,9 @@
 //!
 //! Whoever loses a peer begins a round: every node that sees its number in a register probes all its links at once, and publishes
 //! its view with that number. The rule is applied to views of the newest round only, once they have not changed for `T_settle`;
-//! a view that keeps changing is waited for three times, then no longer. That impatience is with the views: whoever is a member
-//! only since then, or has not had `T_settle` to probe in the newest round, is not named for what it cannot have published yet.
+//! a view that keeps changing is waited for three times, then no longer. That impatience is with the views: nobody is named for
+//! what it cannot have published yet. To see a round, to probe, to publish and to be read takes 2 R + `T_net` and two operations
+//! on the disk, which is more than `T_settle`: for so long a new round is waited for, and a new member is not judged.
 //!
 //! Always holds: a node is named only if a link between two members that are alive on the disk is cut, and never while the
 //! published views make one clique.
@@ -109,6 +110,8 @@ struct Unsettled {
 #[derive(Debug, Clone)]
 pub struct Partition {
     settle_ms: u64,
+    /// Within this everybody who can has probed in a round, and everybody who looks has read it.
+    round_ms: u64,
     unsettled: Option<Unsettled>,
     /// Since when each member is one; none = this node has not decided anything yet, and knows nobody as a newcomer.
     members_since: Option<BTreeMap<NodeId, Instant>>,
@@ -120,7 +123,13 @@ impl Partition {
     /// No link is known to be cut.
     #[must_use]
     pub const fn new(profile: TimingProfile) -> Self {
-        Self { settle_ms: profile.settle_ms, unsettled: None, members_since: None, newest: (0, Instant(0)) }
+        Self {
+            settle_ms: profile.settle_ms,
+            round_ms: 2 * profile.renewal_ms + profile.net_ms + 2 * profile.io_timeout_ms,
+            unsettled: None,
+            members_since: None,
+            newest: (0, Instant(0)),
+        }
     }
 
     /// Who stays, once it is time to decide; none = nothing to decide, or not yet.
@@ -131,14 +140,19 @@ impl Partition {
         now: Instant,
     ) -> Option<NodeSet> {
         let newcomers = self.newcomers(members, now);
-        let late = self.is_late(members, now);
+        let newest = members.values().map(|published| published.announced).max().unwrap_or(0);
+        if newest > self.newest.0 {
+            self.newest = (newest, now);
+        }
+        let round_is_over = now.since(self.newest.1) >= self.round_ms;
         // Whoever has not probed in the newest round when the time is over is taken to hear nobody.
         let view = |published: &Published| {
-            let hears = if late(published) { NodeSet::EMPTY } else { published.view.hears };
-            View { hears, ..published.view }
+            let deaf = round_is_over && published.round < newest;
+            View { hears: if deaf { NodeSet::EMPTY } else { published.view.hears }, ..published.view }
         };
-        let judged = members.iter().filter(|(node, _)| !newcomers.contains(**node));
-        let views: BTreeMap<NodeId, View> = judged.map(|(node, published)| (*node, view(published))).collect();
+        let judged = || members.iter().filter(|(node, _)| !newcomers.contains(**node));
+        let views: BTreeMap<NodeId, View> = judged().map(|(node, published)| (*node, view(published))).collect();
+        let complete = round_is_over || judged().all(|(_, published)| published.round == newest);
         if is_whole(&views) {
             self.unsettled = None;
             return None;
@@ -154,7 +168,9 @@ impl Partition {
                 unsettled.since = now;
             }
         }
-        (now.since(unsettled.since) >= self.settle_ms).then(|| survivors(&views, master).union(&newcomers))
+        // Rounds that begin all the time are not waited for without end.
+        let wait_ms = if complete { self.settle_ms } else { self.settle_ms + self.round_ms };
+        (now.since(unsettled.since) >= wait_ms).then(|| survivors(&views, master).union(&newcomers))
     }
 
     /// Members whose links the others may not have published yet.
@@ -165,18 +181,8 @@ impl Partition {
         for node in members.keys() {
             since.entry(*node).or_insert(first);
         }
-        let settle_ms = self.settle_ms;
-        since.iter().filter(|(_, since)| now.since(**since) < settle_ms).map(|(node, _)| *node).collect()
-    }
-
-    /// Tells who has had the time to probe in the newest round and has not.
-    fn is_late(&mut self, members: &BTreeMap<NodeId, Published>, now: Instant) -> impl Fn(&Published) -> bool + use<> {
-        let newest = members.values().map(|published| published.announced).max().unwrap_or(0);
-        if newest > self.newest.0 {
-            self.newest = (newest, now);
-        }
-        let is_over = now.since(self.newest.1) >= self.settle_ms;
-        move |published| is_over && published.round < newest
+        let round_ms = self.round_ms;
+        since.iter().filter(|(_, since)| now.since(**since) < round_ms).map(|(node, _)| *node).collect()
     }
 }
 
@@ -243,8 +249,9 @@ mod tests {
         let mut partition = Partition::new(PROFILE);
         let late = members([published(&[0, 1, 2], 2), published(&[0, 1, 2], 2), published(&[0, 1, 2], 1)]);
         assert_eq!(partition.decide(&late, None, T), None);
-        assert_eq!(partition.decide(&late, None, T.plus(1_250)), None, "it has had the time; now the views must settle");
-        assert_eq!(partition.decide(&late, None, T.plus(2_500)), stay(&[0, 1]));
+        assert_eq!(partition.decide(&late, None, T.plus(2_250)), None, "2 R + T_net + 2 tau; now the views must settle");
+        assert_eq!(partition.decide(&late, None, T.plus(3_499)), None);
+        assert_eq!(partition.decide(&late, None, T.plus(3_500)), stay(&[0, 1]));
     }
 
     /// Found by the simulator: the views had changed three times, and the newcomer had no time to probe in the round it found.
@@ -263,13 +270,12 @@ mod tests {
             let newcomer = Published { announced: 1, ..published(&[0, 1, 2], round) };
             members([published(hears_2, 1), published(hears_2, 1), newcomer])
         };
-        let lagging = joined(&[0, 1], 0);
-        assert_eq!(partition.decide(&lagging, None, T.plus(600)), None, "the two others hear each other");
-        assert_eq!(partition.decide(&lagging, None, T.plus(1_300)), None);
-        assert_eq!(partition.decide(&joined(&[0, 1, 2], 1), None, T.plus(1_850)), None);
-        let named = joined(&[0, 1], 1);
-        assert_eq!(partition.decide(&named, None, T.plus(2_000)), None);
-        assert_eq!(partition.decide(&named, None, T.plus(3_250)), stay(&[0, 1]), "its time is over");
+        assert_eq!(partition.decide(&joined(&[0, 1], 0), None, T.plus(600)), None, "the two others hear each other");
+        assert_eq!(partition.decide(&joined(&[0, 1], 0), None, T.plus(2_849)), None);
+        assert_eq!(partition.decide(&joined(&[0, 1, 2], 1), None, T.plus(2_850)), None);
+        let cut_off = joined(&[0, 1], 1);
+        assert_eq!(partition.decide(&cut_off, None, T.plus(3_000)), None);
+        assert_eq!(partition.decide(&cut_off, None, T.plus(4_250)), stay(&[0, 1]), "its time is over");
     }
 
     /// Found by the simulator: with the patience used up, a new round made everybody deaf in the moment in which it began.
@@ -285,9 +291,21 @@ mod tests {
             assert_eq!(partition.decide(&views(1, deaf), None, T.plus(turn * 10)), None);
         }
         assert_eq!(partition.decide(&views(2, &[0, 1, 2]), None, T.plus(1_300)), None, "every link stands");
-        assert_eq!(partition.decide(&views(2, &[0, 1, 2]), None, T.plus(2_549)), None);
-        assert_eq!(partition.decide(&views(2, &[0, 1, 2]), None, T.plus(2_550)), None, "now nobody has probed");
-        assert_eq!(partition.decide(&views(2, &[0, 1, 2]), None, T.plus(3_800)), stay(&[0]));
+        assert_eq!(partition.decide(&views(2, &[1, 2]), None, T.plus(1_400)), None, "cut again, with the patience of then");
+        assert_eq!(partition.decide(&views(2, &[1, 2]), None, T.plus(2_650)), None, "not everybody has probed");
+        let probed = |deaf| views(2, deaf).into_iter().map(|(node, it)| (node, Published { round: 2, ..it })).collect();
+        assert_eq!(partition.decide(&probed(&[1, 2]), None, T.plus(2_700)), stay(&[0, 1]));
+    }
+
+    #[test]
+    fn rounds_that_begin_all_the_time_only_delay_the_rule() {
+        let mut partition = Partition::new(PROFILE);
+        let views = |announced| {
+            let published = |hears: &[u16]| Published { announced, ..published(hears, 1) };
+            members([published(&[0, 1]), published(&[0, 1]), published(&[2])])
+        };
+        let decided = (0..).map(|turn| turn * 500).find(|ms| partition.decide(&views(2 + ms), None, T.plus(*ms)).is_some());
+        assert_eq!(decided, Some(3_500));
     }
 
     #[test]

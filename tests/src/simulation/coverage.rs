@@ -78,8 +78,11 @@ impl Coverage {
     pub(super) fn forced(&mut self, reason: &str) {
         let kinds = [
             ("unreadable", "forced out: its register is unreadable"),
-            ("silent", "forced out: silent"),
-            ("link", "forced out: links are cut"),
+            ("sign of life", "forced out: silent on the disk"),
+            ("connection closed", "forced out: connection closed and silent on the disk"),
+            ("are dead", "forced out: its processes are dead"),
+            ("started again", "forced out: it was started again"),
+            ("links are cut", "forced out: links are cut"),
             ("by hand", "forced out: by hand"),
         ];
         let kind = kinds.into_iter().find(|(word, _)| reason.contains(word));
@@ -88,8 +91,12 @@ impl Coverage {
 
     pub(super) fn panicked(&mut self, reason: &str) {
         let kinds = [
-            ("forced out", "panic: forced out"),
-            ("was forced out", "panic: forced out"),
+            ("by the master", "panic: expelled by the master"),
+            ("published the order", "panic: a pill"),
+            ("marked (", "panic: marked in the record"),
+            ("a ghost", "panic: a ghost in the record"),
+            ("by hand", "panic: a master fenced by hand"),
+            ("forced out", "panic: told that it is out"),
             ("formed without", "panic: the cluster was formed without this node"),
             ("links are cut", "panic: abdicates"),
             ("shared disk", "panic: the disk fails the register machine"),

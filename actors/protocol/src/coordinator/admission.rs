@@ -160,7 +160,9 @@ fn may_ask(request: &Request) -> Result<(), JoinRefusal> {
     let ascending = request.levels.windows(2).all(|pair| pair[0].level < pair[1].level);
     let counts = |registration: &LevelRegistration| {
         let barriers = registration.barriers;
-        [barriers.joining, barriers.leaving, barriers.forced_leaving].into_iter().all(|count| count <= BARRIERS_MAX)
+        let all = [barriers.joining, barriers.leaving, barriers.forced_leaving];
+        // A level that hears nothing of a join does not know who leaves (spec, Table 1).
+        all.into_iter().all(|count| (1..=BARRIERS_MAX).contains(&count))
     };
     let sized = (1..=LEVELS_MAX).contains(&request.levels.len()) && request.levels.iter().all(counts);
     if !request.configured {

@@ -69,7 +69,7 @@ impl Subsystem {
         }
     }
 
-    /// Begins work on a notice.
+    /// Begins work on a notice; none = the same one again, because it was refused (protocol T-24).
     ///
     /// # Errors
     /// The notice is none that Table 1 allows here; the text begins with the invariant.
@@ -79,15 +79,14 @@ impl Subsystem {
         registration: &LevelRegistration,
         participants: NodeSet,
         outcome: Outcome,
-    ) -> Result<(Row, Standing), String> {
+    ) -> Result<Option<(Row, Standing)>, String> {
         let who = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
         let standing = self.standings.get(&who).copied().unwrap_or_default();
         let arrival = match self.last.get(&who).filter(|last| last.transition == notice.id.transition) {
             Some(last) if notice.id.restart > last.restart => Arrival::Restart,
             Some(last) if notice.id == *last => {
-                // T-24: the same step again, because it was refused.
                 self.work_on(who, notice, registration, participants, outcome);
-                return Ok((Row::JoinAgain, standing));
+                return Ok(None);
             }
             Some(_) => Arrival::Next,
             None => Arrival::First,
@@ -95,7 +94,7 @@ impl Subsystem {
         let row = row(standing, notice.kind, arrival)
             .ok_or_else(|| format!("Table 1: {notice:?} arrives as {arrival:?} in state {standing:?}"))?;
         self.work_on(who, notice, registration, participants, outcome);
-        Ok((row, standing))
+        Ok(Some((row, standing)))
     }
 
     fn work_on(

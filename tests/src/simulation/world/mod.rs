@@ -72,10 +72,10 @@ impl Setup {
     pub fn drawn(seed: u64, keep_lines: bool) -> Self {
         let mut random = Random::new(seed);
         let nodes = u16::try_from(random.between(2, 6) + if random.chance(150) { 3 } else { 0 }).unwrap_or(2);
-        let mut barriers = |most: u64| u8::try_from(random.below(most + 1)).unwrap_or(0);
+        let mut barriers = |most: u64| u8::try_from(random.between(1, most + 1)).unwrap_or(1);
         let mut levels = vec![
-            level(Level::DLM, "dlm", [barriers(3), barriers(2), 1 + barriers(2)], Certainty::Io),
-            level(Level::VDM, "vdm", [barriers(2), barriers(2), 1 + barriers(1)], Certainty::Io),
+            level(Level::DLM, "dlm", [barriers(3), barriers(2), barriers(3)], Certainty::Io),
+            level(Level::VDM, "vdm", [barriers(2), barriers(2), barriers(2)], Certainty::Io),
             level(Level::EVENT_MANAGER, "em", [1, 2, 1], Certainty::Death),
         ];
         levels.drain(..usize::try_from(random.below(3)).unwrap_or(0));

@@ -37,7 +37,8 @@ impl World {
             actors.begun.insert(subject, notice.id);
             let Some(subsystem) = actors.subsystems.get_mut(&level) else { return };
             match subsystem.begin(notice, &registration, notification.participants, outcome) {
-                Ok((row, standing)) => self.coverage.row(row, standing),
+                Ok(Some((row, standing))) => self.coverage.row(row, standing),
+                Ok(None) => self.coverage.reach("a refused step is notified again"),
                 Err(text) => self.broken(format!("{text}, at level {level} of {me}")),
             }
             self.log.event(self.now, Some(node), "begins", &[u64::from(subject.node.0), u64::from(level.0)], || {
