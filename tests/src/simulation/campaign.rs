@@ -148,8 +148,9 @@ pub fn run(seeds: Range<u64>, threads: usize) -> Report {
     report
 }
 
-/// A machine that panics by an assertion of its own has failed too.
-fn run_guarded(seed: u64) -> Outcome {
+/// As [`run_seed`]; a machine that panics by an assertion of its own has failed too.
+#[must_use]
+pub fn run_guarded(seed: u64) -> Outcome {
     std::panic::catch_unwind(|| run_seed(seed)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
         let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
