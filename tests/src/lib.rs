@@ -3,6 +3,7 @@
 //! Harness code is library code: what a test needs twice lives here, written as carefully as the rest.
 
 pub mod command_line;
+pub mod draw;
 pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
