@@ -95,7 +95,7 @@ impl Subsystem {
 
     fn show(&mut self, node: NodeId, state: NodeState, step: Option<Step>) -> Vec<String> {
         self.record.revision.seq += 1;
-        let entry = self.record.nodes.get_mut(&node).unwrap();
+        let entry = self.record.nodes.get_mut(&node).expect("one of three");
         (entry.state, entry.step) = (state, step);
         if state == NodeState::ForcedLeaving {
             let (marked, io_certain, death_certain) = (true, true, true);
