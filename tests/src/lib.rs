@@ -14,6 +14,7 @@ pub mod process_cluster;
 pub mod proxy;
 pub mod register_model;
 pub mod requirement;
+pub mod simulated_cluster;
 pub mod simulated_network;
 pub mod spec_map;
 pub mod transition_model;

@@ -122,7 +122,9 @@ impl Line {
         Place { restart: self.restart, height, barrier: self.barrier }
     }
 
-    fn text(&self) -> String {
+    /// Who did what for whom, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
         let Self { node, level, kind, subject, transition: (term, counter), barrier, restart, .. } = self;
         format!("{node}: {kind:?} of {subject} ({term}.{counter}) at level {level} barrier {barrier} restart {restart}")
     }
