@@ -265,17 +265,25 @@ impl Cluster {
     /// Delivers, commits and answers in order until nothing is left to do but to wait.
     pub fn run(&mut self) {
         for _ in 0..1_000_000 {
-            if self.writing.is_some() {
-                self.land_commit();
-            } else if let Some(envelope) = self.wire.pop_front() {
-                self.deliver(envelope);
-            } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
-                self.answer(at);
-            } else {
+            if !self.run_one() {
                 return self.assert_sound();
             }
         }
         panic!("does not come to rest: {:?}", self.disk);
+    }
+
+    /// The next event in order; false if there is none.
+    pub fn run_one(&mut self) -> bool {
+        if self.writing.is_some() {
+            self.land_commit();
+        } else if let Some(envelope) = self.wire.pop_front() {
+            self.deliver(envelope);
+        } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
+            self.answer(at);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Time passes, with everything that time brings.
