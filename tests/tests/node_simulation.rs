@@ -155,7 +155,7 @@ fn a_lost_actor_is_the_end_of_its_node_and_the_others_recover_it() {
 /// Then the faults end, and all nodes must be joined and the service run once.
 #[test]
 fn whole_nodes_settle_after_drawn_faults() {
-    let seeds = std::env::var("PHALANX_FAULT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let seeds = std::env::var("PHALANX_FAULT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
     for seed in 0..seeds {
         eprintln!("seed {seed}");
         let mut draw = Draw::new(seed);

@@ -103,7 +103,7 @@ impl SimulatedCluster {
         Self { sim, stage, disk, paths, words: Vec::new() }
     }
 
-    /// Powers a node up.
+    /// Powers a node up and lets it boot, which takes a millisecond.
     ///
     /// # Panics
     /// If it runs.
@@ -113,6 +113,7 @@ impl SimulatedCluster {
         self.speak(u64::MAX, Some(id));
         self.stage.begin(id);
         self.sim.bounce(host_name(id));
+        self.step();
     }
 
     /// Ends a node's process; its warden says so.
