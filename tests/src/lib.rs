@@ -4,6 +4,7 @@
 
 pub mod command_line;
 pub mod draw;
+pub mod fault_table;
 pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
