@@ -11,7 +11,7 @@ mod disk;
 mod host;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub struct SimulatedCluster {
     paths: BTreeMap<u16, DiskPath>,
     /// Wardens that will speak for a dead node, and when.
     words: Vec<(u64, u16, Incarnation)>,
+    /// Nodes whose processes do not end, whatever is asked of them.
+    stuck: BTreeSet<u16>,
 }
 
 impl SimulatedCluster {
@@ -100,7 +102,7 @@ impl SimulatedCluster {
             sim.host(host_name(id), move || host::run(id, stage.clone()));
         }
         let disk = ClusterDisk::open(Arc::new(memory)).expect("just formatted");
-        Self { sim, stage, disk, paths, words: Vec::new() }
+        Self { sim, stage, disk, paths, words: Vec::new(), stuck: BTreeSet::new() }
     }
 
     /// Powers a node up and lets it boot, which takes a millisecond.
@@ -128,6 +130,11 @@ impl SimulatedCluster {
     pub fn power_off(&mut self, id: u16) {
         self.sim.crash(host_name(id));
         self.stage.died(self.now_ms(), id);
+    }
+
+    /// From now on neither a panic nor a fence ends this node's process and its service: they hang where no signal reaches them.
+    pub fn stick(&mut self, id: u16) {
+        self.stuck.insert(id);
     }
 
     /// Asks a node to leave.
@@ -180,7 +187,7 @@ impl SimulatedCluster {
     pub fn step(&mut self) {
         self.sim.step().expect("every node boots");
         for id in self.stage.take_doomed() {
-            if self.stage.is_alive(id) {
+            if self.stage.is_alive(id) && !self.stuck.contains(&id) {
                 self.kill(id);
             }
         }
@@ -303,10 +310,20 @@ impl SimulatedCluster {
     /// # Panics
     /// With those that were not.
     pub fn check(&self) {
+        let wrong = self.disorder();
+        assert!(wrong.is_empty(), "steps out of order: {wrong:#?}\n{}", self.text());
+    }
+
+    /// Every step of a subsystem that was out of order.
+    ///
+    /// # Panics
+    /// If no subsystem did anything.
+    #[must_use]
+    pub fn disorder(&self) -> Vec<String> {
         let step = |event: Event| if let Happened::Step(line) = event.what { Some(line) } else { None };
         let steps: Vec<_> = self.journal().into_iter().filter_map(step).collect();
-        let wrong = order_checker::check(&steps);
-        assert!(!steps.is_empty() && wrong.is_empty(), "steps out of order: {wrong:#?}\n{}", self.text());
+        assert!(!steps.is_empty(), "no subsystem was notified");
+        order_checker::check(&steps)
     }
 
     /// The journal as text.
