@@ -2,8 +2,10 @@
 //!
 //! Process tests take one machine-wide lock, because timing on a loaded machine is noise.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::order_checker::Line;
 
 /// The user and group `nobody`.
 pub const NOBODY: u32 = 65_534;
@@ -159,12 +163,47 @@ impl DevCluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Asks `phalanx dev` to start a node, and does not wait for its join.
+    ///
+    /// # Errors
+    /// Why it does not: the node still runs.
+    ///
+    /// # Panics
+    /// If `phalanx dev` does not answer.
+    pub fn start_node(&self, node: &str) -> Result<(), String> {
+        let control = UnixStream::connect(self.dir().join(phalanx_node::dev::CONTROL)).expect("dev listens");
+        writeln!(&control, "start {node}").expect("dev reads");
+        let mut answer = String::new();
+        BufReader::new(&control).read_line(&mut answer).expect("dev answers");
+        if answer.trim() == "ok" { Ok(()) } else { Err(answer) }
+    }
+
     /// `status --output json`, if some node answers.
     #[must_use]
     pub fn status(&self) -> Option<Value> {
         let output = self.run(&["status", "--output", "json"]);
         let status = || -> Value { serde_json::from_slice(&output.stdout).expect("status prints JSON") };
         output.status.success().then(status).filter(|status| status["source"] == "daemon")
+    }
+
+    /// What `node` itself answers, if it does.
+    #[must_use]
+    pub fn status_at(&self, node: &str) -> Option<Value> {
+        let socket = phalanx_node::dev::node_socket(self.dir(), node).display().to_string();
+        let output = self.run(&["--socket", &socket, "status", "--output", "json"]);
+        let status = || -> Value { serde_json::from_slice(&output.stdout).expect("status prints JSON") };
+        output.status.success().then(status)
+    }
+
+    /// Waits until the status satisfies `condition` as the master sees it, which alone knows who has acknowledged.
+    ///
+    /// # Panics
+    /// If that does not happen in time.
+    pub fn wait_master_status(&self, what: &str, condition: impl Fn(&Value) -> bool) {
+        self.wait_status(what, |status| {
+            let master = status["master"].as_str().and_then(|master| self.status_at(master));
+            master.is_some_and(|status| status["node"] == status["master"] && condition(&status))
+        });
     }
 
     /// Waits until `nodes` nodes are joined and nothing is in transition, and gives that status.
@@ -389,19 +428,51 @@ impl DevCluster {
         answer["node"].as_str().expect("every answer names its node").to_owned()
     }
 
-    /// Every line that command subsystems logged on any node, checked for order.
+    /// Every line that command subsystems logged on any node.
     ///
     /// # Panics
-    /// With every step that was out of order.
-    pub fn check_order(&self) {
+    /// If a line is none.
+    #[must_use]
+    pub fn logged_steps(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for path in files_below(self.dir()).iter().filter(|path| path.to_string_lossy().ends_with("-steps.log")) {
             let log = std::fs::read_to_string(path).expect("a log can be read");
             lines.extend(crate::order_checker::parse(&log).expect("every line is a step"));
         }
+        lines
+    }
+
+    /// Every line that command subsystems logged on any node, checked for order.
+    ///
+    /// # Panics
+    /// With every step that was out of order.
+    pub fn check_order(&self) {
+        let lines = self.logged_steps();
         assert!(!lines.is_empty(), "the command subsystems logged nothing");
         let wrong = crate::order_checker::check(&lines);
         assert!(wrong.is_empty(), "steps out of order: {wrong:#?}");
+    }
+
+    /// Every transition that `node` keeps a trace of among those that command subsystems logged, checked for order; gives how
+    /// many it had.
+    ///
+    /// # Panics
+    /// With every step that was out of order.
+    #[must_use]
+    pub fn check_traces(&self, node: &str) -> usize {
+        let socket = phalanx_node::dev::node_socket(self.dir(), node).display().to_string();
+        let ids: BTreeSet<_> = self.logged_steps().into_iter().map(|line| line.transition).collect();
+        let mut found = 0;
+        for (term, counter) in ids {
+            let output = self.run(&["--socket", &socket, "trace", &format!("{term}.{counter}"), "--format", "json"]);
+            if output.status.success() {
+                let trace = serde_json::from_slice(&output.stdout).expect("a trace is printed as JSON");
+                let wrong = crate::order_checker::check_trace(&trace);
+                assert!(wrong.is_empty(), "steps out of order in the trace of {node}: {wrong:#?}\n{trace:#?}");
+                found += 1;
+            }
+        }
+        found
     }
 
     /// Where the nodes of this cluster keep their processes, if they use cgroups.
