@@ -6,7 +6,8 @@ use phalanx_messages::membership::{LevelState, MembershipRecord, TransitionKind}
 use phalanx_messages::{Level, NodeIncarnation};
 
 use super::Deregistered;
-use super::table::{self, Arrival, Standing};
+use super::table::{self, Arrival, Row, Standing};
+use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::{entry_state, ghost_state};
 
 /// One table a level; whoever is not in it is `Inactive`.
@@ -41,7 +42,8 @@ impl Levels {
         arrival: Arrival,
     ) -> Result<bool, String> {
         let standing = self.standing(level, who);
-        let row = table::row(standing, kind, arrival).ok_or_else(|| {
+        let legal = |row: &Row| *row != Row::RecoverNothing || !bugs::active(Bug::NothingToRecover);
+        let row = table::row(standing, kind, arrival).filter(legal).ok_or_else(|| {
             format!("level {level}: {kind:?} ({arrival:?}) of node {who} is illegal in state {standing:?} (Table 1)")
         })?;
         self.set(level, who, table::processing(kind));

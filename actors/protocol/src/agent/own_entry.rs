@@ -4,6 +4,7 @@ use phalanx_messages::NodeIncarnation;
 use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState};
 
 use super::{AgentOutput, Deregistered};
+use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::entry_state;
 
 /// What this node has been told of itself so far.
@@ -56,7 +57,11 @@ impl OwnEntry {
 
     /// Why this node must panic, if it must.
     fn expelled(&self, me: NodeIncarnation, record: &MembershipRecord) -> Option<String> {
-        if let Some(ghost) = record.ghosts.get(&me.node).filter(|ghost| ghost.incarnation >= me.incarnation) {
+        if bugs::active(Bug::OutcastLivesOn) {
+            return None;
+        }
+        let ghost = record.ghosts.get(&me.node).filter(|ghost| ghost.incarnation >= me.incarnation);
+        if let Some(ghost) = ghost.filter(|_| !bugs::active(Bug::GhostIgnored)) {
             return Some(format!("the cluster was formed without this node: {}", ghost.reason));
         }
         let entry = record.nodes.get(&me.node).filter(|entry| entry.incarnation >= me.incarnation)?;

@@ -14,6 +14,7 @@
 
 mod admission;
 mod answers;
+mod first_versions;
 mod force;
 pub mod level_states;
 mod overdue;
@@ -32,6 +33,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, TransitionId};
 
+use crate::bugs::{self, Bug};
 use crate::detector::Verdict;
 use answers::Answers;
 use level_states::{Subject, subjects, unmarked_members};
@@ -372,6 +374,12 @@ impl Coordinator {
             self.draft.configuration = self.draft.revision;
         }
         self.in_flight = Some(self.draft.clone());
+        if bugs::active(Bug::NotifiedBeforeCommit) {
+            outputs.push(CoordinatorOutput::Notify {
+                to: unmarked_members(&self.draft),
+                record: Box::new(self.draft.clone()),
+            });
+        }
         outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));
     }
 
