@@ -19,7 +19,7 @@ fn levels(joining: u8, leaving: u8, forced_leaving: u8) -> Vec<LevelRegistration
 }
 
 fn model(nodes: u16, start: Start, budget: Budget) -> TransitionModel {
-    TransitionModel { nodes, start, levels: levels(1, 1, 1), budget, bug: None }
+    TransitionModel::new(nodes, start, levels(1, 1, 1), budget)
 }
 
 const fn joined(joined: u16, joining: u16) -> Start {

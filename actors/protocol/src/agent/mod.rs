@@ -117,12 +117,18 @@ pub struct Agent {
     own: OwnEntry,
 }
 
-/// Two agents with the same hash do the same with every newer record: of the newest one processed only its revision counts, which
-/// whoever looks for equal states must compare himself.
-impl Hash for Agent {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { me, record: _, promised, dispatched, failures, levels, own } = self;
-        (me, promised.term, dispatched, failures, levels, own).hash(state);
+impl Agent {
+    /// Feeds `state` with all that can still make a difference while `newest` is the newest committed record: two agents that feed
+    /// the same do the same with it and with every later one. For whoever looks for equal states.
+    pub fn hash_beside<H: Hasher>(&self, newest: &MembershipRecord, state: &mut H) {
+        let Self { me, record: _, promised: _, dispatched, failures, levels, own } = self;
+        (me, failures, own).hash(state);
+        levels.hash(state);
+        let open = |last: &Dispatched| {
+            let current = subjects(newest).any(|(_, step)| step.transition == last.id.transition);
+            current || last.progress == Progress::Processing
+        };
+        dispatched.iter().filter(|(_, last)| open(last)).for_each(|dispatched| dispatched.hash(state));
     }
 }
 

@@ -316,6 +316,12 @@ impl Coordinator {
         &self.draft
     }
 
+    /// Members that have not yet promised to listen to nobody older (protocol §3.6).
+    #[must_use]
+    pub const fn unreported(&self) -> NodeSet {
+        self.unreported
+    }
+
     /// Who has not acknowledged the running step of a transition.
     #[must_use]
     pub fn awaiting(&self, transition: TransitionId) -> NodeSet {
