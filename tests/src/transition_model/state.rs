@@ -443,7 +443,7 @@ impl State {
             found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, *id, &node.views));
         }
         invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &record);
+        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
         if let Some(log) = &mut self.log {
             let told = invariants::running(&self.disk).map(|(_, step)| step.notification()).collect::<Vec<_>>();
             if invariants::running(&record).any(|(_, step)| !told.contains(&step.notification())) {
