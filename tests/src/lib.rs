@@ -6,6 +6,7 @@ pub mod command_line;
 pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
+pub mod lease_model;
 pub mod node_cluster;
 pub mod order_checker;
 pub mod peers;

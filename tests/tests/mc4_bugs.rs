@@ -182,7 +182,7 @@ fn the_first_t9_deadlocks_with_four_nodes_and_three_crashes() {
             ..model(4, joined(4, 0), Budget { crashes: 3, ..NONE })
         },
         violates: "I-T16",
-        steps: 0,
+        steps: 15,
     };
     if std::env::var("PHALANX_MODEL").is_ok_and(|model| model == "full") {
         check_all(vec![row]);

@@ -14,6 +14,7 @@
 //! and gives the time with each input.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use phalanx_messages::limits::PILLS_MAX;
 use phalanx_messages::membership::{MembershipRecord, NodeState};
@@ -302,6 +303,25 @@ impl Lease {
             Standing::Lost => self.stall == StallPolicy::RideThrough,
         };
         self.alive && standing && self.phase != Phase::Ended
+    }
+
+    /// Feeds `state` with all that can still make a difference from `now` on, with times as they are seen from there: neither the
+    /// time itself nor the number of renewals. For whoever looks for equal states.
+    pub fn hash_at<H: Hasher>(&self, now: Instant, state: &mut H) {
+        let ahead = |at: Instant| at.0.saturating_sub(now.0);
+        let phase = match self.phase {
+            Phase::Writing { issued } | Phase::Reading { issued } => Some(now.since(issued)),
+            Phase::Idle | Phase::ReadingFirst | Phase::LastWrite | Phase::Ended => None,
+        };
+        (std::mem::discriminant(&self.phase), phase).hash(state);
+        match self.standing {
+            Standing::Valid { since, until } => (now.since(since), ahead(until)).hash(state),
+            Standing::First | Standing::Lost => {}
+        }
+        std::mem::discriminant(&self.standing).hash(state);
+        (ahead(self.next_renewal), ahead(self.retry_at), self.owner, self.stop).hash(state);
+        (self.durable_wanted, self.write_wanted, self.alive, self.late, self.return_checked).hash(state);
+        (NodeRegister { heartbeat: 0, ..self.wanted.clone() }, self.written.is_some()).hash(state);
     }
 
     /// When the next [`LeaseInput::Tick`] has something to do.
