@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Cluster, invariants, level, n};
+use common::{Cluster, level, n};
 use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, NodeState};
 use phalanx_messages::{Level, NodeId};
 
@@ -124,7 +124,7 @@ fn run(seed: u64, nodes: u16, joined: u16) -> Result<(), String> {
     faults = 0;
     for _ in 0..300 {
         if is_at_rest(&cluster) {
-            let wrong = invariants::at_rest(&cluster);
+            let wrong = cluster.wrong_at_rest();
             return if wrong.is_empty() { Ok(()) } else { Err(format!("seed {seed}: {wrong:#?}")) };
         }
         for _ in 0..50 {
