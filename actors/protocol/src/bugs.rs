@@ -2,7 +2,8 @@
 //!
 //! Exist only with the feature `deliberate-bugs`, which a release build refuses; without it [`active`] is the constant
 //! `false` and the compiler removes every trace. Chosen at run time and for one thread only: one test binary tries each bug,
-//! and tests that run in parallel do not see each other's.
+//! and tests that run in parallel do not see each other's. `PHALANX_BUG` chooses one for every thread from its beginning, to see
+//! which tests fail.
 
 #[cfg(all(feature = "deliberate-bugs", not(debug_assertions)))]
 compile_error!("the feature `deliberate-bugs` is for debug builds of tests only");
@@ -172,7 +173,14 @@ mod chosen {
     use super::Bug;
 
     thread_local! {
-        static ACTIVE: Cell<Option<Bug>> = const { Cell::new(None) };
+        static ACTIVE: Cell<Option<Bug>> = Cell::new(named());
+    }
+
+    /// The bug that `PHALANX_BUG` names, for a whole run of tests or a whole process.
+    fn named() -> Option<Bug> {
+        let name = std::env::var("PHALANX_BUG").ok()?;
+        let named = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
+        Some(*named.unwrap_or_else(|| panic!("PHALANX_BUG names no deliberate bug: {name}")))
     }
 
     /// True if `bug` is to be made on this thread.
@@ -212,6 +220,7 @@ mod chosen {
 
         #[test]
         fn a_bug_is_active_on_its_thread_until_its_guard_goes() {
+            let _none = activate(None);
             with(Some(Bug::NoOwned), || {
                 assert!(active(Bug::NoOwned) && !active(Bug::NoWithdrawal));
                 assert!(!std::thread::spawn(|| active(Bug::NoOwned)).join().unwrap());

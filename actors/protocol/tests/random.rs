@@ -146,6 +146,11 @@ fn run(seed: u64, nodes: u16, joined: u16) -> Result<(), String> {
     ))
 }
 
+fn run_seed(seed: u64) -> Result<(), String> {
+    let (nodes, joined) = [(3, 3), (3, 2), (4, 4), (3, 0), (4, 1)][usize::try_from(seed % 5).unwrap()];
+    run(seed, nodes, joined)
+}
+
 fn seeds() -> std::ops::Range<u64> {
     let chosen = std::env::var("PHALANX_SEEDS").ok().and_then(|text| {
         let (first, last) = text.split_once("..")?;
@@ -158,8 +163,7 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn every_interleaving_keeps_the_invariants_and_ends() {
     for seed in seeds() {
-        let (nodes, joined) = [(3, 3), (3, 2), (4, 4), (3, 0), (4, 1)][usize::try_from(seed % 5).unwrap()];
-        run(seed, nodes, joined).unwrap_or_else(|text| panic!("{text}"));
+        run_seed(seed).unwrap_or_else(|text| panic!("{text}"));
     }
 }
 
@@ -183,5 +187,27 @@ mod deliberate {
     fn recovery_before_proof_is_caught() {
         let text = caught(Bug::RecoveryBeforeProof);
         assert!(text.contains("I-T6"), "{text}");
+    }
+
+    /// Those that need more than one fault or a message that comes late.
+    #[test]
+    fn bugs_that_only_an_interleaving_shows_are_caught() {
+        let bugs = [
+            Bug::GhostsForgotten,
+            Bug::RestartNumberReset,
+            Bug::HeldJoinWaitsForParked,
+            Bug::LeaveBesideRecovery,
+            Bug::OldRestartCounts,
+            Bug::JoinAboveUnrecovered,
+            Bug::OrderByNumberOnly,
+            Bug::StatePerTransition,
+            Bug::NothingToRecover,
+            Bug::OlderTermHeard,
+        ];
+        for bug in bugs {
+            let first = with(Some(bug), || (0..150).find_map(|seed| super::run_seed(seed).err()));
+            let text = first.unwrap_or_else(|| panic!("{bug:?} is not caught"));
+            println!("{bug:?}: {}", text.lines().next().unwrap_or_default());
+        }
     }
 }

@@ -144,6 +144,18 @@ mod tests {
         Order { command, definition }
     }
 
+    /// Protocol I-R8.
+    #[test]
+    fn an_operation_older_than_one_that_was_seen_is_never_run() {
+        let mut executor = Executor::default();
+        let older = start();
+        let mut newer = start();
+        newer.command.operation.index += 1;
+        let run = |order: &Order| [ExecutorOutput::Run(Box::new(order.clone()))];
+        assert_eq!(executor.step(ExecutorInput::Ordered(Box::new(newer.clone()))), run(&newer));
+        assert_eq!(executor.step(ExecutorInput::Ordered(Box::new(older))), [], "it comes late");
+    }
+
     /// It was not, when the database that has the operation was seen before its end: the result went out a second late.
     #[test]
     fn a_result_is_reported_at_once_though_its_database_was_seen_before() {
