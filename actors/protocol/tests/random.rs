@@ -147,7 +147,8 @@ fn run(seed: u64, nodes: u16, joined: u16) -> Result<(), String> {
 }
 
 fn run_seed(seed: u64) -> Result<(), String> {
-    let (nodes, joined) = [(3, 3), (3, 2), (4, 4), (3, 0), (4, 1)][usize::try_from(seed % 5).unwrap()];
+    let kinds = [(3, 3), (3, 2), (4, 4), (3, 0), (4, 1)];
+    let (nodes, joined) = kinds[usize::try_from(seed % 5).expect("a small number")];
     run(seed, nodes, joined)
 }
 

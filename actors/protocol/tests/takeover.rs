@@ -57,6 +57,7 @@ fn the_death_of_an_older_incarnation_proves_nothing_of_the_newer_one() {
     };
     cluster.coordinate(proof(1));
     cluster.run();
+    assert_eq!(cluster.state(1), NodeState::ForcedLeaving, "it is still being forced out, without a proof");
     assert!(!cluster.disk.nodes[&n(1)].fence.death_certain);
     cluster.coordinate(proof(2));
     cluster.run();
