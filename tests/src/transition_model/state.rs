@@ -424,7 +424,11 @@ impl State {
                     self.commit(*record);
                     self.coordinate(CoordinatorInput::Committed);
                 }
-                CoordinatorOutput::HandOver => self.master = None,
+                CoordinatorOutput::HandOver => {
+                    if let Some((master, _)) = self.master.take() {
+                        self.die(master); // it stops with `CleanDown`
+                    }
+                }
                 CoordinatorOutput::Panic { reason } => self.broken(reason),
                 // Agents take the newest record by themselves; refusals are asked again.
                 CoordinatorOutput::Notify { .. }
