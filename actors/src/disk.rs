@@ -21,13 +21,14 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use phalanx_messages::{NodeId, NodeIncarnation, Revision};
+use phalanx_protocol::expiry::RegistersReading;
 use phalanx_storage::{AreaRecord, AreaWriter, ClusterDisk, Durability};
 use tokio::sync::oneshot;
 
 use self::flusher::Flusher;
 use crate::clock::Clock;
 use crate::guard::PanicGuard;
-use crate::ports::{InjectPanic, RegistersReading};
+use crate::ports::InjectPanic;
 
 /// Why the disk did not do what was asked. A failed write may have happened and may still happen (protocol R-2).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

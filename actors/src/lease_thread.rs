@@ -17,6 +17,7 @@ use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{NodeRegister, OwnState};
 use phalanx_messages::{Instant, NodeIncarnation};
+use phalanx_protocol::expiry::RegistersReading;
 use phalanx_protocol::lease::{Lease, LeaseInput, LeaseOutput, OwnerRecord, StallPolicy};
 use phalanx_storage::{AreaWriter, ClusterDisk, Durability};
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
-use crate::ports::{LeaseChanged, NodePanic, RegistersRead, RegistersReading};
+use crate::ports::{LeaseChanged, NodePanic, RegistersRead};
 
 pub use phalanx_protocol::lease::Publication;
 

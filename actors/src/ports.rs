@@ -9,12 +9,13 @@ use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, NodeCh
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
 use phalanx_messages::peer::{MasterAnswer, MasterRequest, PeerMessage};
-use phalanx_messages::register::{FenceHandle, NodeRegister};
+use phalanx_messages::register::FenceHandle;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{Instant, NodeId, NodeIncarnation, Term, TransitionId};
+use phalanx_messages::{NodeId, NodeIncarnation, Term, TransitionId};
 use phalanx_protocol::chronicle::{Happening, TransitionTrace};
+use phalanx_protocol::expiry::RegistersReading;
 
 /// Sent to the interconnect: deliver to one peer, if it is connected; otherwise dropped, since senders repeat.
 #[derive(Debug, Clone, Message)]
@@ -41,17 +42,6 @@ pub enum PeerEvent {
         /// What it said.
         message: PeerMessage,
     },
-}
-
-/// One reading of all node registers. An unreadable one (both slots torn twice) is `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistersReading {
-    /// When the read began; a write completed before this is seen by it (protocol D3).
-    pub begun: Instant,
-    /// When it ended; silence of a register counts from here.
-    pub ended: Instant,
-    /// Register of every configured node id.
-    pub registers: BTreeMap<NodeId, Option<NodeRegister>>,
 }
 
 /// Sent by the lease thread after each renewal cycle, and on demand, to whoever watches registers.

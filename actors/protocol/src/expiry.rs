@@ -20,6 +20,17 @@ use crate::detector::DiskSign;
 use crate::frm::{ClaimView, ClaimViews};
 use crate::mastership::Candidate;
 
+/// One reading of all node registers. An unreadable one (both slots torn twice) is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistersReading {
+    /// When the read began; a write completed before this is seen by it (protocol D3).
+    pub begun: Instant,
+    /// When it ended; silence of a register counts from here.
+    pub ended: Instant,
+    /// Register of every configured node id.
+    pub registers: BTreeMap<NodeId, Option<NodeRegister>>,
+}
+
 /// What was seen of one register.
 #[derive(Debug, Clone)]
 struct Seen {

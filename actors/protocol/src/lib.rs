@@ -12,6 +12,7 @@ pub mod detector;
 pub mod expiry;
 pub mod frm;
 pub mod lease;
+pub mod manager;
 pub mod mastership;
 pub mod partition;
 pub mod registration;

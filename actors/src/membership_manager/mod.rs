@@ -1,37 +1,24 @@
 //! The membership manager: agent on every node, coordinator while this node is master (spec, "A. Membership manager").
 //!
-//! It turns messages into inputs of the pure machines - [`mastership`](phalanx_protocol::mastership), the Fenced Register
-//! Machine, the detector, the coordinator and the agent - and carries their outputs out in order. It decides nothing itself.
-//!
-//! Always holds: nothing is sent that depends on a record before that record is committed (protocol T-1); nothing is committed
-//! without a lease that is valid for another `guard` (protocol §3.4).
+//! Its decisions are made by [`phalanx_protocol::manager`]. This actor gives it what arrives, and carries its outputs out in
+//! order. It decides nothing itself.
 
-mod agency;
-mod configuration;
-mod coordination;
-mod detection;
-mod election;
-mod manager;
-mod peers;
-mod requests;
+mod actor;
+mod answers;
+mod perform;
 mod status;
-mod suspicion;
+mod words;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, PublicKey};
-use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
+use phalanx_messages::Level;
 use phalanx_messages::notification::SubsystemNotification;
-use phalanx_messages::profile::TimingProfile;
-use phalanx_messages::{Level, NodeIncarnation};
-use uuid::Uuid;
+use phalanx_messages::peer::JoinRefusal;
 
 use crate::clock::Clock;
 use crate::disk::DiskActor;
-use crate::fence_actor::{FenceActor, SeekProofs};
+use crate::fence_actor::FenceActor;
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
@@ -39,40 +26,13 @@ use crate::lease_thread::LeaseHandle;
 use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
 use crate::registration_and_launch::LeaseView;
 
-pub use manager::MembershipManager;
-
-/// How often time is looked at: re-sends, detection, join requests.
-const TICK: Duration = Duration::from_millis(25);
-
-/// How often the register of a node whose connection has closed is looked at (protocol §4.6 step 0).
-const PROBE: Duration = Duration::from_millis(5);
-
-/// What a membership manager is told about its node.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// This node and its incarnation.
-    pub me: NodeIncarnation,
-    /// Boot of the kernel it runs in.
-    pub boot: Uuid,
-    /// Timing of the disk.
-    pub profile: TimingProfile,
-    /// Time.
-    pub clock: Clock,
-    /// Levels this node registers, ascending.
-    pub levels: Vec<LevelRegistration>,
-    /// Public half of its interconnect key.
-    pub public_key: PublicKey,
-    /// Node ids lie below this.
-    pub nodes_max: u16,
-    /// The configuration as read at boot.
-    pub configuration: Arc<ConfigurationRecord>,
-    /// The newest membership record on the disk at boot: tells whose lease must have ended before a node that is no member
-    /// may form the cluster anew (protocol T-18). Nothing else depends on it, since it may never have been committed.
-    pub record: Arc<MembershipRecord>,
-}
+pub use actor::MembershipManager;
+pub use phalanx_protocol::manager::ManagerSettings;
 
 /// Whom a membership manager talks to.
 pub struct Edges {
+    /// Time.
+    pub clock: Clock,
     /// Lease thread: the node's own register.
     pub lease: LeaseHandle,
     /// Shared disk.

@@ -1,59 +1,33 @@
 //! What this node shows of the membership.
 
-use phalanx_messages::membership::Step;
-use phalanx_messages::register::{ClaimPhase, Containment};
-use phalanx_messages::set::NodeSet;
-use phalanx_messages::{NodeId, Term, TransitionId};
+use std::collections::BTreeMap;
 
-use super::*;
-use crate::fence_actor::AwaitedProofs;
-use crate::ports::{GetMembership, GetTraces, MembershipStatus};
+use actix::prelude::*;
+use phalanx_messages::NodeId;
 use phalanx_protocol::chronicle::TransitionTrace;
 
+use super::MembershipManager;
+use crate::fence_actor::AwaitedProofs;
+use crate::ports::{GetMembership, GetTraces, MembershipStatus};
+
 impl MembershipManager {
-    fn running(&self) -> impl Iterator<Item = &Step> {
-        let entries = self.newest.nodes.values().filter_map(|entry| entry.step.as_ref());
-        entries.chain(self.newest.ghosts.values().map(|ghost| &ghost.step))
-    }
-
-    fn awaiting(&self, step: &Step) -> NodeSet {
-        self.coordinator.as_ref().map_or(step.participants, |coordinator| coordinator.awaiting(step.transition))
-    }
-
-    fn owner(&self) -> Option<(Term, NodeId)> {
-        let live = self.watch.candidates(self.now());
-        let owners = live.iter().filter(|(_, node)| node.live && node.claim.phase == ClaimPhase::Owner);
-        owners.map(|(node, candidate)| (candidate.claim.term, *node)).max()
-    }
-
-    fn containment(&self) -> BTreeMap<NodeId, String> {
-        let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
-        let word = |containment: &Containment| match containment {
-            Containment::None => "none",
-            Containment::Cgroup { .. } => "cgroup",
-            Containment::Subreaper => "subreaper",
-        };
-        registers
-            .filter_map(|(node, register)| Some((*node, word(&register.as_ref()?.fence.containment).to_owned())))
-            .collect()
-    }
-
     fn membership(&self) -> MembershipStatus {
-        let now = self.now();
-        let running_ms = |id: TransitionId| self.chronicle.running_for_ms(id, now.0).unwrap_or(0);
+        let (now, machine) = (self.edges.clock.now(), &self.machine);
+        let record = machine.record().clone();
+        let owner = machine.owner(now);
         MembershipStatus {
-            me: self.settings.me,
-            record: self.newest.clone(),
-            configuration: self.configuration.clone(),
-            nodes_max: self.settings.nodes_max,
-            term: self.owner().map_or(self.newest.revision.term, |(term, _)| term.max(self.newest.revision.term)),
-            master: self.owner().map(|(_, node)| node),
-            awaiting: self.running().map(|step| (step.transition, self.awaiting(step))).collect(),
-            running_ms: self.running().map(|step| (step.transition, running_ms(step.transition))).collect(),
+            me: machine.me(),
+            term: owner.map_or(record.revision.term, |(term, _)| term.max(record.revision.term)),
+            master: owner.map(|(_, node): (_, NodeId)| node),
+            record,
+            configuration: machine.configuration().clone(),
+            nodes_max: machine.nodes_max(),
+            awaiting: machine.awaiting(),
+            running_ms: machine.running_ms(now),
             proofs_awaited: BTreeMap::new(),
-            containment: self.containment(),
-            heartbeat_age_ms: now.since(self.last_renewal()),
-            lease_valid: self.lease_valid,
+            containment: machine.containment(),
+            heartbeat_age_ms: now.since(self.edges.lease.last_renewal()),
+            lease_valid: machine.lease_valid(),
         }
     }
 }
@@ -77,7 +51,7 @@ impl Handler<GetTraces> for MembershipManager {
     type Result = MessageResult<GetTraces>;
 
     fn handle(&mut self, _: GetTraces, _: &mut Self::Context) -> Self::Result {
-        let traces: Vec<TransitionTrace> = self.chronicle.traces().cloned().collect();
+        let traces: Vec<TransitionTrace> = self.machine.traces().cloned().collect();
         MessageResult(traces)
     }
 }

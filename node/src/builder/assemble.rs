@@ -14,7 +14,9 @@ use phalanx_actors::guard::PanicGuard;
 use phalanx_actors::interconnect::{Interconnect, InterconnectSettings};
 use phalanx_actors::lease_thread::{self, LeaseEdges, LeaseHandle, LeaseSettings};
 use phalanx_actors::local_api::{self, LocalApi, LocalApiEdges};
-use phalanx_actors::membership_manager::{Edges, LeaveBegun, MembershipEnded, MembershipManager, Settings, UseFence};
+use phalanx_actors::membership_manager::{
+    Edges, LeaveBegun, ManagerSettings, MembershipEnded, MembershipManager, UseFence,
+};
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::ConfigurationChanged;
 use phalanx_actors::registration_and_launch::{RegistrationAndLaunch, RegistrationEdges, RegistrationSettings};
@@ -259,6 +261,7 @@ fn start_actors(
         let listener =
             EndListener { leaving: leaving_sender, ended: ended_sender, supervisor: common.supervisor.clone() }.start();
         let edges = Edges {
+            clock,
             lease: lease.clone(),
             disk: disk.clone(),
             gate: common.gate.clone(),
@@ -275,11 +278,10 @@ fn start_actors(
             leaving: listener.clone().recipient(),
             ended: listener.recipient(),
         };
-        let settings = Settings {
+        let settings = ManagerSettings {
             me: common.me,
             boot: builder.host.boot,
             profile,
-            clock,
             levels: registrations,
             public_key,
             nodes_max: superblock.nodes_max,

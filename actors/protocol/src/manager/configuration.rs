@@ -4,14 +4,13 @@
 //! and is believed - by this node too - only when that record is committed (protocol §2, "MA and CF together"). A new master
 //! has read the configuration that its base names before it decides anything.
 
+use crate::coordinator::CoordinatorInput;
 use phalanx_messages::Revision;
 use phalanx_messages::configuration::PublicKey;
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::set::NodeSet;
-use phalanx_protocol::coordinator::CoordinatorInput;
 
 use super::*;
-use crate::disk::ReadConfiguration;
 
 /// What the master has decided about the configuration and not committed yet.
 #[derive(Debug, Default)]
@@ -24,7 +23,7 @@ pub(super) struct ConfigurationDraft {
     pub offered: BTreeMap<NodeIncarnation, PublicKey>,
 }
 
-impl MembershipManager {
+impl Manager {
     /// The configuration with everything decided.
     fn decided(&self) -> &ConfigurationRecord {
         let committing = self.draft.committing.as_deref();
@@ -39,7 +38,6 @@ impl MembershipManager {
         boot: Uuid,
         hears: NodeSet,
         public_key: PublicKey,
-        ctx: &mut Context<Self>,
     ) {
         if self.coordinator.is_none() {
             return; // It asks again, whoever leads by then.
@@ -62,14 +60,14 @@ impl MembershipManager {
             key_matches,
             key_learnt,
         };
-        self.coordinate(request, ctx);
+        self.coordinate(request);
     }
 
     /// The next commit carries `record`.
-    pub(super) fn draft_configuration(&mut self, record: ConfigurationRecord, ctx: &mut Context<Self>) {
+    pub(super) fn draft_configuration(&mut self, record: ConfigurationRecord) {
         let nodes = record.nodes.keys().copied().collect();
         self.draft.drafted = Some(record);
-        self.coordinate(CoordinatorInput::Configured { nodes }, ctx);
+        self.coordinate(CoordinatorInput::Configured { nodes });
     }
 
     /// The commit of `record` begins: fixes what is written as its configuration, if it names a new one.
@@ -94,11 +92,11 @@ impl MembershipManager {
     }
 
     /// The membership record that names the new configuration is committed.
-    pub(super) fn configuration_committed(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn configuration_committed(&mut self) {
         let Some(configuration) = self.draft.committing.take() else { return };
         let before = std::mem::replace(&mut self.configuration, configuration);
         self.tell_configuration();
-        self.answer_consumed(&before, ctx);
+        self.answer_consumed(&before);
     }
 
     /// The configuration that the base of a new term names; the register machine waits for it.
@@ -109,33 +107,30 @@ impl MembershipManager {
     }
 
     /// Reads the configuration that a newer record names, if it is another one. Asked again with each tick until it is read.
-    pub(super) fn follow_configuration(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn follow_configuration(&mut self) {
         let revision = self.newest.configuration;
         let known = revision <= self.configuration.revision;
         if known || self.following || self.coordinator.is_some() {
             return;
         }
         self.following = true;
-        let request = self.edges.disk.send(ReadConfiguration { revision: Some(revision) });
-        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
-            actor.following = false;
-            match result {
-                Ok(Ok(Some(configuration))) if configuration.revision > actor.configuration.revision => {
-                    actor.configuration = Arc::new(configuration);
-                    actor.tell_configuration();
-                    actor.tick_requests(ctx);
-                }
-                Ok(Ok(_)) => {}
-                Ok(Err(failure)) => tracing::warn!(%failure, "the configuration cannot be read"),
-                Err(closed) => tracing::warn!(%closed, "the configuration cannot be read"),
-            }
-        }));
+        self.emit(ManagerOutput::Disk(DiskRequest::ReadConfiguration(RecordReader::Follower, revision)));
     }
 
-    pub(super) fn tell_configuration(&self) {
-        tracing::info!(revision = %self.configuration.revision, "the membership configuration has changed");
-        for interested in &self.edges.configuration {
-            interested.do_send(ConfigurationChanged(self.configuration.clone()));
+    pub(super) fn configuration_read(&mut self, result: DiskResult<Option<ConfigurationRecord>>) {
+        self.following = false;
+        match result {
+            Ok(Some(configuration)) if configuration.revision > self.configuration.revision => {
+                self.configuration = Arc::new(configuration);
+                self.tell_configuration();
+                self.tick_requests();
+            }
+            Ok(_) => {}
+            Err(failure) => self.remark(Remark::ConfigurationUnreadable(failure)),
         }
+    }
+
+    fn tell_configuration(&mut self) {
+        self.emit(ManagerOutput::ConfigurationChanged(self.configuration.clone()));
     }
 }

@@ -1,14 +1,13 @@
 //! Suspect rounds: this node's part in finding out which links are cut (protocol §4.1).
 
+use crate::partition::RoundOutput;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::register::OwnState;
-use phalanx_protocol::partition::RoundOutput;
 
 use super::*;
-use crate::interconnect::SetHeartbeatTargets;
-use crate::lease_thread::Publication;
+use crate::lease::Publication;
 
-impl MembershipManager {
+impl Manager {
     /// A round that another node has begun is seen in its register.
     pub(super) fn look_for_rounds(&mut self) {
         let Some(reading) = &self.reading else { return };
@@ -25,7 +24,7 @@ impl MembershipManager {
         let silent: Vec<NodeIncarnation> = (self.newest.nodes.iter())
             .filter(|(node, entry)| {
                 matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving)
-                    && **node != self.me()
+                    && **node != self.here()
                     && !self.detector.hears(**node)
             })
             .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
@@ -44,21 +43,22 @@ impl MembershipManager {
         self.carry_out_rounds(outputs);
     }
 
-    fn carry_out_rounds(&self, outputs: Vec<RoundOutput>) {
+    fn carry_out_rounds(&mut self, outputs: Vec<RoundOutput>) {
         for output in outputs {
             match output {
                 RoundOutput::ProbeAll => {
-                    let everybody = self.configuration.nodes.keys().copied().filter(|node| *node != self.me());
-                    self.edges.targets.do_send(SetHeartbeatTargets(Some(everybody.collect())));
+                    let everybody = self.configuration.nodes.keys().copied().filter(|node| *node != self.here());
+                    let everybody = everybody.collect();
+                    self.emit(ManagerOutput::HeartbeatTargets(Some(everybody)));
                 }
-                RoundOutput::ProbeAsUsual => self.edges.targets.do_send(SetHeartbeatTargets(None)),
+                RoundOutput::ProbeAsUsual => self.emit(ManagerOutput::HeartbeatTargets(None)),
                 RoundOutput::Announce { round } => {
                     let publication = Publication { announced_round: Some(round), ..Publication::default() };
-                    drop(self.edges.lease.publish(publication)); // nobody waits: the others look by themselves
+                    self.publish(publication); // nobody waits: the others look by themselves
                 }
                 RoundOutput::Publish { round } => {
                     let (hears, round) = (Some(self.heard()), Some(round));
-                    drop(self.edges.lease.publish(Publication { hears, round, ..Publication::default() }));
+                    self.publish(Publication { hears, round, ..Publication::default() });
                 }
             }
         }

@@ -6,19 +6,17 @@
 
 use std::collections::VecDeque;
 
-use phalanx_messages::configuration::Consumed;
+use crate::configuration::{change, same_nodes};
+use crate::coordinator::CoordinatorInput;
+use crate::coordinator::level_states::unmarked_members;
+use crate::detector::Verdict;
+use phalanx_messages::configuration::{ChangeRefusal, Consumed, NodeChange};
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::peer::{MasterAnswer, MasterRequest, MembershipMessage};
 use phalanx_messages::register::NodeRegister;
 use phalanx_messages::{Instant, NodeId, Revision};
-use phalanx_protocol::configuration::{change, same_nodes};
-use phalanx_protocol::coordinator::CoordinatorInput;
-use phalanx_protocol::coordinator::level_states::unmarked_members;
-use phalanx_protocol::detector::Verdict;
-use tokio::sync::oneshot;
 
 use super::*;
-use crate::ports::AskMaster;
 use phalanx_messages::limits::REQUESTS_WAITING_MAX;
 
 /// A request is repeated this often until it is answered.
@@ -43,14 +41,12 @@ struct Waiting {
     /// What the master has said. It is passed on when this node knows the configuration that has the change, so that whoever
     /// asked sees it here.
     said: Option<MasterAnswer>,
-    answer: oneshot::Sender<MasterAnswer>,
 }
 
 /// The requests of this node, oldest first; the first one is being asked.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     waiting: VecDeque<Waiting>,
-    counter: u64,
 }
 
 fn refused(code: u8, text: impl Into<String>) -> MasterAnswer {
@@ -58,35 +54,25 @@ fn refused(code: u8, text: impl Into<String>) -> MasterAnswer {
 }
 
 /// On the node that was asked.
-impl MembershipManager {
-    fn ask_master(&mut self, request: MasterRequest, ctx: &mut Context<Self>) -> oneshot::Receiver<MasterAnswer> {
-        let (answer, answered) = oneshot::channel();
+impl Manager {
+    pub(super) fn ask_master(&mut self, counter: u64, request: MasterRequest) {
         if self.requests.waiting.len() >= REQUESTS_WAITING_MAX {
-            answer.send(refused(EXIT_TRY_AGAIN, "too many requests wait for the master; try again")).ok();
-            return answered;
+            let answer = refused(EXIT_TRY_AGAIN, "too many requests wait for the master; try again");
+            return self.emit(ManagerOutput::Answer { counter, answer });
         }
-        self.requests.counter += 1;
-        let (counter, since) = (self.requests.counter, self.now());
-        self.requests.waiting.push_back(Waiting {
-            counter,
-            request,
-            since,
-            asked_at: None,
-            sent: false,
-            said: None,
-            answer,
-        });
-        self.tick_requests(ctx);
-        answered
+        let since = self.now();
+        self.requests.waiting.push_back(Waiting { counter, request, since, asked_at: None, sent: false, said: None });
+        self.tick_requests();
     }
 
-    pub(super) fn tick_requests(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn tick_requests(&mut self) {
         let now = self.now();
         while let Some(first) = self.requests.waiting.front()
             && now.since(first.since) >= ANSWER_WITHIN_MS
             && let Some(late) = self.requests.waiting.pop_front()
         {
-            late.answer.send(late.said.unwrap_or_else(|| given_up(late.sent))).ok(); // whoever asked may have gone
+            let answer = late.said.unwrap_or_else(|| given_up(late.sent));
+            self.emit(ManagerOutput::Answer { counter: late.counter, answer });
         }
         self.pass_on();
         let Some(master) = self.master() else { return };
@@ -96,18 +82,18 @@ impl MembershipManager {
         }
         (first.asked_at, first.sent) = (Some(now), true);
         let (counter, request) = (first.counter, first.request.clone());
-        if master == self.me() {
-            self.requested(self.settings.me, counter, request, ctx);
+        if master == self.here() {
+            self.requested(self.settings.me, counter, request);
         } else {
             self.send(master, MembershipMessage::Request { counter, request });
         }
     }
 
     /// The master has answered. An answer to another request than the first one is a repetition.
-    pub(super) fn request_answered(&mut self, counter: u64, answer: MasterAnswer, ctx: &mut Context<Self>) {
+    pub(super) fn request_answered(&mut self, counter: u64, answer: MasterAnswer) {
         let Some(first) = self.requests.waiting.front_mut().filter(|first| first.counter == counter) else { return };
         first.said = Some(answer);
-        self.tick_requests(ctx);
+        self.tick_requests();
     }
 
     /// Gives the first request its answer, as soon as this node can show what the answer says.
@@ -121,9 +107,9 @@ impl MembershipManager {
             | MasterAnswer::Refused { .. } => true,
         };
         while self.requests.waiting.front().is_some_and(|first| first.said.as_ref().is_some_and(ready))
-            && let Some(Waiting { answer, said: Some(said), .. }) = self.requests.waiting.pop_front()
+            && let Some(Waiting { counter, said: Some(answer), .. }) = self.requests.waiting.pop_front()
         {
-            answer.send(said).ok(); // whoever asked may have gone
+            self.emit(ManagerOutput::Answer { counter, answer });
         }
     }
 }
@@ -142,31 +128,25 @@ fn given_up(sent: bool) -> MasterAnswer {
 }
 
 /// On the master.
-impl MembershipManager {
+impl Manager {
     /// `source` asks this node, which may or may not be master. No answer means: ask again.
-    pub(super) fn requested(
-        &mut self,
-        source: NodeIncarnation,
-        counter: u64,
-        request: MasterRequest,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn requested(&mut self, source: NodeIncarnation, counter: u64, request: MasterRequest) {
         if !self.is_master() {
             return;
         }
         let answer = match request {
-            MasterRequest::Change { base, changes } => self.change(source, counter, base, &changes, ctx),
-            MasterRequest::Fence { victim, reason } => Some(self.fence(victim, reason, ctx)),
-            MasterRequest::ConfirmDead { victim, by } => Some(self.confirm_dead(victim, by, ctx)),
+            MasterRequest::Change { base, changes } => self.change(source, counter, base, &changes),
+            MasterRequest::Fence { victim, reason } => Some(self.fence(victim, reason)),
+            MasterRequest::ConfirmDead { victim, by } => Some(self.confirm_dead(victim, by)),
         };
         if let Some(answer) = answer {
-            self.answer(source, counter, answer, ctx);
+            self.answer(source, counter, answer);
         }
     }
 
-    fn answer(&mut self, to: NodeIncarnation, counter: u64, answer: MasterAnswer, ctx: &mut Context<Self>) {
+    fn answer(&mut self, to: NodeIncarnation, counter: u64, answer: MasterAnswer) {
         if to == self.settings.me {
-            self.request_answered(counter, answer, ctx);
+            self.request_answered(counter, answer);
         } else {
             self.send(to.node, MembershipMessage::Answer { counter, answer });
         }
@@ -177,8 +157,7 @@ impl MembershipManager {
         source: NodeIncarnation,
         counter: u64,
         base: Option<Revision>,
-        changes: &[phalanx_messages::configuration::NodeChange],
-        ctx: &mut Context<Self>,
+        changes: &[NodeChange],
     ) -> Option<MasterAnswer> {
         if let Some(revision) = self.configuration.outcome(source, counter) {
             return Some(MasterAnswer::Changed { revision });
@@ -206,25 +185,25 @@ impl MembershipManager {
                 // The revision is known when the commit begins.
                 let consumed = Consumed { incarnation: source.incarnation, counter, revision: Revision::default() };
                 changed.consumed.insert(source.node, consumed);
-                self.draft_configuration(changed, ctx);
+                self.draft_configuration(changed);
                 None
             }
         }
     }
 
     /// A new configuration is committed: whoever asked for what is new in it is told.
-    pub(super) fn answer_consumed(&mut self, before: &ConfigurationRecord, ctx: &mut Context<Self>) {
+    pub(super) fn answer_consumed(&mut self, before: &ConfigurationRecord) {
         let configuration = self.configuration.clone();
         for (node, consumed) in &configuration.consumed {
             if before.consumed.get(node) != Some(consumed) {
                 let source = NodeIncarnation { node: *node, incarnation: consumed.incarnation };
                 let answer = MasterAnswer::Changed { revision: consumed.revision };
-                self.answer(source, consumed.counter, answer, ctx);
+                self.answer(source, consumed.counter, answer);
             }
         }
     }
 
-    fn fence(&mut self, victim: NodeIncarnation, reason: String, ctx: &mut Context<Self>) -> MasterAnswer {
+    fn fence(&mut self, victim: NodeIncarnation, reason: String) -> MasterAnswer {
         let name = self.configuration.name_of(victim.node);
         let Some(coordinator) = &self.coordinator else { return given_up(false) };
         let draft = coordinator.draft();
@@ -240,27 +219,27 @@ impl MembershipManager {
             );
             return refused(EXIT_ERROR, text);
         }
-        self.force_out(victim, reason, ctx);
+        self.force_out(victim, reason);
         MasterAnswer::Accepted
     }
 
     /// Forces a node out. A master never marks itself: it panics, and the next one marks it.
-    pub(super) fn force_out(&mut self, victim: NodeIncarnation, reason: String, ctx: &mut Context<Self>) {
-        tracing::warn!(%victim, %reason, "forcing out by request");
+    pub(super) fn force_out(&mut self, victim: NodeIncarnation, reason: String) {
+        self.remark(Remark::ForcingOut { victim, reason: reason.clone() });
         if victim == self.settings.me {
             let draft = self.coordinator.as_ref().map(|coordinator| unmarked_members(coordinator.draft()));
             // The last one cannot be taken over by anybody (protocol T-24).
             if draft.is_some_and(|members| members.iter().any(|member| member != victim.node)) {
-                self.edges.guard.node_panic(&reason);
+                self.panic(reason);
             }
             return;
         }
         let victims = vec![Verdict { victim, reason, proof: None }];
-        self.coordinate(CoordinatorInput::Force { victims }, ctx);
+        self.coordinate(CoordinatorInput::Force { victims });
     }
 
     /// Protocol §4.5, F5. Whatever still shows a sign of life is not believed dead, whoever says so.
-    fn confirm_dead(&mut self, victim: NodeIncarnation, by: String, ctx: &mut Context<Self>) -> MasterAnswer {
+    fn confirm_dead(&mut self, victim: NodeIncarnation, by: String) -> MasterAnswer {
         let name = self.configuration.name_of(victim.node);
         let Some(coordinator) = &self.coordinator else { return given_up(false) };
         let record = coordinator.draft();
@@ -281,8 +260,8 @@ impl MembershipManager {
             let text = format!("node {name} is alive: {sign}; end it, then confirm its death. No flag overrides this");
             return refused(EXIT_REFUSED, text);
         }
-        tracing::warn!(%victim, %by, "death confirmed by hand");
-        self.coordinate(CoordinatorInput::Confirmed { victim, by }, ctx);
+        self.remark(Remark::DeathConfirmed { victim, by: by.clone() });
+        self.coordinate(CoordinatorInput::Confirmed { victim, by });
         MasterAnswer::Accepted
     }
 
@@ -303,7 +282,7 @@ impl MembershipManager {
             (*node != victim.node && hears && !self.watch.expired(*node, now)).then_some(*node)
         };
         let hearer =
-            if self.detector.hears(victim.node) { Some(self.me()) } else { registers.filter_map(hears).next() };
+            if self.detector.hears(victim.node) { Some(self.here()) } else { registers.filter_map(hears).next() };
         hearer.map(|node| format!("{} is connected to it over the interconnect", self.configuration.name_of(node)))
     }
 }
@@ -315,29 +294,4 @@ fn is_over(record: &MembershipRecord, victim: NodeIncarnation) -> bool {
         entry.incarnation > victim.incarnation
             || (entry.incarnation == victim.incarnation && entry.state == NodeState::Inactive)
     })
-}
-
-impl Handler<AskMaster> for MembershipManager {
-    type Result = ResponseFuture<MasterAnswer>;
-
-    fn handle(&mut self, AskMaster(request): AskMaster, ctx: &mut Self::Context) -> Self::Result {
-        let guard = self.edges.guard.clone();
-        let answered = guard.run(|| self.ask_master(request, ctx));
-        Box::pin(async move {
-            answered.await.unwrap_or_else(|_| refused(EXIT_TRY_AGAIN, "the node is ending; ask another one"))
-        })
-    }
-}
-
-impl Handler<crate::ports::TryChange> for MembershipManager {
-    type Result = MessageResult<crate::ports::TryChange>;
-
-    fn handle(
-        &mut self,
-        crate::ports::TryChange(changes): crate::ports::TryChange,
-        _: &mut Self::Context,
-    ) -> Self::Result {
-        let changed = change(&self.configuration, &self.newest, self.settings.nodes_max, &changes);
-        MessageResult(changed.map(|changed| !same_nodes(&changed, &self.configuration)))
-    }
 }

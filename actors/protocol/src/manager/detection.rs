@@ -1,35 +1,31 @@
 //! What the shared disk says of the other nodes: readings, probes after a closed connection, verdicts and proofs of death
 //! (protocol §4.1, §4.6 step 0).
 
+use crate::coordinator::CoordinatorInput;
+use crate::detector::Judgement;
+use crate::frm::FrmInput;
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
-use phalanx_protocol::coordinator::CoordinatorInput;
-use phalanx_protocol::detector::Judgement;
-use phalanx_protocol::frm::FrmInput;
 
 use super::*;
-use crate::disk::ReadRegisters;
-use crate::ports::{DeathProved, RegistersReading};
+use crate::expiry::RegistersReading;
 
-impl MembershipManager {
+impl Manager {
     /// A reading made by the lease thread or by a probe.
-    pub(super) fn registers_read(&mut self, reading: Arc<RegistersReading>, ctx: &mut Context<Self>) {
-        if self.ended {
-            return;
-        }
-        self.observe(reading, ctx);
+    pub(super) fn registers_read(&mut self, reading: Arc<RegistersReading>) {
+        self.observe(reading);
         if self.frm.is_owner() && !self.frm_busy && self.frm_queue.is_empty() {
             let claims = self.claims();
-            self.drive(FrmInput::Observed(claims), ctx); // a newer claim deposes or suspends this master
+            self.drive(FrmInput::Observed(claims)); // a newer claim deposes or suspends this master
         }
-        self.look_around(ctx);
-        self.tick_election(ctx);
+        self.look_around();
+        self.tick_election();
     }
 
     /// Takes a reading into account.
-    pub(super) fn observe(&mut self, reading: Arc<RegistersReading>, _: &mut Context<Self>) {
+    pub(super) fn observe(&mut self, reading: Arc<RegistersReading>) {
         if self.reading.as_ref().is_some_and(|known| known.begun > reading.begun) {
             return; // made by another thread, and older
         }
@@ -40,13 +36,11 @@ impl MembershipManager {
     }
 
     /// Tells registration-and-launch whose lease has ended (protocol §6.1, "Without the semaphore").
-    pub(super) fn view_changed(&self) {
+    pub(super) fn view_changed(&mut self) {
         let candidates = self.watch.candidates(self.now());
         let expired = candidates.iter().filter(|(_, candidate)| !candidate.live).map(|(node, _)| *node).collect();
         let dead = self.certainly_dead();
-        for interested in &self.edges.leases {
-            interested.do_send(LeaseView { expired, dead: dead.clone() });
-        }
+        self.emit(ManagerOutput::Leases { expired, dead });
     }
 
     fn certainly_dead(&self) -> Vec<NodeIncarnation> {
@@ -61,7 +55,7 @@ impl MembershipManager {
     }
 
     /// Verdicts, proofs and searches for proofs, while this node is master.
-    pub(super) fn look_around(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn look_around(&mut self) {
         if !self.is_master() {
             return;
         }
@@ -69,19 +63,20 @@ impl MembershipManager {
         let signs = self.watch.disk_signs(now);
         let configuration = self.configuration.clone();
         let votes = |node: NodeId| configuration.nodes.get(&node).map_or(1, |node| node.votes);
-        let Judgement { victims, abdicate } = self.detector.judge(now, self.me(), &self.newest, &signs, votes);
+        let Judgement { victims, abdicate } = self.detector.judge(now, self.here(), &self.newest, &signs, votes);
         if abdicate && victims.is_empty() {
             // Protocol §4.3: everybody else on this side is marked by now; those who stay elect one of theirs.
-            return self.edges.guard.node_panic("links are cut, and the survivor rule chose others");
+            return self.panic("links are cut, and the survivor rule chose others");
         }
         if !victims.is_empty() {
             for verdict in &victims {
-                tracing::warn!(victim = %verdict.victim, reason = %verdict.reason, "forcing out");
+                let (victim, reason) = (verdict.victim, verdict.reason.clone());
+                self.remark(Remark::ForcingOut { victim, reason });
             }
-            self.coordinate(CoordinatorInput::Force { victims }, ctx);
+            self.coordinate(CoordinatorInput::Force { victims });
         }
         for (victim, method) in self.proofs_on_disk() {
-            self.coordinate(CoordinatorInput::Certain { victim, method }, ctx);
+            self.coordinate(CoordinatorInput::Certain { victim, method });
         }
         self.seek_proofs();
     }
@@ -111,8 +106,7 @@ impl MembershipManager {
         self.uncertain().into_iter().filter_map(proof).collect()
     }
 
-    fn seek_proofs(&self) {
-        let Some(fence) = &self.edges.fence else { return };
+    fn seek_proofs(&mut self) {
         // Only the register of the victim's own incarnation tells how to kill it: a newer start must not be hit.
         let handle = |victim: NodeIncarnation| -> Option<FenceHandle> {
             let register = self.reading.as_ref()?.registers.get(&victim.node)?.as_ref()?;
@@ -120,70 +114,60 @@ impl MembershipManager {
         };
         let wanted = self.uncertain().into_iter();
         let wanted = wanted.filter_map(|victim| Some((victim, handle(victim)?))).collect();
-        fence.do_send(SeekProofs(wanted));
-    }
-
-    pub(super) fn death_proved(&mut self, DeathProved { victim, method }: DeathProved, ctx: &mut Context<Self>) {
-        self.coordinate(CoordinatorInput::Certain { victim, method }, ctx);
+        self.emit(ManagerOutput::SeekProofs(wanted));
     }
 
     /// A connection has closed: the process may be dead, and its warden may say so any moment.
-    pub(super) fn probe(&mut self, peer: NodeId, ctx: &mut Context<Self>) {
+    pub(super) fn probe(&mut self, peer: NodeId) {
         let until = self.now().plus(2 * self.settings.profile.watchdog_ms);
         self.probes.insert(peer, until);
         if !self.probing {
             self.probing = true;
-            self.probe_once(ctx);
+            self.probe_once();
         }
     }
 
-    fn probe_once(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn probe_once(&mut self) {
         let now = self.now();
         self.probes.retain(|_, until| now < *until);
-        if self.probes.is_empty() || self.ended {
-            self.probing = false;
-            return;
+        self.probing = !self.probes.is_empty();
+        if self.probing {
+            self.emit(ManagerOutput::Disk(DiskRequest::ReadRegisters(Reader::Probe)));
         }
-        let request = self.edges.disk.send(ReadRegisters);
-        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
-            let guard = actor.edges.guard.clone();
-            guard.run(|| {
-                if let Ok(Ok(reading)) = result {
-                    actor.probed(Arc::new(reading), ctx);
-                }
-                ctx.run_later(PROBE, |actor, ctx| actor.edges.guard.clone().run(|| actor.probe_once(ctx)));
-            });
-        }));
+    }
+
+    /// A failed probe says nothing: the next one is due as usual.
+    pub(super) fn probed(&mut self, result: DiskResult<Arc<RegistersReading>>) {
+        if let Ok(reading) = result {
+            let word = |node: &NodeId| {
+                let register = reading.registers.get(node).and_then(Option::as_ref);
+                register
+                    .is_some_and(|register| matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown))
+            };
+            self.probes.retain(|node, _| !word(node));
+            self.registers_read(reading);
+        }
+        self.emit(ManagerOutput::ProbeLater);
     }
 
     /// Nobody leads as far as this node knows: whoever does by now is in the registers, which renewals read too rarely.
-    pub(super) fn look_for_master(&mut self, ctx: &mut Context<Self>) {
-        if self.probing || self.frm_busy || self.master().is_some() {
-            return;
+    pub(super) fn look_for_master(&mut self) {
+        if !self.looking && !self.probing && !self.frm_busy && self.master().is_none() {
+            self.looking = true;
+            self.emit(ManagerOutput::Disk(DiskRequest::ReadRegisters(Reader::Look)));
         }
-        let request = self.edges.disk.send(ReadRegisters);
-        ctx.spawn(request.into_actor(self).map(|result, actor, ctx| {
-            let guard = actor.edges.guard.clone();
-            guard.run(|| {
-                if let Ok(Ok(reading)) = result {
-                    actor.registers_read(Arc::new(reading), ctx);
-                }
-            });
-        }));
     }
 
-    fn probed(&mut self, reading: Arc<RegistersReading>, ctx: &mut Context<Self>) {
-        let word = |node: &NodeId| {
-            let register = reading.registers.get(node).and_then(Option::as_ref);
-            register.is_some_and(|register| matches!(register.own_state, OwnState::DeadDrained | OwnState::CleanDown))
-        };
-        self.probes.retain(|node, _| !word(node));
-        self.registers_read(reading, ctx);
+    pub(super) fn looked(&mut self, result: DiskResult<Arc<RegistersReading>>) {
+        self.looking = false;
+        if let Ok(reading) = result {
+            self.registers_read(reading);
+        }
     }
 
     /// Nodes this one hears over the interconnect, itself included.
     pub(super) fn heard(&self) -> NodeSet {
         let peers = self.configuration.nodes.keys().copied().filter(|node| self.detector.hears(*node));
-        peers.chain([self.me()]).collect()
+        peers.chain([self.here()]).collect()
     }
 }

@@ -1,0 +1,112 @@
+//! What a node shows of the membership.
+
+use phalanx_messages::configuration::{ChangeRefusal, NodeChange};
+use phalanx_messages::membership::Step;
+use phalanx_messages::register::{ClaimPhase, Containment};
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Instant, Term, TransitionId};
+
+use super::*;
+use crate::chronicle::TransitionTrace;
+use crate::configuration::{change, same_nodes};
+
+impl Manager {
+    /// This node.
+    #[must_use]
+    pub const fn me(&self) -> NodeIncarnation {
+        self.settings.me
+    }
+
+    /// Node ids lie below this.
+    #[must_use]
+    pub const fn nodes_max(&self) -> u16 {
+        self.settings.nodes_max
+    }
+
+    /// Nothing is decided any more.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The newest committed record this node knows.
+    #[must_use]
+    pub const fn record(&self) -> &Arc<MembershipRecord> {
+        &self.newest
+    }
+
+    /// The configuration that this node goes by.
+    #[must_use]
+    pub const fn configuration(&self) -> &Arc<ConfigurationRecord> {
+        &self.configuration
+    }
+
+    /// The highest term that somebody with a live lease owns, and who.
+    #[must_use]
+    pub fn owner(&self, now: Instant) -> Option<(Term, NodeId)> {
+        let candidates = self.watch.candidates(now);
+        let owners = candidates.iter().filter(|(_, node)| node.live && node.claim.phase == ClaimPhase::Owner);
+        owners.map(|(node, candidate)| (candidate.claim.term, *node)).max()
+    }
+
+    /// This node has a coordinator, be its lease valid or not.
+    #[must_use]
+    pub const fn leads(&self) -> bool {
+        self.coordinator.is_some()
+    }
+
+    /// The lease was valid when it was last spoken of.
+    #[must_use]
+    pub const fn lease_valid(&self) -> bool {
+        self.lease_valid
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Step> {
+        let entries = self.newest.nodes.values().filter_map(|entry| entry.step.as_ref());
+        entries.chain(self.newest.ghosts.values().map(|ghost| &ghost.step))
+    }
+
+    /// Who has not acknowledged the running step of a transition; exact on the master, all participants elsewhere.
+    #[must_use]
+    pub fn awaiting(&self) -> BTreeMap<TransitionId, NodeSet> {
+        let awaiting = |step: &Step| {
+            self.coordinator.as_ref().map_or(step.participants, |coordinator| coordinator.awaiting(step.transition))
+        };
+        self.running().map(|step| (step.transition, awaiting(step))).collect()
+    }
+
+    /// Milliseconds that each running transition has taken.
+    #[must_use]
+    pub fn running_ms(&self, now: Instant) -> BTreeMap<TransitionId, u64> {
+        let taken = |id: TransitionId| self.chronicle.running_for_ms(id, now.0).unwrap_or(0);
+        self.running().map(|step| (step.transition, taken(step.transition))).collect()
+    }
+
+    /// Containment in use on each node: `cgroup`, `subreaper` or `none`.
+    #[must_use]
+    pub fn containment(&self) -> BTreeMap<NodeId, String> {
+        let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
+        let word = |containment: &Containment| match containment {
+            Containment::None => "none",
+            Containment::Cgroup { .. } => "cgroup",
+            Containment::Subreaper => "subreaper",
+        };
+        registers
+            .filter_map(|(node, register)| Some((*node, word(&register.as_ref()?.fence.containment).to_owned())))
+            .collect()
+    }
+
+    /// Transitions that this node has seen, oldest first.
+    pub fn traces(&self) -> impl DoubleEndedIterator<Item = &TransitionTrace> {
+        self.chronicle.traces()
+    }
+
+    /// Whether these changes would change anything.
+    ///
+    /// # Errors
+    /// The refusal that they would meet.
+    pub fn try_change(&self, changes: &[NodeChange]) -> Result<bool, ChangeRefusal> {
+        let changed = change(&self.configuration, &self.newest, self.settings.nodes_max, changes)?;
+        Ok(!same_nodes(&changed, &self.configuration))
+    }
+}

@@ -1,0 +1,144 @@
+//! The actor itself: what arrives, as inputs of the machine.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+use phalanx_messages::notification::SubsystemAcknowledged;
+use phalanx_messages::peer::{MasterAnswer, PeerMessage};
+use phalanx_messages::register::Claim;
+use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, Moment, TICK_MS};
+use tokio::sync::oneshot;
+
+use super::{Edges, UseFence};
+use crate::ports::{DeathProved, InjectPanic, LeaseChanged, PeerEvent, RegistersRead, RequestForce, RequestLeave};
+
+/// See the module [`super`].
+pub struct MembershipManager {
+    pub(super) machine: Manager,
+    pub(super) edges: Edges,
+    /// Administrators' requests that have no answer yet, by number.
+    pub(super) asking: BTreeMap<u64, oneshot::Sender<MasterAnswer>>,
+    pub(super) asked: u64,
+    /// What the machine has just said to a request to leave.
+    pub(super) leave_taken: Option<Result<(), String>>,
+    guard_ms: u64,
+}
+
+impl MembershipManager {
+    /// A membership manager that has not looked at anything yet. `claim` is what this node's register said of its claim
+    /// before this start.
+    #[must_use]
+    pub fn new(settings: ManagerSettings, edges: Edges, claim: Claim) -> Self {
+        let guard_ms = settings.profile.guard_ms;
+        let machine = Manager::new(settings, claim);
+        Self { machine, edges, asking: BTreeMap::new(), asked: 0, leave_taken: None, guard_ms }
+    }
+
+    /// Gives the machine an input and carries out what it wants.
+    pub(super) fn take(&mut self, input: ManagerInput, ctx: &mut Context<Self>) {
+        let guard = self.edges.guard.clone();
+        guard.run(|| {
+            let moment = Moment { now: self.edges.clock.now(), may_act: self.edges.gate.is_open_for(self.guard_ms) };
+            for output in self.machine.step(moment, input) {
+                self.perform(output, ctx);
+            }
+        });
+    }
+}
+
+impl Actor for MembershipManager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let liveness = self.edges.lease.liveness("membership manager");
+        ctx.run_interval(Duration::from_millis(TICK_MS), move |actor, ctx| {
+            liveness.tick();
+            actor.take(ManagerInput::Tick, ctx);
+        });
+    }
+}
+
+impl Handler<InjectPanic> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+        self.edges.guard.clone().run(|| panic!("injected"));
+    }
+}
+
+impl Handler<UseFence> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, UseFence(fence): UseFence, _: &mut Self::Context) {
+        self.edges.fence = Some(fence);
+    }
+}
+
+impl Handler<LeaseChanged> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, LeaseChanged { valid }: LeaseChanged, ctx: &mut Self::Context) {
+        self.take(ManagerInput::LeaseChanged { valid }, ctx);
+    }
+}
+
+impl Handler<RegistersRead> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, RegistersRead(reading): RegistersRead, ctx: &mut Self::Context) {
+        self.take(ManagerInput::Registers(reading), ctx);
+    }
+}
+
+impl Handler<DeathProved> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, DeathProved { victim, method }: DeathProved, ctx: &mut Self::Context) {
+        self.take(ManagerInput::DeathProved { victim, method }, ctx);
+    }
+}
+
+impl Handler<SubsystemAcknowledged> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, answer: SubsystemAcknowledged, ctx: &mut Self::Context) {
+        self.take(ManagerInput::Answered(answer), ctx);
+    }
+}
+
+impl Handler<PeerEvent> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
+        let input = match event {
+            PeerEvent::Up(peer) => ManagerInput::Up(peer),
+            PeerEvent::Down(peer) => ManagerInput::Down(peer),
+            PeerEvent::Received { from, message: PeerMessage::Membership(message) } => {
+                ManagerInput::Received { from, message }
+            }
+            PeerEvent::Received { from, message: PeerMessage::Heartbeat(heartbeat) } => {
+                ManagerInput::Heartbeat { from, seen: heartbeat.seen }
+            }
+            PeerEvent::Received { message: PeerMessage::Registration(_), .. } => return,
+        };
+        self.take(input, ctx);
+    }
+}
+
+impl Handler<RequestLeave> for MembershipManager {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, RequestLeave(node): RequestLeave, ctx: &mut Self::Context) -> Self::Result {
+        self.take(ManagerInput::Leave(node), ctx);
+        self.leave_taken.take().unwrap_or_else(|| Err("the node is ending; ask another one".to_owned()))
+    }
+}
+
+impl Handler<RequestForce> for MembershipManager {
+    type Result = ();
+
+    fn handle(&mut self, RequestForce { victim, reason }: RequestForce, ctx: &mut Self::Context) {
+        self.take(ManagerInput::Force { victim, reason }, ctx);
+    }
+}
