@@ -8,6 +8,7 @@ pub mod fault_table;
 pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
+pub mod lease_model;
 pub mod node_cluster;
 pub mod order_checker;
 pub mod peers;

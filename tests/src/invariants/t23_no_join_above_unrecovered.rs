@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::coordinator::level_states::{entry_state, step_of, victims};
+use phalanx_protocol::coordinator::level_states::{entry_state, step_of};
 
 use super::{running, subjects};
 
@@ -38,17 +38,26 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
     unrecovered.retain(|_, levels| !levels.is_empty());
 }
 
-/// What is wrong with the joins that run.
+/// What is wrong with the joins that one commit lets enter a level, or restart there. One that runs already when a node is lost at a
+/// lower level goes on: T-9 holds whatever the lost one took part in, and no other level but the lower one ever heard of it.
 #[must_use]
-pub fn t23_no_join_above_unrecovered(unrecovered: &Unrecovered, record: &MembershipRecord) -> Vec<String> {
+pub fn t23_no_join_above_unrecovered(
+    unrecovered: &Unrecovered,
+    before: &MembershipRecord,
+    after: &MembershipRecord,
+) -> Vec<String> {
+    let ran = |subject, step: &Step| {
+        let place = |step: &Step| (step.transition, step.level, step.restart);
+        running(before).any(|(other, known)| other == subject && place(known) == place(step))
+    };
+    let entering = running(after)
+        .filter(|(_, step)| step.kind == TransitionKind::Joining)
+        .filter(|(subject, step)| !ran(*subject, step));
     let mut found = Vec::new();
-    for (_, step) in running(record).filter(|(_, step)| step.kind == TransitionKind::Joining) {
+    for (_, step) in entering {
         for (node, levels) in unrecovered {
             if let Some(level) = levels.iter().find(|level| **level < step.level) {
-                let parked = victims(record).count();
-                found.push(format!(
-                    "I-T23: {step:?} above level {level}, where node {node} is unrecovered ({parked} victims)"
-                ));
+                found.push(format!("I-T23: {step:?} enters above level {level}, where node {node} is unrecovered"));
             }
         }
     }
