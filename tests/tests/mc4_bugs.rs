@@ -319,3 +319,13 @@ fn a_ghost_of_itself_need_not_make_an_agent_panic_as_long_as_its_inactive_entry_
     let model = model(2, joined(2, 0), Budget { boots: 1, suspicions: 1, ..CRASH });
     holds(TransitionModel { bug: Some(Bug::GhostIgnored), ..model });
 }
+
+#[test]
+fn the_page_on_deliberate_bugs_names_every_one_once() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/design/deliberate-bugs.md"));
+    let page = page.expect("the page is there");
+    let rows = |bug: &Bug| page.lines().filter(|line| line.starts_with(&format!("| `{bug:?}` |"))).count();
+    let wrong: Vec<_> = Bug::ALL.iter().filter(|bug| rows(bug) != 1).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Bug::ALL.len(), "a row without a bug");
+}

@@ -2,9 +2,13 @@
 //!
 //! The large configurations need time and memory: set `PHALANX_MODEL=full`, and `PHALANX_STATES` to stop after so many.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use phalanx_messages::membership::{BarrierCounts, Certainty, LevelRegistration};
 use phalanx_messages::{Level, NodeId};
 use phalanx_tests::transition_model::{Budget, Start, TransitionModel};
+use stateright::report::{ReportData, ReportDiscovery, Reporter};
 use stateright::{Checker, HasDiscoveries, Model};
 
 fn levels(joining: u8, leaving: u8, forced_leaving: u8) -> Vec<LevelRegistration> {
@@ -48,12 +52,30 @@ fn check(checker: impl Checker<TransitionModel>, states_max: usize) {
     checker.assert_properties();
 }
 
+/// Says now and then how far a long run has come.
+struct Progress;
+
+impl Reporter<TransitionModel> for Progress {
+    fn report_checking(&mut self, data: ReportData) {
+        let ReportData { unique_states, max_depth, duration, .. } = data;
+        println!("... {unique_states} states, depth {max_depth}, after {} s", duration.as_secs());
+    }
+
+    fn report_discoveries(&mut self, _: &TransitionModel, _: BTreeMap<&'static str, ReportDiscovery<TransitionModel>>) {
+        // `check` looks at them.
+    }
+
+    fn delay(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
 /// The same depth first, which needs little memory besides one number a state.
 fn holds_if_full(model: TransitionModel) {
     if std::env::var("PHALANX_MODEL").is_ok_and(|model| model == "full") {
         let states_max = std::env::var("PHALANX_STATES").ok().and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
         let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures);
-        check(checker.target_state_count(states_max).spawn_dfs().join(), states_max);
+        check(checker.target_state_count(states_max).spawn_dfs().report(&mut Progress), states_max);
     } else {
         println!("{} nodes, {:?}, {:?}: only with PHALANX_MODEL=full", model.nodes, model.start, model.budget);
     }

@@ -10,6 +10,7 @@
 //! transition.
 
 mod fingerprint;
+mod news;
 mod state;
 
 use phalanx_messages::NodeId;

@@ -1,9 +1,8 @@
 //! One state of the world of MC4, and what each action makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
 
-use phalanx_messages::membership::{FenceMethod, MemberEntry, MembershipRecord, NodeState, TransitionKind};
+use phalanx_messages::membership::{FenceMethod, MemberEntry, MembershipRecord, NodeState, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
@@ -15,9 +14,6 @@ use phalanx_protocol::detector::Verdict;
 
 use super::{Action, Start, TransitionModel};
 use crate::invariants::{self, View};
-
-/// Older records that may still be delivered.
-const OLDER_RECORDS: usize = 3;
 
 /// What may still happen.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
@@ -253,45 +249,6 @@ impl State {
         self.is_admitted(id) && self.master.as_ref().is_some_and(|(_, master)| master.unreported().contains(id))
     }
 
-    /// The agent has not taken the newest record; or has taken a part of it, which only a deliberate bug makes possible.
-    fn has_news(&self, node: &Node) -> bool {
-        node.agent.record().revision < self.disk.revision
-            || (bugs::active(Bug::BatchInPieces) && self.after_news(node).is_none())
-    }
-
-    /// The agent after it has taken the newest record, if that changes nothing for it and its subsystems.
-    fn after_news(&self, node: &Node) -> Option<Agent> {
-        let fingerprint = |agent: &Agent| {
-            let mut hasher = DefaultHasher::new();
-            agent.hash_beside(&self.disk, &mut hasher);
-            hasher.finish()
-        };
-        let mut agent = node.agent.clone();
-        let outputs = agent.step(AgentInput::Record(Box::new(self.disk.clone())));
-        // An answer that is said again is known, or comes with the report to the new master.
-        let silent = outputs.iter().all(|output| matches!(output, AgentOutput::Acknowledge { .. }));
-        (silent && fingerprint(&agent) == fingerprint(&node.agent)).then_some(agent)
-    }
-
-    /// What is no news for an agent it may as well have taken: nobody can tell.
-    fn spread_what_is_no_news(&mut self) {
-        if self.log.is_some() {
-            return; // then it would no longer be told of what came before
-        }
-        let behind = |node: &&Node| node.alive && node.agent.record().revision < self.disk.revision;
-        let quiet = self.nodes.iter().filter(|(_, node)| behind(node));
-        let quiet: Vec<_> = quiet.filter_map(|(id, node)| Some((*id, self.after_news(node)?))).collect();
-        for (id, agent) in quiet {
-            self.nodes.get_mut(&id).expect("one of the nodes").agent = agent;
-        }
-    }
-
-    /// The record has a running step for that node.
-    fn is_addressed(&self, id: NodeId, record: &MembershipRecord) -> bool {
-        let entry = record.nodes.get(&id).filter(|entry| entry.incarnation == self.nodes[&id].incarnation);
-        entry.is_some() && invariants::running(record).any(|(_, step)| step.participants.contains(id))
-    }
-
     fn is_ghost(&self, who: NodeIncarnation) -> bool {
         self.disk.ghosts.get(&who.node).is_some_and(|ghost| ghost.incarnation == who.incarnation)
     }
@@ -448,30 +405,23 @@ impl State {
         }
         invariants::soil(&mut self.unrecovered, &self.disk, &record);
         let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
-        if let Some(log) = &mut self.log {
-            let told = invariants::running(&self.disk).map(|(_, step)| step.notification()).collect::<Vec<_>>();
-            if invariants::running(&record).any(|(_, step)| !told.contains(&step.notification())) {
-                log.push(record.clone());
-                log.drain(..log.len().saturating_sub(OLDER_RECORDS));
-            }
-        }
+        self.log(&record);
         self.disk = record;
         found.into_iter().chain(joins_above).for_each(|text| self.broken(text));
         self.forget_void_answers();
     }
 
-    /// An answer to what no longer runs changes nothing whenever it is taken.
+    /// An answer to what no longer runs changes nothing whenever it is taken, unless a deliberate bug counts it after a restart.
     fn forget_void_answers(&mut self) {
         let running: BTreeSet<Key> =
             invariants::running(&self.disk).map(|(_, step)| key(&step.notification())).collect();
-        let of_older_restart = |id: &NotificationId| {
-            let newer =
-                |step: &Key| (step.0, step.1, step.2) == (id.transition, id.level, id.barrier) && step.3 > id.restart;
-            bugs::active(Bug::OldRestartCounts)
-                && invariants::subjects(&self.disk)
-                    .any(|(_, step)| newer(&key(&NotificationId { restart: u32::MAX, ..step.notification() })))
+        let of_level = |id: &NotificationId| {
+            let same = |step: &Step| step.transition == id.transition && step.level == id.level;
+            invariants::subjects(&self.disk).any(|(_, step)| same(step))
         };
-        self.acknowledgements.retain(|(_, answer)| running.contains(&key(&answer.id)) || of_older_restart(&answer.id));
+        self.acknowledgements.retain(|(_, answer)| {
+            running.contains(&key(&answer.id)) || (bugs::active(Bug::OldRestartCounts) && of_level(&answer.id))
+        });
     }
 
     fn broken(&mut self, text: String) {
