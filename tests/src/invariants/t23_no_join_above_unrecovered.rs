@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::coordinator::level_states::{barriers, entry_state, step_of, victims};
+use phalanx_protocol::coordinator::level_states::{entry_state, step_of};
 
 use super::{running, subjects};
 
@@ -21,9 +21,7 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
         let was_member = matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving);
         let lost = after.nodes.get(node).is_some_and(marked) || before.formation != after.formation;
         if was_member && lost {
-            // A level without a barrier for forced leaves has nothing to recover.
-            let recovers = |level: Level| barriers(before, level, TransitionKind::ForcedLeaving) > 0;
-            let knew = |level: &&Level| entry_state(entry, **level) != LevelState::Inactive && recovers(**level);
+            let knew = |level: &&Level| entry_state(entry, **level) != LevelState::Inactive;
             unrecovered.entry(*node).or_default().extend(entry.levels.iter().filter(knew));
         }
     }
@@ -40,27 +38,26 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
     unrecovered.retain(|_, levels| !levels.is_empty());
 }
 
-/// What is wrong with the joins that enter a level, or begin again there. One that was there before the loss goes on: the lost node
-/// had left that level, else the join would be held (T-9).
+/// What is wrong with the joins that one commit lets enter a level, or restart there. One that runs already when a node is lost at a
+/// lower level goes on: T-9 holds whatever the lost one took part in, and no other level but the lower one ever heard of it.
 #[must_use]
 pub fn t23_no_join_above_unrecovered(
     unrecovered: &Unrecovered,
     before: &MembershipRecord,
-    record: &MembershipRecord,
+    after: &MembershipRecord,
 ) -> Vec<String> {
-    let mut found = Vec::new();
-    let ran = |step: &Step| {
+    let ran = |subject, step: &Step| {
         let place = |step: &Step| (step.transition, step.level, step.restart);
-        running(before).any(|(_, earlier)| place(earlier) == place(step))
+        running(before).any(|(other, known)| other == subject && place(known) == place(step))
     };
-    let joins = running(record).filter(|(_, step)| step.kind == TransitionKind::Joining);
-    for (_, step) in joins.filter(|(_, step)| !ran(step)) {
+    let entering = running(after)
+        .filter(|(_, step)| step.kind == TransitionKind::Joining)
+        .filter(|(subject, step)| !ran(*subject, step));
+    let mut found = Vec::new();
+    for (_, step) in entering {
         for (node, levels) in unrecovered {
             if let Some(level) = levels.iter().find(|level| **level < step.level) {
-                let parked = victims(record).count();
-                found.push(format!(
-                    "I-T23: {step:?} above level {level}, where node {node} is unrecovered ({parked} victims)"
-                ));
+                found.push(format!("I-T23: {step:?} enters above level {level}, where node {node} is unrecovered"));
             }
         }
     }

@@ -9,10 +9,13 @@
 //! everything has ended (I-T9, I-T19), and that nothing waits for ever (I-T16): a state without any action but faults has no open
 //! transition.
 
+mod fingerprint;
+mod news;
 mod state;
 
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::LevelRegistration;
+use phalanx_messages::set::NodeSet;
 use phalanx_protocol::bugs::Bug;
 use stateright::{Model, Property};
 
@@ -42,10 +45,16 @@ pub struct TransitionModel {
     pub nodes: u16,
     /// Where it begins.
     pub start: Start,
-    /// Levels of every node.
+    /// Levels of every node; optional ones only of those in `users`.
     pub levels: Vec<LevelRegistration>,
+    /// Nodes that register the optional levels too.
+    pub users: NodeSet,
     /// Faults and leaves that may happen.
     pub budget: Budget,
+    /// An agent may also be given one of the last few records instead of the newest.
+    pub older_records: bool,
+    /// Invariants that are not looked at, by the beginning of their names: a rule that is taken out may break more than one.
+    pub ignored: &'static [&'static str],
     /// The rule taken out of the machines. Needs the feature `deliberate-bugs`.
     pub bug: Option<Bug>,
 }
@@ -55,6 +64,8 @@ pub struct TransitionModel {
 pub enum Action {
     /// The agent takes the newest committed record.
     Take(NodeId),
+    /// It is given an older one, by its place among the last few.
+    TakeOlder(NodeId, usize),
     /// A subsystem of the first node ends its work on the step of the second one; true: of its ghost.
     Answer(NodeId, NodeId, bool),
     /// The master takes an acknowledgement.
@@ -82,16 +93,30 @@ pub enum Action {
 impl Action {
     /// Nobody has to do this: without it nothing may wait for ever.
     const fn is_optional(self) -> bool {
-        matches!(self, Self::Suspect(_) | Self::Leave(_) | Self::Crash(_) | Self::Boot(_))
+        matches!(self, Self::TakeOlder(..) | Self::Suspect(_) | Self::Leave(_) | Self::Crash(_) | Self::Boot(_))
     }
 }
 
 impl TransitionModel {
+    /// So many nodes, with `levels` and `budget`; nothing left out, and no rule taken out.
+    #[must_use]
+    pub const fn new(nodes: u16, start: Start, levels: Vec<LevelRegistration>, budget: Budget) -> Self {
+        let users = NodeSet::EMPTY;
+        Self { nodes, start, levels, users, budget, older_records: false, ignored: &[], bug: None }
+    }
+
+    /// What a node registers.
+    fn levels_of(&self, id: NodeId) -> Vec<LevelRegistration> {
+        self.levels.iter().filter(|level| !level.optional || self.users.contains(id)).cloned().collect()
+    }
+
     /// Something that must go on can go on.
     fn can_go_on(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.actions(state, &mut actions);
-        actions.iter().any(|action| !action.is_optional() && self.next_state(state, *action).is_some())
+        // A request to join may be refused; everything else does something.
+        let does = |action: &Action| !matches!(action, Action::Join(_)) || self.next_state(state, *action).is_some();
+        actions.iter().any(|action| !action.is_optional() && does(action))
     }
 }
 
@@ -106,7 +131,7 @@ impl Model for TransitionModel {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         // What follows a violation says nothing any more.
         if state.violation.is_none() {
-            state.actions(actions);
+            with_bug(self.bug, || state.actions(actions));
         }
     }
 

@@ -4,6 +4,7 @@ use phalanx_messages::NodeIncarnation;
 use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState};
 
 use super::{AgentOutput, Deregistered};
+use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::entry_state;
 
 /// What this node has been told of itself so far.
@@ -42,6 +43,7 @@ impl OwnEntry {
                     }
                 }
             }
+            NodeState::Inactive if bugs::active(Bug::OutcastLivesOn) && !entry.leave_requested => {}
             NodeState::Inactive => {
                 if !self.left {
                     self.left = true;
@@ -56,7 +58,8 @@ impl OwnEntry {
 
     /// Why this node must panic, if it must.
     fn expelled(&self, me: NodeIncarnation, record: &MembershipRecord) -> Option<String> {
-        if let Some(ghost) = record.ghosts.get(&me.node).filter(|ghost| ghost.incarnation >= me.incarnation) {
+        let ghost = record.ghosts.get(&me.node).filter(|ghost| ghost.incarnation >= me.incarnation);
+        if let Some(ghost) = ghost.filter(|_| !bugs::active(Bug::GhostIgnored) && !bugs::active(Bug::OutcastLivesOn)) {
             return Some(format!("the cluster was formed without this node: {}", ghost.reason));
         }
         let entry = record.nodes.get(&me.node).filter(|entry| entry.incarnation >= me.incarnation)?;
@@ -65,6 +68,7 @@ impl OwnEntry {
         }
         match entry.state {
             NodeState::ForcedLeaving => Some(format!("forced out: {}", entry.reason)),
+            NodeState::Inactive if bugs::active(Bug::OutcastLivesOn) => None,
             NodeState::Inactive if !entry.leave_requested => Some(format!("was forced out: {}", entry.reason)),
             NodeState::Inactive | NodeState::Joining | NodeState::Joined | NodeState::Leaving => None,
         }

@@ -8,6 +8,7 @@ use phalanx_messages::{Level, NodeId, NodeIncarnation};
 
 use super::level_states::{become_inactive, unmarked_members};
 use super::{Coordinator, CoordinatorOutput, Gather};
+use crate::bugs::{self, Bug};
 use crate::detector::Verdict;
 
 /// A request to join.
@@ -47,6 +48,9 @@ impl Coordinator {
     /// T-13: no join before the old incarnation's recovery has ended, and is committed to have ended.
     fn old_incarnations_are_gone(&mut self, from: NodeIncarnation) -> Result<(), JoinRefusal> {
         let NodeIncarnation { node, incarnation } = from;
+        if bugs::active(Bug::EarlyRejoin) {
+            return Ok(());
+        }
         if let Some(entry) = self.draft.nodes.get(&node) {
             if incarnation < entry.incarnation {
                 return Err(JoinRefusal::DuplicateId);

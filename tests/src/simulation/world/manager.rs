@@ -1,12 +1,14 @@
 //! The membership manager: carries the outputs of its machine out, in order (`phalanx_actors::membership_manager`).
 
-use phalanx_messages::NodeId;
+use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::OwnState;
+use phalanx_messages::{NodeId, NodeIncarnation};
 use phalanx_protocol::lease::Publication;
 use phalanx_protocol::manager::{End, ManagerInput, ManagerOutput, Moment, PROBE_MS, Remark, TICK_MS};
 
 use super::World;
+use crate::invariants;
 use crate::simulation::process::{LeaseCommand, ProcessEvent};
 
 impl World {
@@ -92,12 +94,26 @@ impl World {
             || unreachable!("it was there above"),
             |actors| actors.manager.record(),
         ));
+        let newest = self.truth.newest();
         let found = self.truth.record_seen(me, &record);
         self.broken_all(found.broken);
+        if found.is_new && record.revision > newest.revision {
+            self.check_forgotten(&newest, &record);
+        }
         if found.is_new {
             self.log.event(self.now, Some(node), "committed", &[revision.term.0, revision.seq], || describe(&record));
             self.coverage.committed(&record);
             self.note_unlinked();
+        }
+    }
+
+    /// I-T19, on the tables of the subsystems of every member that lives.
+    fn check_forgotten(&mut self, before: &MembershipRecord, record: &MembershipRecord) {
+        let lives = |who: &NodeIncarnation| self.running(who.node) == Some(*who);
+        let members: Vec<NodeIncarnation> = self.truth.members().into_iter().filter(lives).collect();
+        for member in members {
+            let views = self.views(member.node);
+            self.broken_all(invariants::t19_the_inactive_are_forgotten(before, record, member.node, &views));
         }
     }
 
@@ -142,7 +158,7 @@ impl World {
 }
 
 /// One line about a record.
-fn describe(record: &phalanx_messages::membership::MembershipRecord) -> String {
+fn describe(record: &MembershipRecord) -> String {
     use std::fmt::Write as _;
     let mut text = record.revision.to_string();
     for (node, entry) in &record.nodes {
