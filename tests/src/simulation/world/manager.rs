@@ -26,7 +26,8 @@ impl World {
         let now = self.clock(node);
         let guard_ms = self.setup.profile.guard_ms;
         let Some(process) = self.process_mut(node) else { return };
-        let moment = Moment { now, may_act: process.gate.is_open_for(guard_ms, now) };
+        let gate = &process.gate;
+        let moment = Moment { now, open: gate.is_open_for(0, now), may_act: gate.is_open_for(guard_ms, now) };
         let Some(actors) = &mut process.actors else { return };
         let outputs = actors.manager.step(moment, input);
         for output in outputs {
