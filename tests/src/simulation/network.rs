@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use phalanx_messages::peer::MembershipMessage;
+use phalanx_messages::registration::RegistrationMessage;
 use phalanx_messages::{NodeId, NodeIncarnation, Revision};
 
 use super::clock::{MS, Micros};
@@ -21,6 +22,8 @@ pub enum Said {
     Beat(Revision),
     /// Between membership managers.
     Membership(Arc<MembershipMessage>),
+    /// Between registration-and-launch services.
+    Registration(Arc<RegistrationMessage>),
 }
 
 /// What comes out of a connection.
@@ -78,13 +81,7 @@ impl Network {
     /// A network without connections.
     #[must_use]
     pub const fn new(random: Random) -> Self {
-        Self {
-            random,
-            connections: BTreeMap::new(),
-            made: 0,
-            cuts: BTreeMap::new(),
-            last_words: BTreeMap::new(),
-        }
+        Self { random, connections: BTreeMap::new(), made: 0, cuts: BTreeMap::new(), last_words: BTreeMap::new() }
     }
 
     /// True if nothing passes from the one to the other.

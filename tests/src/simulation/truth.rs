@@ -9,6 +9,7 @@ use phalanx_messages::register::{NodeRegister, Pill};
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Revision, Term, TransitionId};
 
 use super::invariants as own;
+use super::service_truth::ServiceTruth;
 use crate::invariants::{self, Unrecovered};
 
 /// A step as a place in a set; it says nothing of what came first.
@@ -49,7 +50,7 @@ pub struct Truth {
     pub bases: BTreeMap<Term, Revision>,
     /// Who owns each term.
     pub owners: BTreeMap<Term, NodeIncarnation>,
-    running: BTreeSet<NodeIncarnation>,
+    pub running: BTreeSet<NodeIncarnation>,
     powered_off: BTreeSet<NodeIncarnation>,
     /// Incarnations of which the certainty that nothing of them is written any more was committed.
     pub io_certain: BTreeSet<NodeIncarnation>,
@@ -59,6 +60,8 @@ pub struct Truth {
     /// Steps of committed records that were to be notified.
     pub steps: BTreeSet<StepKey>,
     unrecovered: Unrecovered,
+    /// Of client services.
+    pub services: ServiceTruth,
 }
 
 impl Truth {
@@ -72,10 +75,10 @@ impl Truth {
         self.running.remove(&who);
     }
 
-    /// No process of that incarnation runs.
+    /// No process of that incarnation runs, and no service.
     #[must_use]
     pub fn is_dead(&self, who: NodeIncarnation) -> bool {
-        !self.running.contains(&who)
+        !self.running.contains(&who) && self.services.services_of(who).is_empty()
     }
 
     /// The kernel that it ran in is gone.
@@ -130,7 +133,12 @@ impl Truth {
     }
 
     /// A membership record is given to the disk. `base` is what its owner had loaded.
-    pub fn record_written(&mut self, by: NodeIncarnation, record: &Arc<MembershipRecord>, base: Revision) -> Vec<String> {
+    pub fn record_written(
+        &mut self,
+        by: NodeIncarnation,
+        record: &Arc<MembershipRecord>,
+        base: Revision,
+    ) -> Vec<String> {
         let revision = record.revision;
         let mut found = own::f2_nothing_lands_after_certainty::check(by, self, "a membership record");
         found.extend(own::m1_one_owner_of_a_term::check(by, revision.term, self));
@@ -230,7 +238,8 @@ impl Truth {
     /// Power was lost: steps of membership that were not durable are as if they had never been (protocol §1.3).
     pub fn power_lost(&mut self, newest: Revision) {
         self.committed.retain(|revision, _| *revision <= newest);
-        self.unrecovered = self.committed.last_key_value().map(|(_, (_, unrecovered))| unrecovered.clone()).unwrap_or_default();
+        self.unrecovered =
+            self.committed.last_key_value().map(|(_, (_, unrecovered))| unrecovered.clone()).unwrap_or_default();
         let record = self.newest();
         for (node, entry) in &record.nodes {
             self.powered_off.insert(NodeIncarnation { node: *node, incarnation: entry.incarnation });

@@ -4,12 +4,14 @@ use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::OwnState;
 use phalanx_messages::{NodeId, NodeIncarnation};
+use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::lease::Publication;
 use phalanx_protocol::manager::{End, ManagerInput, ManagerOutput, Moment, PROBE_MS, Remark, TICK_MS};
+use phalanx_protocol::registration::LeaseSigns;
 
 use super::World;
 use crate::invariants;
-use crate::simulation::process::{LeaseCommand, ProcessEvent};
+use crate::simulation::process::{Job, LeaseCommand, ProcessEvent};
 
 impl World {
     pub(super) fn tick(&mut self, node: NodeId) {
@@ -40,7 +42,7 @@ impl World {
 
     fn carry_out(&mut self, node: NodeId, output: ManagerOutput) {
         match output {
-            ManagerOutput::Disk(request) => self.ask_disk(node, request),
+            ManagerOutput::Disk(request) => self.ask_disk_for(node, Job::Membership(request)),
             ManagerOutput::Publish(publication) => self.publish(node, publication, false),
             ManagerOutput::PublishClaim(publication) => self.publish(node, publication, true),
             ManagerOutput::RenewLease => self.ask_lease(node, LeaseCommand::RenewNow),
@@ -49,8 +51,17 @@ impl World {
             ManagerOutput::Notify(notification) => self.notified(node, notification),
             ManagerOutput::Seen(revision) => self.saw(node, revision),
             ManagerOutput::SeekProofs(wanted) => self.seek_proofs(node, wanted),
-            ManagerOutput::ConfigurationChanged(_) => self.coverage.reach("configuration changed"),
-            ManagerOutput::ProbeLater => self.plan_in_ms(node, PROBE_MS, ProcessEvent::Manager(Box::new(ManagerInput::Probe))),
+            ManagerOutput::ConfigurationChanged(configuration) => {
+                self.coverage.reach("configuration changed");
+                self.tell_launcher(node, LauncherInput::Configuration(configuration));
+            }
+            ManagerOutput::Leases { expired, dead } => {
+                let signs = LeaseSigns { expired, dead: dead.into_iter().collect() };
+                self.tell_launcher(node, LauncherInput::Leases(signs));
+            }
+            ManagerOutput::ProbeLater => {
+                self.plan_in_ms(node, PROBE_MS, ProcessEvent::Manager(Box::new(ManagerInput::Probe)))
+            }
             ManagerOutput::Remark(remark) => self.remarked(node, &remark),
             ManagerOutput::Ended(end) => self.membership_ended(node, &end),
             ManagerOutput::Panic { reason } => self.panic(node, &reason),
@@ -59,7 +70,6 @@ impl World {
             }
             ManagerOutput::MasterIs(_)
             | ManagerOutput::HeartbeatTargets(_)
-            | ManagerOutput::Leases { .. }
             | ManagerOutput::Happened { .. }
             | ManagerOutput::LeaveBegun
             | ManagerOutput::LeaveTaken(_) => {}
@@ -91,10 +101,11 @@ impl World {
         if revision <= before {
             self.broken(format!("I-M4: {me} goes back from record {before} to {revision}"));
         }
-        let record = std::sync::Arc::clone(self.process(node).and_then(|process| process.actors.as_ref()).map_or_else(
-            || unreachable!("it was there above"),
-            |actors| actors.manager.record(),
-        ));
+        let record = std::sync::Arc::clone(
+            self.process(node)
+                .and_then(|process| process.actors.as_ref())
+                .map_or_else(|| unreachable!("it was there above"), |actors| actors.manager.record()),
+        );
         let newest = self.truth.newest();
         let found = self.truth.record_seen(me, &record);
         self.broken_all(found.broken);
