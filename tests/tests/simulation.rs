@@ -83,8 +83,7 @@ fn every_invariant_holds_in_every_weather_and_everything_comes_to_rest() {
     println!("{}", report.coverage.report());
     assert_no_failure(&report);
     if all {
-        let missed: Vec<&str> =
-            MUST_BE_REACHED.into_iter().filter(|place| report.coverage.count(place) == 0).collect();
+        let missed: Vec<&str> = MUST_BE_REACHED.into_iter().filter(|place| report.coverage.count(place) == 0).collect();
         assert!(missed.is_empty(), "never reached: {missed:#?}");
         let rows: Vec<Row> = report.coverage.rows().collect();
         let missed: Vec<Row> = ROWS.into_iter().filter(|row| !rows.contains(row)).collect();

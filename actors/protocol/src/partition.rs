@@ -251,7 +251,11 @@ mod tests {
         let mut partition = Partition::new(PROFILE);
         let late = members([published(&[0, 1, 2], 2), published(&[0, 1, 2], 2), published(&[0, 1, 2], 1)]);
         assert_eq!(partition.decide(&late, None, T), None);
-        assert_eq!(partition.decide(&late, None, T.plus(2_250)), None, "2 R + T_net + 2 tau; now the views must settle");
+        assert_eq!(
+            partition.decide(&late, None, T.plus(2_250)),
+            None,
+            "2 R + T_net + 2 tau; now the views must settle"
+        );
         assert_eq!(partition.decide(&late, None, T.plus(3_499)), None);
         assert_eq!(partition.decide(&late, None, T.plus(3_500)), stay(&[0, 1]));
     }
@@ -293,7 +297,11 @@ mod tests {
             assert_eq!(partition.decide(&views(1, deaf), None, T.plus(turn * 10)), None);
         }
         assert_eq!(partition.decide(&views(2, &[0, 1, 2]), None, T.plus(1_300)), None, "every link stands");
-        assert_eq!(partition.decide(&views(2, &[1, 2]), None, T.plus(1_400)), None, "cut again, with the patience of then");
+        assert_eq!(
+            partition.decide(&views(2, &[1, 2]), None, T.plus(1_400)),
+            None,
+            "cut again, with the patience of then"
+        );
         assert_eq!(partition.decide(&views(2, &[1, 2]), None, T.plus(2_650)), None, "not everybody has probed");
         let probed = |deaf| views(2, deaf).into_iter().map(|(node, it)| (node, Published { round: 2, ..it })).collect();
         assert_eq!(partition.decide(&probed(&[1, 2]), None, T.plus(2_700)), stay(&[0, 1]));
@@ -306,7 +314,8 @@ mod tests {
             let published = |hears: &[u16]| Published { announced, ..published(hears, 1) };
             members([published(&[0, 1]), published(&[0, 1]), published(&[2])])
         };
-        let decided = (0..).map(|turn| turn * 500).find(|ms| partition.decide(&views(2 + ms), None, T.plus(*ms)).is_some());
+        let decided =
+            (0..).map(|turn| turn * 500).find(|ms| partition.decide(&views(2 + ms), None, T.plus(*ms)).is_some());
         assert_eq!(decided, Some(3_500));
     }
 

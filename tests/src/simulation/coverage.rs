@@ -136,8 +136,10 @@ impl Coverage {
             });
         }
         let forced = record.nodes.values().filter(|entry| entry.state == NodeState::ForcedLeaving);
-        let running = |phase| move |entry: &&phalanx_messages::membership::MemberEntry| {
-            entry.step.as_ref().is_some_and(|step| step.phase == phase)
+        let running = |phase| {
+            move |entry: &&phalanx_messages::membership::MemberEntry| {
+                entry.step.as_ref().is_some_and(|step| step.phase == phase)
+            }
         };
         let forced: Vec<_> = forced.collect();
         if forced.len() > 1 && forced.iter().copied().any(|entry| running(StepPhase::Held)(&entry)) {

@@ -78,13 +78,7 @@ impl Network {
     /// A network without connections.
     #[must_use]
     pub const fn new(random: Random) -> Self {
-        Self {
-            random,
-            connections: BTreeMap::new(),
-            made: 0,
-            cuts: BTreeMap::new(),
-            last_words: BTreeMap::new(),
-        }
+        Self { random, connections: BTreeMap::new(), made: 0, cuts: BTreeMap::new(), last_words: BTreeMap::new() }
     }
 
     /// True if nothing passes from the one to the other.

@@ -130,7 +130,12 @@ impl Truth {
     }
 
     /// A membership record is given to the disk. `base` is what its owner had loaded.
-    pub fn record_written(&mut self, by: NodeIncarnation, record: &Arc<MembershipRecord>, base: Revision) -> Vec<String> {
+    pub fn record_written(
+        &mut self,
+        by: NodeIncarnation,
+        record: &Arc<MembershipRecord>,
+        base: Revision,
+    ) -> Vec<String> {
         let revision = record.revision;
         let mut found = own::f2_nothing_lands_after_certainty::check(by, self, "a membership record");
         found.extend(own::m1_one_owner_of_a_term::check(by, revision.term, self));
@@ -230,7 +235,8 @@ impl Truth {
     /// Power was lost: steps of membership that were not durable are as if they had never been (protocol §1.3).
     pub fn power_lost(&mut self, newest: Revision) {
         self.committed.retain(|revision, _| *revision <= newest);
-        self.unrecovered = self.committed.last_key_value().map(|(_, (_, unrecovered))| unrecovered.clone()).unwrap_or_default();
+        self.unrecovered =
+            self.committed.last_key_value().map(|(_, (_, unrecovered))| unrecovered.clone()).unwrap_or_default();
         let record = self.newest();
         for (node, entry) in &record.nodes {
             self.powered_off.insert(NodeIncarnation { node: *node, incarnation: entry.incarnation });

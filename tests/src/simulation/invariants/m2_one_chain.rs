@@ -12,12 +12,17 @@ use crate::simulation::truth::Truth;
 pub fn check_base(record: &Arc<MembershipRecord>, base: Revision, truth: &Truth) -> Vec<String> {
     let loaded = truth.written.get(&base).map(|written| (*written.record).clone()).unwrap_or_default();
     let same = MembershipRecord { revision: record.revision, ..loaded } == **record;
-    if same { Vec::new() } else { vec![format!("I-M2: record {} is not the base {base} that was loaded", record.revision)] }
+    if same {
+        Vec::new()
+    } else {
+        vec![format!("I-M2: record {} is not the base {base} that was loaded", record.revision)]
+    }
 }
 
 /// Somebody holds `revision` for committed, for the first time.
 pub fn check_commit(revision: Revision, truth: &Truth) -> Vec<String> {
-    let begun = |term: phalanx_messages::Term| truth.written.get(&Revision { term, seq: 0 }).is_some_and(|it| it.completed);
+    let begun =
+        |term: phalanx_messages::Term| truth.written.get(&Revision { term, seq: 0 }).is_some_and(|it| it.completed);
     let later = truth.bases.iter().filter(|(term, base)| **term > revision.term && **base < revision && begun(**term));
     later
         .filter(|(term, _)| truth.is_committed_term(**term))

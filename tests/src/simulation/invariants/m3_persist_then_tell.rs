@@ -35,7 +35,8 @@ pub fn check_pill(node: NodeId, pill: &Pill, truth: &Truth) -> Vec<String> {
         let ghost = record.ghosts.get(&victim.node).filter(|ghost| ghost.incarnation == victim.incarnation);
         entry.is_some_and(|entry| entry.fence.marked) || ghost.is_some()
     };
-    let written = truth.written.iter().rev().filter(|(revision, written)| revision.term == pill.term && written.completed);
+    let written =
+        truth.written.iter().rev().filter(|(revision, written)| revision.term == pill.term && written.completed);
     if written.into_iter().any(|(_, written)| marks(&written.record)) {
         return Vec::new();
     }

@@ -84,7 +84,9 @@ impl World {
                 }
                 DiskAnswer::Membership(reader, Ok(Some((*record).clone())))
             }
-            DiskRequest::ReadConfiguration(reader, _) if read_error => DiskAnswer::Configuration(reader, Err(FAILED.to_owned())),
+            DiskRequest::ReadConfiguration(reader, _) if read_error => {
+                DiskAnswer::Configuration(reader, Err(FAILED.to_owned()))
+            }
             DiskRequest::ReadConfiguration(reader, revision) => {
                 let record = self.disk.find_configuration(revision).map(|record| (*record).clone());
                 DiskAnswer::Configuration(reader, Ok(record))

@@ -156,7 +156,8 @@ impl World {
             self.strike(fault);
         }
         if self.strikes(weather.freeze) {
-            let (daemon, warden) = *self.random.pick(&[(true, false), (true, true), (false, true)]).unwrap_or(&(true, true));
+            let (daemon, warden) =
+                *self.random.pick(&[(true, false), (true, true), (false, true)]).unwrap_or(&(true, true));
             let lasts = self.random.magnitude(10 * MS, weather.freeze_max);
             self.strike(Fault::Freeze { node, daemon, warden, lasts });
         }

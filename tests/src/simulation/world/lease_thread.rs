@@ -138,7 +138,9 @@ impl World {
         let lease_ms = self.setup.profile.lease_ms;
         let Some(issued) = self.lease(node).map(|lease| lease.issued) else { return };
         if until > issued.plus(lease_ms) {
-            self.broken(format!("L-5: the lease of node {node} lasts until {until:?}, its write was issued at {issued:?}"));
+            self.broken(format!(
+                "L-5: the lease of node {node} lasts until {until:?}, its write was issued at {issued:?}"
+            ));
         }
         if let Some(process) = self.process_mut(node) {
             process.gate.expiry = until;

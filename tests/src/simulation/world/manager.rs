@@ -50,7 +50,9 @@ impl World {
             ManagerOutput::Seen(revision) => self.saw(node, revision),
             ManagerOutput::SeekProofs(wanted) => self.seek_proofs(node, wanted),
             ManagerOutput::ConfigurationChanged(_) => self.coverage.reach("configuration changed"),
-            ManagerOutput::ProbeLater => self.plan_in_ms(node, PROBE_MS, ProcessEvent::Manager(Box::new(ManagerInput::Probe))),
+            ManagerOutput::ProbeLater => {
+                self.plan_in_ms(node, PROBE_MS, ProcessEvent::Manager(Box::new(ManagerInput::Probe)))
+            }
             ManagerOutput::Remark(remark) => self.remarked(node, &remark),
             ManagerOutput::Ended(end) => self.membership_ended(node, &end),
             ManagerOutput::Panic { reason } => self.panic(node, &reason),
@@ -91,10 +93,11 @@ impl World {
         if revision <= before {
             self.broken(format!("I-M4: {me} goes back from record {before} to {revision}"));
         }
-        let record = std::sync::Arc::clone(self.process(node).and_then(|process| process.actors.as_ref()).map_or_else(
-            || unreachable!("it was there above"),
-            |actors| actors.manager.record(),
-        ));
+        let record = std::sync::Arc::clone(
+            self.process(node)
+                .and_then(|process| process.actors.as_ref())
+                .map_or_else(|| unreachable!("it was there above"), |actors| actors.manager.record()),
+        );
         let newest = self.truth.newest();
         let found = self.truth.record_seen(me, &record);
         self.broken_all(found.broken);

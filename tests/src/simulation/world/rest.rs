@@ -109,16 +109,18 @@ impl World {
         self.coverage.reach("a master is lost");
         let record = self.truth.newest();
         for (subject, step) in invariants::subjects(&record) {
-            let Some(who) = phalanx_protocol::coordinator::level_states::incarnation_of(&record, subject) else { continue };
+            let Some(who) = phalanx_protocol::coordinator::level_states::incarnation_of(&record, subject) else {
+                continue;
+            };
             match step.phase {
                 StepPhase::Between => self.coverage.reach("a master is lost between levels"),
                 StepPhase::Held => self.coverage.reach("a master is lost while a step is held"),
                 StepPhase::Notifying => {
                     let id = step.notification();
                     let participants: Vec<NodeId> = step.participants.iter().collect();
-                    let begun = participants.iter().filter(|other| {
-                        self.actors(**other).is_some_and(|actors| actors.begun.get(&who) == Some(&id))
-                    });
+                    let begun = participants
+                        .iter()
+                        .filter(|other| self.actors(**other).is_some_and(|actors| actors.begun.get(&who) == Some(&id)));
                     let acknowledged = participants.iter().filter(|other| {
                         self.process(**other).is_some_and(|process| self.truth.has_acknowledged(process.me, &id))
                     });

@@ -27,7 +27,8 @@ impl World {
             let own = notice.node == me.node && notice.incarnation == me.incarnation;
             own && notice.kind == TransitionKind::Joining && notice.id.barrier == 0
         });
-        if own_join && let Some(subsystem) = self.actors_mut(node).and_then(|actors| actors.subsystems.get_mut(&level)) {
+        if own_join && let Some(subsystem) = self.actors_mut(node).and_then(|actors| actors.subsystems.get_mut(&level))
+        {
             subsystem.start(&notification, me);
         }
         for notice in &notification.batch {
@@ -94,7 +95,9 @@ impl World {
     /// A refusal does not wait for anybody.
     fn may_answer(&mut self, node: NodeId, level: Level, subject: NodeIncarnation) {
         let Some(actors) = self.actors(node) else { return };
-        let Some(work) = actors.subsystems.get(&level).and_then(|subsystem| subsystem.work.get(&subject)) else { return };
+        let Some(work) = actors.subsystems.get(&level).and_then(|subsystem| subsystem.work.get(&subject)) else {
+            return;
+        };
         let ready = match work.outcome {
             Outcome::Done => work.participants.iter().all(|other| self.has_begun(other, subject, work)),
             Outcome::Refused => true,

@@ -109,11 +109,8 @@ impl World {
         if !own || register.own_state == OwnState::CleanDown {
             return self.warden_ends(node);
         }
-        let word = NodeRegister {
-            own_state: OwnState::DeadDrained,
-            heartbeat: register.heartbeat + 1,
-            ..(*register).clone()
-        };
+        let word =
+            NodeRegister { own_state: OwnState::DeadDrained, heartbeat: register.heartbeat + 1, ..(*register).clone() };
         self.begin_register_write(node, Arc::new(word), false);
         if let Some(warden) = self.warden(node) {
             warden.writing = true;
