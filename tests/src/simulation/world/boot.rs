@@ -86,6 +86,9 @@ impl World {
                 alarm: 0,
                 fed_at: None,
                 issued: Instant(0),
+                read_begun: 0,
+                owner_unreadable: false,
+                lost: None,
                 ended: false,
             });
         }
