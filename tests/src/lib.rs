@@ -3,6 +3,8 @@
 //! Harness code is library code: what a test needs twice lives here, written as carefully as the rest.
 
 pub mod command_line;
+pub mod draw;
+pub mod fault_table;
 pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
@@ -14,6 +16,7 @@ pub mod process_cluster;
 pub mod proxy;
 pub mod register_model;
 pub mod requirement;
+pub mod simulated_cluster;
 pub mod simulated_network;
 pub mod spec_map;
 pub mod transition_model;

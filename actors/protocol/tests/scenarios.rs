@@ -5,9 +5,9 @@ mod common;
 use common::{Cluster, Packet, level, n, spec_levels};
 use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, NodeState, StepPhase};
 use phalanx_messages::peer::JoinRefusal;
-use phalanx_messages::{Incarnation, Level, NodeIncarnation, Term};
+use phalanx_messages::{Incarnation, Level, Term};
 use phalanx_protocol::coordinator::level_states::subjects;
-use phalanx_protocol::coordinator::{CoordinatorInput, Warning, pills};
+use phalanx_protocol::coordinator::{Warning, pills};
 
 fn two_levels() -> Vec<LevelRegistration> {
     vec![level(Level::DLM, "DLM", 2, 1, 1), level(Level::VDM, "VDM", 1, 1, 1)]
@@ -202,47 +202,6 @@ fn t13_a_restarted_node_waits_for_the_recovery_of_its_old_incarnation() {
     cluster.hung.clear();
     cluster.run_until(|cluster| cluster.state(1) == NodeState::Joined);
     assert!(cluster.log.contains(&"N0 VDM: N1 forced-leaving, re-notified".to_owned()), "{:#?}", cluster.log);
-}
-
-/// Protocol T-14.
-#[test]
-fn t14_refusals_are_named() {
-    let mut cluster = Cluster::joined(1, 3, &two_levels());
-    cluster.nodes.get_mut(&n(1)).unwrap().levels[0].barriers.joining = 3;
-    cluster.boot(1);
-    cluster.run();
-    let (_, refusal) = cluster.refusals.last().unwrap();
-    assert!(
-        matches!(refusal, JoinRefusal::BarrierMismatch { have, want } if have.barriers.joining == 2 && want.barriers.joining == 3)
-    );
-
-    cluster.nodes.get_mut(&n(2)).unwrap().levels.reverse();
-    cluster.boot(2);
-    cluster.run();
-    assert_eq!(cluster.refusals.last().unwrap(), &(n(2), JoinRefusal::LevelOrder));
-
-    let from = NodeIncarnation { node: n(0), incarnation: Incarnation(0) };
-    let ask = |configured, key_matches, same_boot, from, hears: &[u16]| CoordinatorInput::JoinRequest {
-        from,
-        levels: two_levels(),
-        same_boot,
-        hears: hears.iter().map(|id| n(*id)).collect(),
-        heard: [n(2)].into_iter().collect(),
-        configured,
-        key_matches,
-        key_learnt: true,
-    };
-    let fresh = NodeIncarnation { node: n(2), incarnation: Incarnation(9) };
-    for (input, refusal) in [
-        (ask(false, true, true, fresh, &[0]), JoinRefusal::NotConfigured),
-        (ask(true, false, true, fresh, &[0]), JoinRefusal::KeyMismatch),
-        (ask(true, true, false, fresh, &[0]), JoinRefusal::OtherHost),
-        (ask(true, true, true, from, &[0]), JoinRefusal::DuplicateId),
-        (ask(true, true, true, fresh, &[]), JoinRefusal::NotFullyConnected { missing: [n(0)].into_iter().collect() }),
-    ] {
-        cluster.coordinate(input);
-        assert_eq!(cluster.refusals.last().unwrap().1, refusal);
-    }
 }
 
 /// Protocol T-18: the whole cluster went down; whoever forms it anew recovers each level right after joining it.

@@ -100,6 +100,8 @@ pub struct Cluster {
     pub patience: Patience,
     /// Why masters wanted to panic.
     pub panics: Vec<String>,
+    /// Changes of state that commits have made, of one incarnation each. A cold start (T-18) changes none: it frees the entries.
+    pub moves: BTreeSet<(NodeState, NodeState)>,
     acknowledged: Vec<(NodeIncarnation, NotificationId)>,
     /// Answered `Failed` at least once.
     refused: Vec<(NodeIncarnation, NotificationId)>,
@@ -140,6 +142,7 @@ impl Cluster {
             gather_ms: 0,
             patience: Patience::default(),
             panics: Vec::new(),
+            moves: BTreeSet::new(),
             acknowledged: Vec::new(),
             refused: Vec::new(),
             committed: Vec::new(),
@@ -266,17 +269,25 @@ impl Cluster {
     /// Delivers, commits and answers in order until nothing is left to do but to wait.
     pub fn run(&mut self) {
         for _ in 0..1_000_000 {
-            if self.writing.is_some() {
-                self.land_commit();
-            } else if let Some(envelope) = self.wire.pop_front() {
-                self.deliver(envelope);
-            } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
-                self.answer(at);
-            } else {
+            if !self.run_one() {
                 return self.assert_sound();
             }
         }
         panic!("does not come to rest: {:?}", self.disk);
+    }
+
+    /// The next event in order; false if there is none.
+    pub fn run_one(&mut self) -> bool {
+        if self.writing.is_some() {
+            self.land_commit();
+        } else if let Some(envelope) = self.wire.pop_front() {
+            self.deliver(envelope);
+        } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
+            self.answer(at);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Time passes, with everything that time brings.
@@ -431,6 +442,13 @@ impl Cluster {
         invariants::soil(&mut self.unrecovered, &self.disk, &record);
         found.extend(invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record));
         self.violations.extend(found);
+        for (node, entry) in &record.nodes {
+            let before = self.disk.nodes.get(node).filter(|before| before.incarnation == entry.incarnation);
+            let before = before.map_or(NodeState::Inactive, |before| before.state);
+            if before != entry.state && record.formation == self.disk.formation {
+                self.moves.insert((before, entry.state));
+            }
+        }
         self.committed.extend(invariants::running(&record).map(|(_, step)| step.notification()));
         self.disk = record;
     }
