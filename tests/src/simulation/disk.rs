@@ -223,7 +223,7 @@ mod tests {
                 register.begin(Arc::new(2), durable);
                 register.end(Fate::Landed);
                 register.lose_power(&mut Random::new(seed));
-                *register.settled()
+                **register.settled()
             });
             ends.filter(|value| *value == 1).count()
         };
