@@ -157,11 +157,8 @@ impl World {
     }
 
     pub(super) fn rest_of_registers(&mut self, mut sampled: Sampled) -> BTreeMap<NodeId, Option<NodeRegister>> {
-        let late: Vec<NodeId> = self.node_ids().into_iter().filter(|id| !sampled.contains_key(id)).collect();
-        for id in late {
-            let register = self.sample(id);
-            sampled.insert(id, register);
-        }
+        let missing: Vec<NodeId> = self.node_ids().into_iter().filter(|id| !sampled.contains_key(id)).collect();
+        sampled.extend(missing.into_iter().map(|id| (id, self.sample(id))).collect::<Sampled>());
         sampled.into_iter().map(|(id, register)| (id, register.map(|register| (*register).clone()))).collect()
     }
 
