@@ -58,6 +58,7 @@ fn largest_membership(nodes_max: u16) -> MembershipRecord {
         levels: levels.clone(),
         top: Some(Level(1000)),
         leave_requested: true,
+        withdrawing: true,
         fence,
         reason: reason.clone(),
     };

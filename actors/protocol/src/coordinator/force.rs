@@ -69,7 +69,7 @@ impl Coordinator {
         entry.step = Some(step);
         entry.top = top;
         entry.fence = FenceState { marked: true, ..FenceState::default() };
-        entry.leave_requested = false;
+        (entry.leave_requested, entry.withdrawing) = (false, false);
         entry.reason = reason;
         self.unreported.remove(node);
     }

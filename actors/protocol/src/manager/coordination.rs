@@ -101,6 +101,7 @@ impl Manager {
             CoordinatorOutput::Notify { to, record } => self.notify(to, &record),
             CoordinatorOutput::Refuse { to, refusal } if to.node == self.here() => self.refused(refusal),
             CoordinatorOutput::Refuse { to, refusal } => self.send(to.node, MembershipMessage::JoinRefused(refusal)),
+            CoordinatorOutput::RefuseLevel { .. } => {} // No peer message registers a level at run time yet.
             CoordinatorOutput::Expel { victim } => self.send(victim.node, MembershipMessage::Expelled { victim }),
             CoordinatorOutput::NewMaster { to } => {
                 let revision = self.newest.revision;

@@ -1,11 +1,13 @@
 //! The invariants of protocol §5.7, judged from outside.
 
 use phalanx_messages::NodeId;
-use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
+use phalanx_messages::membership::{
+    LevelState, MemberEntry, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
+};
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::{Level, NodeIncarnation};
 use phalanx_protocol::coordinator::level_states::{
-    Subject, entry_state, is_notified, members_at, states, step_of, subjects, victims,
+    Subject, entry_state, is_notified, joining_at, members_at, states, step_of, subjects, victims,
 };
 
 use super::{Cluster, View};
@@ -23,15 +25,20 @@ pub fn of_commit(cluster: &Cluster, before: &MembershipRecord, after: &Membershi
     }
     for (subject, step) in running(before) {
         let now = step_of(after, subject);
-        if !has_advanced(step, now) {
+        if !has_advanced(step, now) || is_skipped(before, after, step) {
             continue;
         }
         for node in step.participants.iter() {
             let incarnation = before.nodes[&node].incarnation;
             let who = NodeIncarnation { node, incarnation };
             // T-24: a refusal counts for a join that is given up.
-            let given_up = step.kind == TransitionKind::Joining
-                && after.nodes.get(&subject.node()).is_some_and(|entry| entry.leave_requested)
+            let gone = |entry: &MemberEntry| {
+                entry.leave_requested
+                    || entry.withdrawing
+                    || entry.step.as_ref().is_some_and(|step| step.kind == TransitionKind::Leaving)
+            };
+            let given_up = super::joins(step.kind)
+                && after.nodes.get(&subject.node()).is_some_and(gone)
                 && cluster.refused.contains(&(who, step.notification()));
             if !given_up && !cluster.acknowledged.contains(&(who, step.notification())) {
                 found.push(format!("I-T2: {step:?} advanced without the acknowledgement of node {node}"));
@@ -60,6 +67,15 @@ pub fn of_commit(cluster: &Cluster, before: &MembershipRecord, after: &Membershi
         found.extend(victims_outside_the_batch(after, subject, step));
     }
     found
+}
+
+/// T-9 and T-18 in one commit: it marks the last users of an optional level, which holds what ran there and leaves nobody to
+/// recover anything.
+fn is_skipped(before: &MembershipRecord, after: &MembershipRecord, step: &Step) -> bool {
+    let optional = before.levels.get(&step.level).is_some_and(|level| level.optional);
+    let marked = |node: NodeId| after.nodes.get(&node).is_none_or(|entry| entry.state == NodeState::ForcedLeaving);
+    let used = members_at(after, step.level).union(&joining_at(after, step.level));
+    optional && used.is_empty() && step.kind == TransitionKind::ForcedLeaving && step.participants.iter().any(marked)
 }
 
 /// Neither unchanged, nor held, nor overtaken by a forced leave.
@@ -146,7 +162,7 @@ pub fn at_rest(cluster: &Cluster) -> Vec<String> {
     let record = &cluster.disk;
     let joined = |node: &NodeId| record.nodes.get(node).is_some_and(|entry| entry.state == NodeState::Joined);
     for (id, node) in cluster.nodes.iter().filter(|(id, node)| node.alive && joined(id)) {
-        for level in record.nodes[id].levels.iter().copied() {
+        for level in record.nodes[id].levels.iter().copied().filter(|level| !node.dead.contains(level)) {
             found.extend(views_of(cluster, *id, &node.views, level));
         }
     }

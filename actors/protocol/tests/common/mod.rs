@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use phalanx_messages::membership::{
     BarrierCounts, Certainty, FenceMethod, LevelRegistration, LevelState, MembershipRecord, NodeState, TransitionKind,
 };
-use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
-use phalanx_messages::peer::JoinRefusal;
+use phalanx_messages::notification::{LevelStates, SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
+use phalanx_messages::peer::{JoinRefusal, LevelRefusal};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
-use phalanx_protocol::agent::{Agent, AgentInput, AgentOutput};
+use phalanx_protocol::agent::{Agent, AgentInput, AgentOutput, DeathPolicy};
+use phalanx_protocol::coordinator::level_states::entry_state;
 use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput, Patience, Warning};
 use phalanx_protocol::detector::Verdict;
 
@@ -44,6 +45,8 @@ pub enum Packet {
     Report(Revision, Vec<(NotificationId, Option<SubsystemAcknowledged>)>),
     Join,
     Leave,
+    Register(LevelRegistration, Revision),
+    Withdraw(Level, Revision),
     Seen(Revision),
     Expelled,
 }
@@ -72,6 +75,10 @@ pub struct Node {
     pub wants_out: bool,
     pub agent: Agent,
     pub levels: Vec<LevelRegistration>,
+    /// Registered at run time.
+    pub later: Vec<LevelRegistration>,
+    /// Levels whose subsystem has died, and of which no later one has been told anything.
+    pub dead: BTreeSet<Level>,
     pub views: BTreeMap<(Level, NodeIncarnation), View>,
     pub left: bool,
     pub joined: bool,
@@ -97,6 +104,7 @@ pub struct Cluster {
     /// One line a notice, in the order in which subsystems were told.
     pub log: Vec<String>,
     pub refusals: Vec<(NodeId, JoinRefusal)>,
+    pub level_refusals: Vec<(NodeId, Level, LevelRefusal)>,
     pub warnings: Vec<Warning>,
     pub hung: BTreeSet<(NodeId, Level)>,
     /// Subsystems that answer `Failed` this many times more.
@@ -112,6 +120,30 @@ pub struct Cluster {
     committed: Vec<NotificationId>,
 }
 
+/// A node, or one level of it, joins.
+pub fn joins(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
+}
+
+impl Node {
+    /// A subsystem that begins, or begins again, learns the state of all others.
+    fn start_table(&mut self, at: Level, me: NodeIncarnation, states: &LevelStates) {
+        self.dead.remove(&at);
+        self.views.retain(|(level, who), _| *level != at || *who == me);
+        for (other, (incarnation, state)) in states {
+            let view = match state {
+                LevelState::Joined | LevelState::Leaving => View::Joined,
+                LevelState::ForcedLeaving => View::Lost,
+                LevelState::Inactive | LevelState::Joining => View::Inactive,
+            };
+            let who = NodeIncarnation { node: *other, incarnation: *incarnation };
+            if who != me {
+                self.views.insert((at, who), view);
+            }
+        }
+    }
+}
+
 pub fn n(node: u16) -> NodeId {
     NodeId(node)
 }
@@ -122,9 +154,9 @@ impl Cluster {
         let node = |id: u16| {
             let incarnation = Incarnation(0);
             let agent = Agent::new(NodeIncarnation { node: n(id), incarnation });
-            let (views, levels) = (BTreeMap::new(), levels.to_vec());
+            let (views, levels, later, dead) = (BTreeMap::new(), levels.to_vec(), Vec::new(), BTreeSet::new());
             let (alive, wants_in, wants_out, left, joined) = (false, false, false, false, false);
-            (n(id), Node { incarnation, alive, wants_in, wants_out, agent, levels, views, left, joined })
+            (n(id), Node { incarnation, alive, wants_in, wants_out, agent, levels, later, dead, views, left, joined })
         };
         Self {
             now: Instant(1_000_000),
@@ -137,6 +169,7 @@ impl Cluster {
             work: VecDeque::new(),
             log: Vec::new(),
             refusals: Vec::new(),
+            level_refusals: Vec::new(),
             warnings: Vec::new(),
             hung: BTreeSet::new(),
             failing: BTreeMap::new(),
@@ -167,6 +200,8 @@ impl Cluster {
         (node.alive, node.wants_in, node.wants_out, node.left, node.joined) = (true, true, false, false, false);
         node.agent = Agent::new(NodeIncarnation { node: n(id), incarnation: node.incarnation });
         node.views.clear();
+        node.later.clear();
+        node.dead.clear();
         self.wire.retain(|envelope| envelope.to != n(id));
         if self.live_master().is_none() && self.live_members().is_empty() {
             self.elect(n(id));
@@ -177,6 +212,26 @@ impl Cluster {
     pub fn leave(&mut self, id: u16) {
         self.node_mut(n(id)).wants_out = true;
         self.ask(n(id));
+    }
+
+    /// A subsystem of a node registers at run time, or again after its death.
+    pub fn register(&mut self, id: u16, registration: LevelRegistration) {
+        let node = self.node_mut(n(id));
+        node.later.retain(|known| known.level != registration.level);
+        node.later.push(registration.clone());
+        self.agent(n(id), AgentInput::Register(registration));
+    }
+
+    /// One subsystem of a node dies.
+    pub fn kill_subsystem(&mut self, id: u16, level: Level, policy: DeathPolicy) {
+        self.work.retain(|work| work.node != n(id) || work.answer.id.level != level);
+        self.node_mut(n(id)).dead.insert(level);
+        self.agent(n(id), AgentInput::Died { level, policy });
+    }
+
+    /// `pls(X, l)` of a node, as the disk says.
+    pub fn level_state(&self, id: u16, level: Level) -> LevelState {
+        self.disk.nodes.get(&n(id)).map_or(LevelState::Inactive, |entry| entry_state(entry, level))
     }
 
     /// Ends a node without warning. Its commit in flight counts if `landed`.
@@ -380,6 +435,10 @@ impl Cluster {
                     self.wire.extend(to.iter().map(packet));
                 }
                 CoordinatorOutput::Refuse { to, refusal } => self.refusals.push((to.node, refusal)),
+                CoordinatorOutput::RefuseLevel { to, level, refusal } => {
+                    self.level_refusals.push((to.node, level, refusal));
+                    self.agent(to.node, AgentInput::Refused(level));
+                }
                 CoordinatorOutput::Expel { victim } => {
                     if !self.is_dead(victim) {
                         self.wire.push_back(Envelope { from, to: victim.node, packet: Packet::Expelled });
@@ -446,7 +505,19 @@ impl Cluster {
                     key_learnt: false,
                 });
             }
-            Packet::Acknowledge(_) | Packet::Report(..) | Packet::Seen(_) | Packet::Leave | Packet::Join => {}
+            Packet::Register(registration, seen) if at_master => {
+                self.coordinate(CoordinatorInput::Register { from, registration, seen });
+            }
+            Packet::Withdraw(level, seen) if at_master => {
+                self.coordinate(CoordinatorInput::Withdraw { from, level, seen });
+            }
+            Packet::Acknowledge(_)
+            | Packet::Report(..)
+            | Packet::Seen(_)
+            | Packet::Leave
+            | Packet::Join
+            | Packet::Register(..)
+            | Packet::Withdraw(..) => {}
         }
     }
 
@@ -463,7 +534,17 @@ impl Cluster {
                     self.notified(id, notification);
                     continue;
                 }
-                AgentOutput::Acknowledge { answers, .. } => Packet::Acknowledge(answers),
+                AgentOutput::Acknowledge { answers, .. } => {
+                    self.answered_for_the_dead(from, &answers);
+                    Packet::Acknowledge(answers)
+                }
+                AgentOutput::Register { registration, seen } => Packet::Register(registration, seen),
+                AgentOutput::Withdraw { level, seen } => Packet::Withdraw(level, seen),
+                AgentOutput::Resume { level, states } => {
+                    self.log.push(format!("N{id} level {level}: resumes"));
+                    self.node_mut(id).start_table(level, from, &states);
+                    continue;
+                }
                 AgentOutput::Report { seen, steps, .. } => Packet::Report(seen, steps),
                 AgentOutput::Joined => {
                     self.node_mut(id).joined = true;
@@ -475,14 +556,19 @@ impl Cluster {
                     continue;
                 }
                 AgentOutput::Panic { reason } => {
-                    let expected = ["forced out", "formed without"].iter().any(|part| reason.contains(part));
+                    let expected =
+                        ["forced out", "formed without", "did not come back"].iter().any(|part| reason.contains(part));
                     if !expected {
                         self.violations.push(format!("node {id} panics: {reason}"));
                     }
                     self.kill(id.0, true);
                     return;
                 }
-                AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => continue,
+                AgentOutput::Deregistered(level) => {
+                    self.node_mut(id).views.retain(|(at, _), _| *at != level);
+                    continue;
+                }
+                AgentOutput::Stale { .. } => continue,
             };
             if let Some(to) = self.live_master() {
                 self.wire.push_back(Envelope { from, to, packet });
@@ -495,27 +581,21 @@ impl Cluster {
         self.violations.extend(invariants::of_notification(self, id, &notification));
         let me = self.incarnation(id);
         let at = notification.level;
-        let own = |kind| kind == TransitionKind::Joining;
+        let own = joins;
         let node = self.nodes.get_mut(&id).expect("a node of this cluster");
         if notification.batch.iter().any(|t| t.node == id && own(t.kind) && t.id.barrier == 0) {
-            node.views.retain(|(level, who), _| *level != at || *who == me);
-            for (other, (incarnation, state)) in &notification.states {
-                let view = match state {
-                    LevelState::Joined | LevelState::Leaving => View::Joined,
-                    LevelState::ForcedLeaving => View::Lost,
-                    LevelState::Inactive | LevelState::Joining => View::Inactive,
-                };
-                let who = NodeIncarnation { node: *other, incarnation: *incarnation };
-                if who != me {
-                    node.views.insert((at, who), view);
-                }
-            }
+            node.start_table(at, me, &notification.states);
         }
         for notice in &notification.batch {
             let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
             node.views.insert((at, subject), View::Processing(notice.kind));
             self.work.retain(|work| work.node != id || work.answer.subject != subject);
-            let name = node.levels.iter().find(|registration| registration.level == at).expect("a registered level");
+            let name = node
+                .levels
+                .iter()
+                .chain(&node.later)
+                .find(|registration| registration.level == at)
+                .expect("a registered level");
             let count = name.barriers.of(notice.kind);
             let again = if notice.renotification { ", re-notified" } else { "" };
             let kind = match notice.kind {
@@ -531,6 +611,13 @@ impl Cluster {
         }
     }
 
+    /// What a node acknowledges for a subsystem whose level is given up counts: nothing is left of it.
+    fn answered_for_the_dead(&mut self, me: NodeIncarnation, answers: &[SubsystemAcknowledged]) {
+        let node = &self.nodes[&me.node];
+        self.acknowledged
+            .extend(answers.iter().filter(|answer| node.dead.contains(&answer.id.level)).map(|answer| (me, answer.id)));
+    }
+
     /// A subsystem ends its work.
     pub fn answer(&mut self, at: usize) {
         let Work { node, mut answer, kind, last } = self.work.remove(at).expect("work at that place");
@@ -541,10 +628,10 @@ impl Cluster {
             *times -= 1;
             answer.answer = SubsystemAnswer::Failed { text: "no".to_owned() };
         }
-        if !failed || (kind == TransitionKind::Joining && answer.subject == me) {
+        if !failed || (joins(kind) && answer.subject == me) {
             self.acknowledged.push((me, answer.id));
             if last {
-                let view = if kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
+                let view = if joins(kind) { View::Joined } else { View::Inactive };
                 self.node_mut(node).views.insert((answer.id.level, answer.subject), view);
             }
         }
