@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::coordinator::level_states::{entry_state, step_of, victims};
+use phalanx_protocol::coordinator::level_states::{Subject, entry_state, step_of, victims};
 
 use super::{running, subjects};
 
@@ -38,11 +38,24 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
     unrecovered.retain(|_, levels| !levels.is_empty());
 }
 
-/// What is wrong with the joins that run.
+const fn joins(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
+}
+
+/// What is wrong with the joins that enter a level. One that runs there already goes on when somebody is lost below it whom
+/// its level does not know (T-9).
 #[must_use]
-pub fn t23_no_join_above_unrecovered(unrecovered: &Unrecovered, record: &MembershipRecord) -> Vec<String> {
+pub fn t23_no_join_above_unrecovered(
+    unrecovered: &Unrecovered,
+    before: &MembershipRecord,
+    record: &MembershipRecord,
+) -> Vec<String> {
     let mut found = Vec::new();
-    for (_, step) in running(record).filter(|(_, step)| step.kind == TransitionKind::Joining) {
+    let enters = |(subject, step): &(Subject, &Step)| {
+        let place = |step: &Step| (step.transition, step.level, step.restart, step.phase);
+        joins(step.kind) && step_of(before, *subject).is_none_or(|known| place(known) != place(step))
+    };
+    for (_, step) in running(record).filter(enters) {
         for (node, levels) in unrecovered {
             if let Some(level) = levels.iter().find(|level| **level < step.level) {
                 let parked = victims(record).count();

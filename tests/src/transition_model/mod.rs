@@ -44,6 +44,9 @@ pub struct TransitionModel {
     pub start: Start,
     /// Levels of every node.
     pub levels: Vec<LevelRegistration>,
+    /// A level above them that joined nodes register at run time (protocol T-15): an optional one as often as the budget has
+    /// registrations, a mandatory one every node in the end.
+    pub later: Option<LevelRegistration>,
     /// Faults and leaves that may happen.
     pub budget: Budget,
     /// The rule taken out of the machines. Needs the feature `deliberate-bugs`.
@@ -73,25 +76,36 @@ pub enum Action {
     Join(NodeId),
     /// It asks to leave.
     Leave(NodeId),
+    /// A joined node's later subsystem registers.
+    Register(NodeId),
     /// It stops without warning.
     Crash(NodeId),
     /// It starts again.
     Boot(NodeId),
 }
 
-impl Action {
-    /// Nobody has to do this: without it nothing may wait for ever.
-    const fn is_optional(self) -> bool {
-        matches!(self, Self::Suspect(_) | Self::Leave(_) | Self::Crash(_) | Self::Boot(_))
-    }
-}
-
 impl TransitionModel {
+    /// Nobody has to do this: without it nothing may wait for ever.
+    fn is_optional(&self, action: Action) -> bool {
+        match action {
+            Action::Suspect(_) | Action::Leave(_) | Action::Crash(_) | Action::Boot(_) => true,
+            Action::Register(_) => self.later.as_ref().is_none_or(|later| later.optional),
+            Action::Take(_)
+            | Action::Answer(..)
+            | Action::Acknowledge(_)
+            | Action::Report(_)
+            | Action::Mark(_)
+            | Action::Prove(..)
+            | Action::Elect(_)
+            | Action::Join(_) => false,
+        }
+    }
+
     /// Something that must go on can go on.
     fn can_go_on(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.actions(state, &mut actions);
-        actions.iter().any(|action| !action.is_optional() && self.next_state(state, *action).is_some())
+        actions.iter().any(|action| !self.is_optional(*action) && self.next_state(state, *action).is_some())
     }
 }
 

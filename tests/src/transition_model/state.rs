@@ -24,6 +24,8 @@ pub struct Budget {
     pub boots: u8,
     /// Graceful leaves.
     pub leaves: u8,
+    /// Subsystems that register at run time.
+    pub registrations: u8,
     /// Living members that are marked.
     pub suspicions: u8,
 }
@@ -66,6 +68,8 @@ pub struct State {
     /// Levels at which a lost incarnation of a node left state that nobody has recovered.
     unrecovered: BTreeMap<NodeId, BTreeSet<Level>>,
     budget: Budget,
+    /// Every joined node registers this level in the end. Never changes.
+    mandatory: Option<Level>,
     /// The invariant that was broken first.
     pub violation: Option<String>,
 }
@@ -119,6 +123,7 @@ impl State {
             acknowledged: BTreeSet::new(),
             unrecovered: BTreeMap::new(),
             budget: Budget::default(),
+            mandatory: None,
             violation: None,
         };
         for id in (0..model.nodes).map(NodeId) {
@@ -135,6 +140,7 @@ impl State {
         }
         state.acknowledged.clear();
         state.budget = model.budget;
+        state.mandatory = model.later.as_ref().filter(|later| !later.optional).map(|later| later.level);
         state
     }
 
@@ -186,9 +192,10 @@ impl State {
         let in_transition = invariants::subjects(&self.disk).next().is_some();
         let wanting = self.nodes.values().any(|node| node.alive && node.wants_in);
         let dead_member = self.members().any(|member| self.is_dead(member));
+        let unregistered = self.members().any(|member| self.must_register(member.node));
         let somebody = self.nodes.values().any(|node| node.alive);
         somebody
-            && (in_transition || wanting || dead_member)
+            && (in_transition || wanting || dead_member || unregistered)
             && (wanting || self.nodes.keys().any(|id| self.is_live_member(*id)))
     }
 
@@ -260,8 +267,17 @@ impl State {
                 if self.budget.leaves > 0 && entry.filter(stays).is_some() {
                     actions.push(Action::Leave(id));
                 }
+                let able = |entry: &&MemberEntry| entry.state == NodeState::Joined && entry.step.is_none();
+                if entry.filter(able).is_some() && (self.budget.registrations > 0 || self.must_register(id)) {
+                    actions.push(Action::Register(id));
+                }
             }
         }
+    }
+
+    fn must_register(&self, id: NodeId) -> bool {
+        let lacks = |level| self.disk.nodes.get(&id).is_some_and(|entry| !entry.levels.contains(&level));
+        self.mandatory.is_some_and(lacks)
     }
 
     fn is_admitted(&self, id: NodeId) -> bool {
@@ -317,6 +333,7 @@ impl State {
                 let node = self.incarnation(id);
                 self.coordinate(CoordinatorInput::LeaveRequest { node });
             }
+            Action::Register(id) => return self.register(model, id),
             Action::Crash(id) => {
                 self.budget.crashes -= 1;
                 self.die(id);
@@ -364,6 +381,15 @@ impl State {
         self.disk != before
     }
 
+    /// The request is taken by the master, or does nothing and may come again.
+    fn register(&mut self, model: &TransitionModel, id: NodeId) -> bool {
+        let Some(registration) = model.later.clone() else { return false };
+        let (from, seen, before) = (self.incarnation(id), self.disk.revision, self.disk.clone());
+        self.budget.registrations = self.budget.registrations.saturating_sub(1);
+        self.coordinate(CoordinatorInput::Register { from, registration, seen });
+        self.disk != before
+    }
+
     fn die(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get_mut(&id) {
             (node.alive, node.wants_in) = (false, false);
@@ -404,6 +430,7 @@ impl State {
                 CoordinatorOutput::Notify { .. }
                 | CoordinatorOutput::NewMaster { .. }
                 | CoordinatorOutput::Refuse { .. }
+                | CoordinatorOutput::RefuseLevel { .. }
                 | CoordinatorOutput::Expel { .. }
                 | CoordinatorOutput::Warn(_) => {}
             }
@@ -414,7 +441,7 @@ impl State {
         let acknowledged = |who, id| self.acknowledged.contains(&(who, key(&id)));
         let found = invariants::of_commit(&self.disk, &record, &acknowledged);
         invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &record);
+        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
         self.disk = record;
         found.into_iter().chain(joins_above).for_each(|text| self.broken(text));
         self.forget_void_answers();
@@ -467,6 +494,8 @@ impl State {
             }
             AgentOutput::Panic { reason } => self.broken(reason),
             AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => {}
+            // Registration is an action of its own, and no subsystem dies alone.
+            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => {}
         }
     }
 
@@ -488,7 +517,7 @@ impl State {
         let me = self.incarnation(id);
         let own_join = notification.batch.iter().any(|notice| {
             let own = notice.node == me.node && notice.incarnation == me.incarnation;
-            own && notice.kind == TransitionKind::Joining && notice.id.barrier == 0
+            own && joins(notice.kind) && notice.id.barrier == 0
         });
         let barriers = |kind| record.levels.get(&notification.level).map_or(1, |level| level.barriers.of(kind));
         let counts: Vec<u8> = notification.batch.iter().map(|notice| barriers(notice.kind)).collect();
@@ -511,7 +540,7 @@ impl State {
         let Some(who) = node.work.keys().copied().filter(|who| who.node == subject).max() else { return false };
         let Some(work) = node.work.remove(&who) else { return false };
         if work.last_barrier {
-            let view = if work.kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
+            let view = if joins(work.kind) { View::Joined } else { View::Inactive };
             node.views.insert((work.id.level, who), view);
         }
         let answer = SubsystemAcknowledged { subject: who, id: work.id, answer: SubsystemAnswer::Acknowledged };
@@ -563,6 +592,11 @@ impl Node {
             }
         }
     }
+}
+
+/// A node, or one level of it, joins.
+const fn joins(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
 }
 
 /// A notification id as a place in a set; it says nothing of what came first.
