@@ -61,6 +61,13 @@ pub enum JoinRefusal {
     OtherHost,
     /// Another static key is configured for this node.
     KeyMismatch,
+    /// Too few votes are present to change who is a member (protocol §4.4); try again.
+    NoQuorum {
+        /// Votes present, the joiner's and the disk's included.
+        votes: u32,
+        /// Votes needed.
+        needed: u32,
+    },
 }
 
 /// Why a subsystem of a member may not register at run time (protocol T-15, T-14).

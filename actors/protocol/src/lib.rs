@@ -15,5 +15,6 @@ pub mod lease;
 pub mod manager;
 pub mod mastership;
 pub mod partition;
+pub mod quorum;
 pub mod registration;
 pub mod survivor;

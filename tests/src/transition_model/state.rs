@@ -431,6 +431,7 @@ impl State {
                 | CoordinatorOutput::NewMaster { .. }
                 | CoordinatorOutput::Refuse { .. }
                 | CoordinatorOutput::RefuseLevel { .. }
+                | CoordinatorOutput::Quorum { .. }
                 | CoordinatorOutput::Expel { .. }
                 | CoordinatorOutput::Warn(_) => {}
             }

@@ -30,7 +30,8 @@ impl Coordinator {
         } else if self.is_same_incarnation(from) {
             self.tell_again(from, outputs); // The request is a repetition, and the record is its answer.
         } else if let Err(refusal) = self
-            .old_incarnations_are_gone(from)
+            .check_quorum(from.node)
+            .and_then(|()| self.old_incarnations_are_gone(from))
             .and_then(|()| self.check_levels(&request))
             .and_then(|()| self.check_links(&request))
         {

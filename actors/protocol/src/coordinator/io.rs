@@ -9,6 +9,7 @@ use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, 
 #[cfg(doc)]
 use super::Coordinator;
 use crate::detector::Verdict;
+use crate::quorum::Quorum;
 
 /// What happens to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,14 @@ pub enum CoordinatorInput {
         /// As of [`CoordinatorInput::Register`].
         seen: Revision,
     },
-    /// These nodes must be forced out, in one commit.
+    /// Who is there, and what votes they have. Until it is first told, the disk decides alone (protocol §4.4).
+    Present {
+        /// The votes.
+        quorum: Quorum,
+        /// Live members, and nodes that are heard and want in.
+        present: NodeSet,
+    },
+    /// These nodes must be forced out, in one commit. Without quorum among those who are left it does nothing.
     Force {
         /// Who, why, and whether death is already proved.
         victims: Vec<Verdict>,
@@ -150,6 +158,15 @@ pub enum CoordinatorOutput {
     },
     /// This node's own leave is committed: resign, then stop with `CleanDown` (protocol T-12).
     HandOver,
+    /// Quorum was lost or is there again. Without it nobody is marked or let in: the cluster waits (protocol §4.4).
+    Quorum {
+        /// It is there.
+        reached: bool,
+        /// Votes present, the disk's included.
+        votes: u32,
+        /// Votes needed.
+        needed: u32,
+    },
     /// For the log and the administrator (protocol T-20, T-24).
     Warn(Warning),
     /// An invariant is broken: the node must panic.

@@ -17,6 +17,7 @@ mod force;
 mod io;
 pub mod level_states;
 mod overdue;
+mod quorate;
 mod schedule;
 mod telling;
 
@@ -28,6 +29,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, Revision, TransitionId};
 
+use crate::quorum::Quorum;
 use answers::Answers;
 use level_states::{Subject, subjects, unmarked_members};
 
@@ -70,6 +72,9 @@ pub struct Coordinator {
     reconfigure: bool,
     handed_over: bool,
     patience: Patience,
+    quorum: Quorum,
+    /// Not told yet = whoever there may be.
+    present: Option<NodeSet>,
 }
 
 /// What a coordinator knows beside the committed record, which whoever looks for equal states must compare himself. Times are
@@ -112,6 +117,8 @@ impl Coordinator {
             reconfigure: false,
             handed_over: false,
             patience: Patience::default(),
+            quorum: Quorum::default(),
+            present: None,
         };
         let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
         if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
@@ -202,7 +209,8 @@ impl Coordinator {
                 self.registration_requested(from, registration, seen, &mut outputs);
             }
             CoordinatorInput::Withdraw { from, level, seen } => self.withdrawal_requested(from, level, seen),
-            CoordinatorInput::Force { victims } => victims.into_iter().for_each(|verdict| self.force(verdict)),
+            CoordinatorInput::Present { quorum, present } => self.is_present(quorum, present, &mut outputs),
+            CoordinatorInput::Force { victims } => self.force_all(victims),
             CoordinatorInput::Certain { victim, method } => self.certain(victim, method),
             CoordinatorInput::Confirmed { victim, by } => self.confirmed(victim, &by),
             CoordinatorInput::Acknowledged { from, answers } => self.acknowledged(from, answers, &mut outputs),

@@ -104,6 +104,9 @@ impl Coordinator {
         if nodes == step.participants && nodes.len() > 1 {
             return; // All of them: that is no node's fault, and the cluster must not empty itself. It was reported.
         }
+        if !self.may_lose(&nodes) {
+            return; // It was reported, and those who would be left are too few to go on (§4.4).
+        }
         if nodes.contains(self.me.node) {
             let reason = format!("its own subsystem at level {} does not answer", step.level);
             outputs.push(CoordinatorOutput::Panic { reason });

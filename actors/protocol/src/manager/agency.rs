@@ -160,7 +160,10 @@ impl Manager {
     pub(super) fn refused(&mut self, refusal: JoinRefusal) {
         self.remark(Remark::JoinRefused(refusal.clone()));
         match refusal {
-            JoinRefusal::NotMaster | JoinRefusal::BusyLeaving | JoinRefusal::NotFullyConnected { .. } => {}
+            JoinRefusal::NotMaster
+            | JoinRefusal::BusyLeaving
+            | JoinRefusal::NotFullyConnected { .. }
+            | JoinRefusal::NoQuorum { .. } => {}
             JoinRefusal::NotConfigured
             | JoinRefusal::BarrierMismatch { .. }
             | JoinRefusal::LevelOrder

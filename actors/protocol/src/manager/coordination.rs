@@ -114,6 +114,9 @@ impl Manager {
                 }
             }
             CoordinatorOutput::HandOver => self.hand_over(),
+            CoordinatorOutput::Quorum { reached, votes, needed } => {
+                self.remark(Remark::Quorum { reached, votes, needed });
+            }
             CoordinatorOutput::Warn(warning) => self.remark(Remark::Overdue(warning)),
             CoordinatorOutput::Panic { reason } => self.panic(reason),
         }

@@ -106,6 +106,7 @@ pub struct Cluster {
     pub refusals: Vec<(NodeId, JoinRefusal)>,
     pub level_refusals: Vec<(NodeId, Level, LevelRefusal)>,
     pub warnings: Vec<Warning>,
+    pub quorum_changes: Vec<bool>,
     pub hung: BTreeSet<(NodeId, Level)>,
     /// Subsystems that answer `Failed` this many times more.
     pub failing: BTreeMap<(NodeId, Level), u32>,
@@ -171,6 +172,7 @@ impl Cluster {
             refusals: Vec::new(),
             level_refusals: Vec::new(),
             warnings: Vec::new(),
+            quorum_changes: Vec::new(),
             hung: BTreeSet::new(),
             failing: BTreeMap::new(),
             violations: Vec::new(),
@@ -454,6 +456,7 @@ impl Cluster {
                     (node.left, node.alive, node.wants_out) = (true, false, false);
                     self.work.retain(|work| work.node != master);
                 }
+                CoordinatorOutput::Quorum { reached, .. } => self.quorum_changes.push(reached),
                 CoordinatorOutput::Warn(warning) => self.warnings.push(warning),
                 CoordinatorOutput::Panic { reason } if reason.contains("does not answer") => self.panics.push(reason),
                 CoordinatorOutput::Panic { reason } => self.violations.push(reason),
