@@ -77,8 +77,9 @@ mod tests {
 
     #[test]
     fn the_table_of_quorum() {
-        // disk votes, votes of the nodes, needed, who is present, enough
-        let rows: [(Option<u16>, &[u8], u32, &[u16], bool); 14] = [
+        /// Votes of the disk and of the nodes, votes needed, who is present, enough.
+        type Row = (Option<u16>, &'static [u8], u32, &'static [u16], bool);
+        let rows: [Row; 14] = [
             (None, &[1, 1], 2, &[1], true),          // protocol §4.4: expected 3, quorum 2
             (None, &[1, 1, 1, 1, 1], 5, &[3], true), // any single node that owns the disk
             (None, &[3, 1, 1], 5, &[2], true),
