@@ -16,6 +16,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation, Term, TransitionId};
 use phalanx_protocol::chronicle::{Happening, TransitionTrace};
 use phalanx_protocol::expiry::RegistersReading;
+use phalanx_protocol::launcher::OrderFailure;
 
 /// Sent to the interconnect: deliver to one peer, if it is connected; otherwise dropped, since senders repeat.
 #[derive(Debug, Clone, Message)]
@@ -127,15 +128,6 @@ pub struct CarryOut(pub RegistrationOrder);
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Vec<PlannedStep>, OrderRefusal>")]
 pub struct PlanOrder(pub RegistrationOrder);
-
-/// Why an order was not carried out, as far as is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrderFailure {
-    /// Nothing has changed.
-    Refused(OrderRefusal),
-    /// Nobody has decided about it in time. It is not repeated any more, but may still be carried out.
-    NoDecision,
-}
 
 /// What the membership manager knows, for whoever shows status.
 #[derive(Debug, Clone)]

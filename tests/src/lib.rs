@@ -3,9 +3,12 @@
 //! Harness code is library code: what a test needs twice lives here, written as carefully as the rest.
 
 pub mod command_line;
+pub mod draw;
+pub mod fault_table;
 pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
+pub mod lease_model;
 pub mod node_cluster;
 pub mod order_checker;
 pub mod peers;
@@ -13,6 +16,8 @@ pub mod process_cluster;
 pub mod proxy;
 pub mod register_model;
 pub mod requirement;
+pub mod simulated_cluster;
 pub mod simulated_network;
+pub mod simulation;
 pub mod spec_map;
 pub mod transition_model;

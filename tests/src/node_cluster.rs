@@ -79,27 +79,12 @@ impl TestCluster {
     /// If the loopback has no free port.
     pub async fn new(nodes: u16, services: Vec<ServiceDefinition>) -> Self {
         let mut listeners = BTreeMap::new();
-        let mut configuration = ConfigurationRecord { cluster: "test".to_owned(), ..ConfigurationRecord::default() };
         for id in 0..nodes {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            let address = listener.local_addr().expect("bound").to_string();
-            let name = format!("n{id}");
-            let node = NodeConfiguration::new(name, address);
-            configuration.nodes.insert(NodeId(id), node);
-            listeners.insert(NodeId(id), listener);
+            listeners.insert(NodeId(id), TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
         }
-        let superblock = Superblock {
-            cluster: Uuid::now_v7(),
-            name: "test".to_owned(),
-            nodes_max: nodes.max(2),
-            services_max: 4,
-            profile: TimingProfile::DEV,
-            created_at_ms: 0,
-        };
-        let layout = Layout::new(superblock.nodes_max, superblock.services_max).expect("a small disk");
-        let disk = MemoryDisk::new(layout.blocks_needed());
-        let services = RegistrationRecord::of_definitions(services);
-        phalanx_storage::format(&disk, &superblock, &configuration, &services).expect("memory takes everything");
+        let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
+        let configuration = configuration_of(listeners.iter().map(|(id, listener)| (id.0, address(listener))));
+        let disk = format_for(&configuration, TimingProfile::DEV, services);
         let disk = ClusterDisk::open(Arc::new(disk)).expect("just formatted");
         Self { disk, key: ClusterKey::generate().expect("random bytes"), listeners }
     }
@@ -129,6 +114,39 @@ impl TestCluster {
         .expect("the node boots");
         TestNode { handle, panicked, requests }
     }
+}
+
+/// A configuration of nodes at these addresses, named `n<id>`.
+#[must_use]
+pub fn configuration_of(addresses: impl IntoIterator<Item = (u16, String)>) -> ConfigurationRecord {
+    let node = |(id, address)| (NodeId(id), NodeConfiguration::new(format!("n{id}"), address));
+    let nodes = addresses.into_iter().map(node).collect();
+    ConfigurationRecord { cluster: "test".to_owned(), nodes, ..ConfigurationRecord::default() }
+}
+
+/// A disk in memory, formatted for this configuration and these services.
+///
+/// # Panics
+/// If it does not take them.
+#[must_use]
+pub fn format_for(
+    configuration: &ConfigurationRecord,
+    profile: TimingProfile,
+    services: Vec<ServiceDefinition>,
+) -> MemoryDisk {
+    let superblock = Superblock {
+        cluster: Uuid::now_v7(),
+        name: configuration.cluster.clone(),
+        nodes_max: u16::try_from(configuration.nodes.len()).expect("few nodes").max(2),
+        services_max: 4,
+        profile,
+        created_at_ms: 0,
+    };
+    let layout = Layout::new(superblock.nodes_max, superblock.services_max).expect("a small disk");
+    let disk = MemoryDisk::new(layout.blocks_needed());
+    let services = RegistrationRecord::of_definitions(services);
+    phalanx_storage::format(&disk, &superblock, configuration, &services).expect("memory takes everything");
+    disk
 }
 
 /// State of `node` as `at` knows it.

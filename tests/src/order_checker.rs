@@ -21,6 +21,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use phalanx_messages::admin::{Trace, TraceStep};
+use phalanx_messages::membership::TransitionKind;
+
 /// A line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Line {
@@ -119,7 +122,9 @@ impl Line {
         Place { restart: self.restart, height, barrier: self.barrier }
     }
 
-    fn text(&self) -> String {
+    /// Who did what for whom, for people.
+    #[must_use]
+    pub fn text(&self) -> String {
         let Self { node, level, kind, subject, transition: (term, counter), barrier, restart, .. } = self;
         format!("{node}: {kind:?} of {subject} ({term}.{counter}) at level {level} barrier {barrier} restart {restart}")
     }
@@ -149,6 +154,28 @@ pub fn check(lines: &[Line]) -> Vec<String> {
     }
     for progress in transitions.values() {
         found.extend(progress.unfinished(&forced_out, &forced));
+    }
+    found
+}
+
+/// Everything that is out of order in a node's own trace of one transition; empty = right. Only the master has seen every step
+/// and every acknowledgement, so steps may be missing, but none may go back or begin before the one before it has ended.
+#[must_use]
+pub fn check_trace(trace: &Trace) -> Vec<String> {
+    let place = |step: &TraceStep| {
+        let level = i32::from(step.level);
+        let height = if trace.kind == TransitionKind::Leaving { -level } else { level };
+        Place { restart: step.restart, height, barrier: step.barrier }
+    };
+    let mut found = Vec::new();
+    for pair in trace.steps.windows(2) {
+        let [before, after] = pair else { continue };
+        if place(before) >= place(after) {
+            found.push(format!("{} {}: {before:?} came before {after:?}", trace.node, trace.id));
+        }
+        if before.ended_ms.is_none_or(|ended| ended > after.begun_ms) {
+            found.push(format!("{} {}: {after:?} began before {before:?} ended", trace.node, trace.id));
+        }
     }
     found
 }
@@ -342,6 +369,29 @@ mod tests {
         assert_eq!(faults(restarted), [""; 0]);
         let log: Vec<_> = restarted.lines().filter(|line| !line.contains("3.1 0 1")).collect();
         assert!(faults(&log.join("\n"))[0].contains("the barrier before it is missing"));
+    }
+
+    #[test]
+    fn a_trace_that_goes_back_or_overlaps_is_found() {
+        let step = |level, barrier, restart, begun_ms, ended_ms| TraceStep {
+            level,
+            name: String::new(),
+            barrier,
+            restart,
+            begun_ms,
+            ended_ms,
+            acknowledged_ms: BTreeMap::new(),
+        };
+        let faults = |kind, steps| {
+            let (id, node, reason) = ("3.1".to_owned(), "n1".to_owned(), String::new());
+            check_trace(&Trace { id, node, incarnation: 1, kind, reason, elapsed_ms: None, steps }).len()
+        };
+        let up = [step(100, 0, 0, 0, Some(1)), step(100, 1, 0, 1, Some(3)), step(200, 0, 0, 3, None)];
+        assert_eq!(faults(TransitionKind::Joining, up.to_vec()), 0);
+        assert_eq!(faults(TransitionKind::Leaving, up.to_vec()), 1, "a leave goes down");
+        assert_eq!(faults(TransitionKind::Joining, vec![up[1].clone(), step(100, 0, 1, 4, None)]), 0, "restarted");
+        assert_eq!(faults(TransitionKind::Joining, vec![up[1].clone(), step(100, 0, 0, 4, None)]), 1);
+        assert_eq!(faults(TransitionKind::Joining, vec![up[1].clone(), step(200, 0, 0, 2, None)]), 1, "too early");
     }
 
     #[test]

@@ -2,8 +2,11 @@
 //!
 //! Process tests take one machine-wide lock, because timing on a loaded machine is noise.
 
+mod records;
+
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -11,6 +14,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use records::LicenceJournal;
 
 /// The user and group `nobody`.
 pub const NOBODY: u32 = 65_534;
@@ -159,12 +164,47 @@ impl DevCluster {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Asks `phalanx dev` to start a node, and does not wait for its join.
+    ///
+    /// # Errors
+    /// Why it does not: the node still runs.
+    ///
+    /// # Panics
+    /// If `phalanx dev` does not answer.
+    pub fn start_node(&self, node: &str) -> Result<(), String> {
+        let control = UnixStream::connect(self.dir().join(phalanx_node::dev::CONTROL)).expect("dev listens");
+        writeln!(&control, "start {node}").expect("dev reads");
+        let mut answer = String::new();
+        BufReader::new(&control).read_line(&mut answer).expect("dev answers");
+        if answer.trim() == "ok" { Ok(()) } else { Err(answer) }
+    }
+
     /// `status --output json`, if some node answers.
     #[must_use]
     pub fn status(&self) -> Option<Value> {
         let output = self.run(&["status", "--output", "json"]);
         let status = || -> Value { serde_json::from_slice(&output.stdout).expect("status prints JSON") };
         output.status.success().then(status).filter(|status| status["source"] == "daemon")
+    }
+
+    /// What `node` itself answers, if it does.
+    #[must_use]
+    pub fn status_at(&self, node: &str) -> Option<Value> {
+        let socket = phalanx_node::dev::node_socket(self.dir(), node).display().to_string();
+        let output = self.run(&["--socket", &socket, "status", "--output", "json"]);
+        let status = || -> Value { serde_json::from_slice(&output.stdout).expect("status prints JSON") };
+        output.status.success().then(status)
+    }
+
+    /// Waits until the status satisfies `condition` as the master sees it, which alone knows who has acknowledged.
+    ///
+    /// # Panics
+    /// If that does not happen in time.
+    pub fn wait_master_status(&self, what: &str, condition: impl Fn(&Value) -> bool) {
+        self.wait_status(what, |status| {
+            let master = status["master"].as_str().and_then(|master| self.status_at(master));
+            master.is_some_and(|status| status["node"] == status["master"] && condition(&status))
+        });
     }
 
     /// Waits until `nodes` nodes are joined and nothing is in transition, and gives that status.
@@ -338,96 +378,4 @@ pub fn list<'a>(status: &'a Value, key: &str) -> &'a [Value] {
 #[must_use]
 pub fn find<'a>(status: &'a Value, key: &str, name: &str) -> Option<&'a Value> {
     list(status, key).iter().find(|element| element["name"] == name)
-}
-
-/// The journal of the demo service: (instances that came up, of these beside another living one, recoveries by victim).
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct LicenceJournal {
-    /// Nodes on which an instance came up, in order.
-    pub ups: Vec<String>,
-    /// Instances that found another one alive: there must be none.
-    pub overlaps: usize,
-    /// Victims whose licences were taken back, one for each recovery run.
-    pub recovered: Vec<String>,
-}
-
-impl DevCluster {
-    /// Reads the journal of the demo service.
-    ///
-    /// # Panics
-    /// If a line cannot be understood.
-    #[must_use]
-    pub fn licence_journal(&self) -> LicenceJournal {
-        let text = std::fs::read_to_string(self.dir().join(phalanx_node::licence_server::JOURNAL)).unwrap_or_default();
-        let mut journal = LicenceJournal::default();
-        for line in text.lines() {
-            let entry: Value = serde_json::from_str(line).expect("a line of the journal is JSON");
-            match entry["event"].as_str() {
-                Some("up") => {
-                    journal.ups.push(entry["node"].as_str().unwrap_or_default().to_owned());
-                    journal.overlaps += usize::from(entry["overlap"] == true);
-                }
-                Some("recovered") => journal.recovered.push(entry["victim"].as_str().unwrap_or_default().to_owned()),
-                Some(_) | None => {}
-            }
-        }
-        journal
-    }
-
-    /// Asks the demo service for a licence until it answers, and gives the node that answered.
-    ///
-    /// # Panics
-    /// If it does not answer in time.
-    #[must_use]
-    pub fn take_licence(&self) -> String {
-        let port = std::fs::read_to_string(self.dir().join("licences.port")).expect("dev wrote the port");
-        let url = format!("http://127.0.0.1:{}/take", port.trim());
-        let answer = wait_for("an answer of the licence server", PATIENCE, || {
-            let mut response = ureq::get(&url).call().ok()?;
-            serde_json::from_str::<Value>(&response.body_mut().read_to_string().ok()?).ok()
-        });
-        answer["node"].as_str().expect("every answer names its node").to_owned()
-    }
-
-    /// Every line that command subsystems logged on any node, checked for order.
-    ///
-    /// # Panics
-    /// With every step that was out of order.
-    pub fn check_order(&self) {
-        let mut lines = Vec::new();
-        for path in files_below(self.dir()).iter().filter(|path| path.to_string_lossy().ends_with("-steps.log")) {
-            let log = std::fs::read_to_string(path).expect("a log can be read");
-            lines.extend(crate::order_checker::parse(&log).expect("every line is a step"));
-        }
-        assert!(!lines.is_empty(), "the command subsystems logged nothing");
-        let wrong = crate::order_checker::check(&lines);
-        assert!(wrong.is_empty(), "steps out of order: {wrong:#?}");
-    }
-
-    /// Where the nodes of this cluster keep their processes, if they use cgroups.
-    ///
-    /// # Panics
-    /// If the disk cannot be read.
-    #[must_use]
-    pub fn containments(&self) -> Vec<PathBuf> {
-        let path = self.dir().join("cluster.disk");
-        let disk = phalanx_node::daemon::open_disk(&path).expect("the disk can be opened");
-        let configuration = disk.configurations().newest().expect("readable").expect("formatted");
-        let mount = phalanx_node::containment::cgroup::mount_point().unwrap_or_default();
-        let key = |node| phalanx_node::containment::containment_key(disk.superblock().cluster, &path, node);
-        configuration.nodes.keys().map(|node| mount.join(key(*node))).collect()
-    }
-
-    /// Warden and daemon of a node, from its register: (warden, daemon).
-    ///
-    /// # Panics
-    /// If the disk or the register cannot be read.
-    #[must_use]
-    pub fn processes_of(&self, node: &str) -> (u32, u32) {
-        let disk = phalanx_node::daemon::open_disk(&self.dir().join("cluster.disk")).expect("the disk can be opened");
-        let configuration = disk.configurations().newest().expect("readable").expect("formatted");
-        let id = configuration.id_of(node).expect("a node of this cluster");
-        let register = disk.registers().read(id).expect("readable").expect("a valid register");
-        (register.fence.warden.pid, register.fence.daemon.pid)
-    }
 }

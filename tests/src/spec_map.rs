@@ -1,7 +1,9 @@
 //! Reads `docs/spec-map.md`: which part of the spec is where, and which tests show it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use crate::process_cluster::files_below;
 
 /// Claims, tables and figures of the spec.
 const PARTS: [(&str, u32); 3] = [("Claim", 38), ("Table", 4), ("Fig.", 21)];
@@ -85,6 +87,23 @@ pub fn mistakes(rows: &[Row], tests: &BTreeSet<String>, root: &Path) -> Vec<Stri
         }
     }
     mistakes
+}
+
+/// The test functions of every source file of the workspace, by path from its root.
+///
+/// # Panics
+/// If a source cannot be read.
+#[must_use]
+pub fn tests_of_the_workspace(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let members = ["messages", "storage", "actors", "node", "tests", "examples"].map(|member| root.join(member));
+    let sources = members.iter().flat_map(|member| files_below(member));
+    let sources = sources.filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let tests = |path: std::path::PathBuf| {
+        let source = std::fs::read_to_string(&path).expect("a source is readable");
+        let name = path.strip_prefix(root).expect("below the root").display().to_string();
+        (name, tests_in(&source).into_iter().collect())
+    };
+    sources.map(tests).collect()
 }
 
 /// The names of all test functions in a source text: a function whose attributes have the word `test`.

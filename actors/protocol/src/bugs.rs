@@ -1,13 +1,14 @@
-//! Deliberate bugs, so that the tests which must catch them can be seen to catch them (protocol §3.10, "variant").
+//! Deliberate bugs, so that the tests which must catch them can be seen to catch them (protocol §3.10, §5.9, "variant").
 //!
 //! Exist only with the feature `deliberate-bugs`, which a release build refuses; without it [`active`] is the constant
 //! `false` and the compiler removes every trace. Chosen at run time and for one thread only: one test binary tries each bug,
-//! and tests that run in parallel do not see each other's.
+//! and tests that run in parallel do not see each other's. `PHALANX_BUG` chooses one for every thread from its beginning, to see
+//! which tests fail.
 
 #[cfg(all(feature = "deliberate-bugs", not(debug_assertions)))]
 compile_error!("the feature `deliberate-bugs` is for debug builds of tests only");
 
-/// One rule taken out.
+/// One rule taken out, or put back to its first version. `docs/design/deliberate-bugs.md` says who catches which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bug {
     /// The sticky `owned` field is neither written nor read (protocol §3.4, trap 2).
@@ -18,10 +19,139 @@ pub enum Bug {
     NoWithdrawal,
     /// `Resigned` counts as `Withdrawn`; without `owned`, which would cover for it (protocol §3.4, trap 1).
     ResignedLikeWithdrawn,
+    /// A claimant does not look whether the owner that it held for expired has moved since (protocol §3.4, step 5a).
+    LiveOwnerDecrowned,
+    /// An owner that loads a base of a newer term does not give way (protocol §3.4, step 6).
+    SupersededOwnerGoesOn,
+    /// L-1: a renewal that ends after the lease has ended counts.
+    LateRenewalCounts,
+    /// L-3: neither pills nor the mark in the record of the owner make a node halt.
+    OrderToDieIgnored,
+    /// L-4: a renewal counts although the register or the record of the owner is unreadable.
+    UnreadableOwnerIgnored,
+    /// L-5: the lease counts from the completion of the renewal, not from the issue of its write.
+    LeaseFromCompletion,
+    /// A node does not notice that its lease has ended, and goes on feeding its watchdog (protocol §3.3).
+    LeaseNeverEnds,
+    /// Two nodes of which one hears the other are linked (protocol §4.3).
+    OneWayLinkCounts,
+    /// The survivor rule is applied to views that are still changing (protocol §4.3, `T_settle`).
+    NoSettling,
     /// The first barrier of a level is passed before every participant has acknowledged it.
     BarrierSkipped,
-    /// A forced leave starts the levels' recovery before the certainty that they need (protocol I-F1).
+    /// A forced leave starts the levels' recovery before the certainty that they need (protocol I-F1, T-11).
     RecoveryBeforeProof,
+    /// Participants are told of a step that is not committed yet (protocol T-1, I-M3).
+    NotifiedBeforeCommit,
+    /// A new master advances steps of participants that have not promised to hear nobody older (protocol §3.6).
+    ReportsNotAwaited,
+    /// A proof of the death of an older incarnation counts for the newer one (protocol §4.5).
+    OldDeathProves,
+    /// A cold start forgets what an earlier one had not recovered (protocol T-18).
+    GhostsForgotten,
+    /// Whatever is held restarts with number 1, for the second time too (protocol T-9).
+    RestartNumberReset,
+    /// First version of T-9, T-10: no wave, and what is held waits until other victims have *finished* the level.
+    RestartWhenFinished,
+    /// T-10 left out: victims recover each on its own and overtake each other.
+    NoWave,
+    /// First version of T-9, T-18: a held join waits for a recovery that is parked because the level is empty.
+    HeldJoinWaitsForParked,
+    /// First version of T-19: only joins wait for a recovery; a leave enters beside it.
+    LeaveBesideRecovery,
+    /// First version of T-5: transitions of one batch advance each on its own.
+    BatchAdvancesAlone,
+    /// T-9 left out: a dead participant only leaves the set of those awaited.
+    NoHold,
+    /// T-9: acknowledgements of a step count after its restart.
+    OldRestartCounts,
+    /// First version of T-18: a victim stays at an optional level that has lost its last user.
+    EmptyLevelNotSkipped,
+    /// T-13 left out: a new incarnation is admitted while the old one is not recovered.
+    EarlyRejoin,
+    /// T-18: a cold start overwrites the entry of the forming master and leaves no ghost.
+    NoOwnGhost,
+    /// T-19: a join waits only for recoveries that will come to its own level.
+    JoinAboveUnrecovered,
+    /// First version of T-21, without T-23: older records are not dropped; the number of a step alone tells what is new.
+    OrderByNumberOnly,
+    /// First version of §5.5, as [`OrderByNumberOnly`](Bug::OrderByNumberOnly): numbers are compared within one transition only.
+    StatePerTransition,
+    /// First version of table 5.3: Forced-Leaving in state Inactive is an error.
+    NothingToRecover,
+    /// T-23: one notice at a time, a join of the own node last.
+    BatchInPieces,
+    /// T-18: a node that finds a ghost of itself does not panic.
+    GhostIgnored,
+    /// The same, and it does not panic as `Inactive` either (protocol §5.5).
+    OutcastLivesOn,
+    /// M-4: records of a master whose term is over are processed.
+    OlderTermHeard,
+    /// An acknowledgement goes out before the subsystem has answered.
+    AcknowledgedBeforeAnswer,
+    /// An acknowledgement that is repeated says `Failed` (protocol I-T13).
+    SecondAnswerDiffers,
+    /// A service that was lost starts elsewhere without its recovery command (protocol §6.3, I-R5).
+    StartBeforeRecovery,
+    /// RL-4: a node takes commands before it has joined the event-manager level and after it has left.
+    AdmittedAnyTime,
+    /// RL-4: commands of a decision maker that was deposed are taken, so that there are two.
+    OldDecisionsAdmitted,
+    /// I-R8: an operation older than one that was seen is run.
+    OperationsOutOfOrder,
+    /// I-R7: commands go out with the decision, before it is committed.
+    SentBeforeCommit,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: &[Self] = &[
+        Self::NoOwned,
+        Self::NoRereadInCommit,
+        Self::NoWithdrawal,
+        Self::ResignedLikeWithdrawn,
+        Self::LiveOwnerDecrowned,
+        Self::SupersededOwnerGoesOn,
+        Self::LateRenewalCounts,
+        Self::OrderToDieIgnored,
+        Self::UnreadableOwnerIgnored,
+        Self::LeaseFromCompletion,
+        Self::LeaseNeverEnds,
+        Self::OneWayLinkCounts,
+        Self::NoSettling,
+        Self::BarrierSkipped,
+        Self::RecoveryBeforeProof,
+        Self::NotifiedBeforeCommit,
+        Self::ReportsNotAwaited,
+        Self::OldDeathProves,
+        Self::GhostsForgotten,
+        Self::RestartNumberReset,
+        Self::RestartWhenFinished,
+        Self::NoWave,
+        Self::HeldJoinWaitsForParked,
+        Self::LeaveBesideRecovery,
+        Self::BatchAdvancesAlone,
+        Self::NoHold,
+        Self::OldRestartCounts,
+        Self::EmptyLevelNotSkipped,
+        Self::EarlyRejoin,
+        Self::NoOwnGhost,
+        Self::JoinAboveUnrecovered,
+        Self::OrderByNumberOnly,
+        Self::StatePerTransition,
+        Self::NothingToRecover,
+        Self::BatchInPieces,
+        Self::GhostIgnored,
+        Self::OutcastLivesOn,
+        Self::OlderTermHeard,
+        Self::AcknowledgedBeforeAnswer,
+        Self::SecondAnswerDiffers,
+        Self::StartBeforeRecovery,
+        Self::AdmittedAnyTime,
+        Self::OldDecisionsAdmitted,
+        Self::OperationsOutOfOrder,
+        Self::SentBeforeCommit,
+    ];
 }
 
 /// True if `bug` is to be made on this thread.
@@ -43,7 +173,14 @@ mod chosen {
     use super::Bug;
 
     thread_local! {
-        static ACTIVE: Cell<Option<Bug>> = const { Cell::new(None) };
+        static ACTIVE: Cell<Option<Bug>> = Cell::new(named());
+    }
+
+    /// The bug that `PHALANX_BUG` names, for a whole run of tests or a whole process.
+    fn named() -> Option<Bug> {
+        let name = std::env::var("PHALANX_BUG").ok()?;
+        let named = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
+        Some(*named.unwrap_or_else(|| panic!("PHALANX_BUG names no deliberate bug: {name}")))
     }
 
     /// True if `bug` is to be made on this thread.
@@ -83,6 +220,7 @@ mod chosen {
 
         #[test]
         fn a_bug_is_active_on_its_thread_until_its_guard_goes() {
+            let _none = activate(None);
             with(Some(Bug::NoOwned), || {
                 assert!(active(Bug::NoOwned) && !active(Bug::NoWithdrawal));
                 assert!(!std::thread::spawn(|| active(Bug::NoOwned)).join().unwrap());

@@ -331,7 +331,8 @@ impl Frm {
     fn objection(&self, node: NodeId, view: &ClaimView) -> Objection {
         let term = self.claim.term;
         // 5a: a live master is not decrowned.
-        if self.held_expired.get(&node).is_some_and(|before| *before != (view.incarnation, view.heartbeat)) {
+        let moved = |before: &(Incarnation, u64)| *before != (view.incarnation, view.heartbeat);
+        if self.held_expired.get(&node).is_some_and(moved) && !bugs::active(Bug::LiveOwnerDecrowned) {
             return Objection::Withdraw;
         }
         // 5b
@@ -397,7 +398,7 @@ impl Frm {
         let term = self.claim.term;
         let base_term = base.map_or(Term(0), |base| base.term);
         assert!(base_term != term, "a record of term {term} exists before its owner has written one (I-M1)");
-        if base_term > term {
+        if base_term > term && !bugs::active(Bug::SupersededOwnerGoesOn) {
             return self.depose(base_term);
         }
         self.state = State::WritingBase;

@@ -14,6 +14,7 @@
 //! and gives the time with each input.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use phalanx_messages::limits::PILLS_MAX;
 use phalanx_messages::membership::{MembershipRecord, NodeState};
@@ -21,6 +22,8 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister, OwnState, Pill};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision, Term};
+
+use crate::bugs::{self, Bug};
 
 /// Fields of the own register to change; `None` = leave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -263,7 +266,9 @@ impl Lease {
                 now
             }
             LeaseInput::ReadCompleted { ended, registers, record } => {
-                self.expire(ended, &mut outputs);
+                if !bugs::active(Bug::LateRenewalCounts) {
+                    self.expire(ended, &mut outputs);
+                }
                 self.read_completed(ended, registers, record, &mut outputs);
                 ended
             }
@@ -284,7 +289,7 @@ impl Lease {
     /// True if the node may act.
     #[must_use]
     pub fn is_valid(&self, now: Instant) -> bool {
-        matches!(self.standing, Standing::Valid { until, .. } if now < until)
+        matches!(self.standing, Standing::Valid { until, .. } if now < until || bugs::active(Bug::LeaseNeverEnds))
     }
 
     /// True while the watchdog may be fed: every critical actor ticks, and the lease is valid, or not valid yet, or the node
@@ -293,10 +298,30 @@ impl Lease {
     pub fn may_feed(&self, now: Instant) -> bool {
         let standing = match self.standing {
             Standing::First => true,
+            Standing::Valid { .. } if bugs::active(Bug::LeaseNeverEnds) => true,
             Standing::Valid { until, .. } => now < until || self.stall == StallPolicy::RideThrough,
             Standing::Lost => self.stall == StallPolicy::RideThrough,
         };
         self.alive && standing && self.phase != Phase::Ended
+    }
+
+    /// Feeds `state` with all that can still make a difference from `now` on, with times as they are seen from there: neither the
+    /// time itself nor the number of renewals. For whoever looks for equal states.
+    pub fn hash_at<H: Hasher>(&self, now: Instant, state: &mut H) {
+        let ahead = |at: Instant| at.0.saturating_sub(now.0);
+        let phase = match self.phase {
+            Phase::Writing { issued } | Phase::Reading { issued } => Some(now.since(issued)),
+            Phase::Idle | Phase::ReadingFirst | Phase::LastWrite | Phase::Ended => None,
+        };
+        (std::mem::discriminant(&self.phase), phase).hash(state);
+        match self.standing {
+            Standing::Valid { since, until } => (now.since(since), ahead(until)).hash(state),
+            Standing::First | Standing::Lost => {}
+        }
+        std::mem::discriminant(&self.standing).hash(state);
+        (ahead(self.next_renewal), ahead(self.retry_at), self.owner, self.stop).hash(state);
+        (self.durable_wanted, self.write_wanted, self.alive, self.late, self.return_checked).hash(state);
+        (NodeRegister { heartbeat: 0, ..self.wanted.clone() }, self.written.is_some()).hash(state);
     }
 
     /// When the next [`LeaseInput::Tick`] has something to do.
@@ -445,6 +470,9 @@ impl Lease {
         let still_fit = self.check(registers, record);
         let result = match (phase, self.standing) {
             (Phase::Reading { issued }, Standing::First) => still_fit.and_then(|()| self.first(issued, ended)),
+            (Phase::Reading { .. }, Standing::Valid { .. }) if bugs::active(Bug::LeaseFromCompletion) => {
+                still_fit.map(|()| Some(ended))
+            }
             (Phase::Reading { issued }, Standing::Valid { .. }) => still_fit.map(|()| Some(issued)),
             (Phase::Reading { issued }, Standing::Lost) if self.return_checked => {
                 still_fit.and_then(|()| self.first(issued, ended))
@@ -487,13 +515,15 @@ impl Lease {
                 self.me.node, own.incarnation, own.heartbeat, written.incarnation, written.heartbeat
             )));
         }
-        if let Some(by) = self.pill_from(registers) {
+        if let Some(by) = self.pill_from(registers).filter(|_| !bugs::active(Bug::OrderToDieIgnored)) {
             return Err(Refusal::Panic(format!("forced out: node {by} published the order")));
         }
         self.owner = self.highest_owner(registers);
         let owner_unreadable = self.owner.is_some_and(|(_, node)| registers.get(&node).is_none_or(Option::is_none));
         match record {
+            OwnerRecord::Read(_) if bugs::active(Bug::OrderToDieIgnored) => {}
             OwnerRecord::Read(record) => self.check_record(record)?,
+            OwnerRecord::Unreadable if bugs::active(Bug::UnreadableOwnerIgnored) => return Ok(()),
             OwnerRecord::NoOwner if self.owner.is_none() => {}
             OwnerRecord::NoOwner | OwnerRecord::Unreadable => return Err(Refusal::NotCounted),
         }
@@ -554,6 +584,9 @@ impl Lease {
     /// L-1, and the warning before it.
     fn expire(&mut self, now: Instant, outputs: &mut Vec<LeaseOutput>) {
         let Standing::Valid { since, until } = self.standing else { return };
+        if bugs::active(Bug::LeaseNeverEnds) {
+            return;
+        }
         if now >= until {
             self.standing = Standing::Lost;
             self.return_checked = false;

@@ -2,7 +2,9 @@
 //!
 //! Whoever loses a peer begins a round: every node that sees its number in a register probes all its links at once, and publishes
 //! its view with that number. The rule is applied to views of the newest round only, once they have not changed for `T_settle`;
-//! a view that keeps changing is waited for three times, then no longer.
+//! a view that keeps changing is waited for three times, then no longer. That impatience is with the views: nobody is named for
+//! what it cannot have published yet. To see a round, to probe, to publish and to be read takes 2 R + `T_net` and two operations
+//! on the disk, which is more than `T_settle`: for so long a new round is waited for, and a new member is not judged.
 //!
 //! Always holds: a node is named only if a link between two members that are alive on the disk is cut, and never while the
 //! published views make one clique.
@@ -15,6 +17,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId};
 
+use crate::bugs::{self, Bug};
 use crate::survivor::{View, is_whole, survivors};
 
 /// Changes of the views that are waited for.
@@ -108,14 +111,26 @@ struct Unsettled {
 #[derive(Debug, Clone)]
 pub struct Partition {
     settle_ms: u64,
+    /// Within this everybody who can has probed in a round, and everybody who looks has read it.
+    round_ms: u64,
     unsettled: Option<Unsettled>,
+    /// Since when each member is one; none = this node has not decided anything yet, and knows nobody as a newcomer.
+    members_since: Option<BTreeMap<NodeId, Instant>>,
+    /// The newest round, and since when it is known.
+    newest: (u64, Instant),
 }
 
 impl Partition {
     /// No link is known to be cut.
     #[must_use]
     pub const fn new(profile: TimingProfile) -> Self {
-        Self { settle_ms: profile.settle_ms, unsettled: None }
+        Self {
+            settle_ms: profile.settle_ms,
+            round_ms: 2 * profile.renewal_ms + profile.net_ms + 2 * profile.io_timeout_ms,
+            unsettled: None,
+            members_since: None,
+            newest: (0, Instant(0)),
+        }
     }
 
     /// Who stays, once it is time to decide; none = nothing to decide, or not yet.
@@ -125,13 +140,20 @@ impl Partition {
         master: Option<NodeId>,
         now: Instant,
     ) -> Option<NodeSet> {
+        let newcomers = self.newcomers(members, now);
         let newest = members.values().map(|published| published.announced).max().unwrap_or(0);
+        if newest > self.newest.0 {
+            self.newest = (newest, now);
+        }
+        let round_is_over = now.since(self.newest.1) >= self.round_ms;
         // Whoever has not probed in the newest round when the time is over is taken to hear nobody.
         let view = |published: &Published| {
-            let hears = if published.round == newest { published.view.hears } else { NodeSet::EMPTY };
-            View { hears, ..published.view }
+            let deaf = round_is_over && published.round < newest;
+            View { hears: if deaf { NodeSet::EMPTY } else { published.view.hears }, ..published.view }
         };
-        let views: BTreeMap<NodeId, View> = members.iter().map(|(node, published)| (*node, view(published))).collect();
+        let judged = || members.iter().filter(|(node, _)| !newcomers.contains(**node));
+        let views: BTreeMap<NodeId, View> = judged().map(|(node, published)| (*node, view(published))).collect();
+        let complete = round_is_over || judged().all(|(_, published)| published.round == newest);
         if is_whole(&views) {
             self.unsettled = None;
             return None;
@@ -147,7 +169,22 @@ impl Partition {
                 unsettled.since = now;
             }
         }
-        (now.since(unsettled.since) >= self.settle_ms).then(|| survivors(&views, master))
+        // Rounds that begin all the time are not waited for without end.
+        let wait_ms = if complete { self.settle_ms } else { self.settle_ms + self.round_ms };
+        let settled = now.since(unsettled.since) >= wait_ms || bugs::active(Bug::NoSettling);
+        settled.then(|| survivors(&views, master).union(&newcomers))
+    }
+
+    /// Members whose links the others may not have published yet.
+    fn newcomers(&mut self, members: &BTreeMap<NodeId, Published>, now: Instant) -> NodeSet {
+        let first = if self.members_since.is_none() { Instant(0) } else { now };
+        let since = self.members_since.get_or_insert_default();
+        since.retain(|node, _| members.contains_key(node));
+        for node in members.keys() {
+            since.entry(*node).or_insert(first);
+        }
+        let round_ms = self.round_ms;
+        since.iter().filter(|(_, since)| now.since(**since) < round_ms).map(|(node, _)| *node).collect()
     }
 }
 
@@ -214,7 +251,72 @@ mod tests {
         let mut partition = Partition::new(PROFILE);
         let late = members([published(&[0, 1, 2], 2), published(&[0, 1, 2], 2), published(&[0, 1, 2], 1)]);
         assert_eq!(partition.decide(&late, None, T), None);
-        assert_eq!(partition.decide(&late, None, T.plus(1_250)), stay(&[0, 1]));
+        assert_eq!(
+            partition.decide(&late, None, T.plus(2_250)),
+            None,
+            "2 R + T_net + 2 tau; now the views must settle"
+        );
+        assert_eq!(partition.decide(&late, None, T.plus(3_499)), None);
+        assert_eq!(partition.decide(&late, None, T.plus(3_500)), stay(&[0, 1]));
+    }
+
+    /// Found by the simulator: the views had changed three times, and the newcomer had no time to probe in the round it found.
+    #[test]
+    fn a_newcomer_is_not_named_before_it_has_had_time_to_publish() {
+        let mut partition = Partition::new(PROFILE);
+        let two = |one: &[u16], other: &[u16], round| {
+            (0..).map(NodeId).zip([published(one, round), published(other, round)]).collect::<BTreeMap<_, _>>()
+        };
+        let (cut, mended) = (two(&[0], &[0, 1], 1), two(&[0, 1], &[1], 1));
+        for turn in 0..4 {
+            let views = if turn % 2 == 0 { &cut } else { &mended };
+            assert_eq!(partition.decide(views, None, T.plus(turn * 10)), None);
+        }
+        let joined = |hears_2: &[u16], round| {
+            let newcomer = Published { announced: 1, ..published(&[0, 1, 2], round) };
+            members([published(hears_2, 1), published(hears_2, 1), newcomer])
+        };
+        assert_eq!(partition.decide(&joined(&[0, 1], 0), None, T.plus(600)), None, "the two others hear each other");
+        assert_eq!(partition.decide(&joined(&[0, 1], 0), None, T.plus(2_849)), None);
+        assert_eq!(partition.decide(&joined(&[0, 1, 2], 1), None, T.plus(2_850)), None);
+        let cut_off = joined(&[0, 1], 1);
+        assert_eq!(partition.decide(&cut_off, None, T.plus(3_000)), None);
+        assert_eq!(partition.decide(&cut_off, None, T.plus(4_250)), stay(&[0, 1]), "its time is over");
+    }
+
+    /// Found by the simulator: with the patience used up, a new round made everybody deaf in the moment in which it began.
+    #[test]
+    fn a_new_round_takes_nobodys_view_away_before_it_can_be_probed() {
+        let mut partition = Partition::new(PROFILE);
+        let views = |announced, deaf: &[u16]| {
+            let published = |hears: &[u16]| Published { announced, ..published(hears, 1) };
+            members([published(&[0, 1, 2]), published(&[0, 1, 2]), published(deaf)])
+        };
+        for turn in 0..5 {
+            let deaf: &[u16] = if turn % 2 == 0 { &[2] } else { &[1, 2] };
+            assert_eq!(partition.decide(&views(1, deaf), None, T.plus(turn * 10)), None);
+        }
+        assert_eq!(partition.decide(&views(2, &[0, 1, 2]), None, T.plus(1_300)), None, "every link stands");
+        assert_eq!(
+            partition.decide(&views(2, &[1, 2]), None, T.plus(1_400)),
+            None,
+            "cut again, with the patience of then"
+        );
+        assert_eq!(partition.decide(&views(2, &[1, 2]), None, T.plus(2_650)), None, "not everybody has probed");
+        let probed = |deaf| views(2, deaf).into_iter().map(|(node, it)| (node, Published { round: 2, ..it })).collect();
+        assert_eq!(partition.decide(&probed(&[1, 2]), None, T.plus(2_700)), stay(&[0, 1]));
+    }
+
+    #[test]
+    fn rounds_that_begin_all_the_time_only_delay_the_rule() {
+        let mut partition = Partition::new(PROFILE);
+        let views = |announced| {
+            let published = |hears: &[u16]| Published { announced, ..published(hears, 1) };
+            members([published(&[0, 1]), published(&[0, 1]), published(&[2])])
+        };
+        let decided =
+            (0..).map(|turn| turn * 500).find(|ms| partition.decide(&views(2 + ms), None, T.plus(*ms)).is_some());
+        assert_eq!(decided, Some(3_500));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn t24_a_join_that_a_member_refuses_is_reversed() {
     cluster.run_until(|cluster| cluster.state(2) == NodeState::Inactive);
     assert_eq!([0, 1].map(|id| cluster.state(id)), [NodeState::Joined, NodeState::Joined]);
     assert!(reason(&cluster, 2).contains("a member could not take it at level 200: no"), "{}", reason(&cluster, 2));
-    assert!(cluster.nodes[&n(2)].left && common::invariants::at_rest(&cluster).is_empty());
+    assert!(cluster.nodes[&n(2)].left && cluster.wrong_at_rest().is_empty());
 }
 
 #[test]

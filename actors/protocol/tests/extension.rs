@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Cluster, Packet, View, level, n, spec_levels};
+use common::invariants::View;
+use common::{Cluster, Packet, level, n, spec_levels};
 use phalanx_messages::Level;
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, LevelState, NodeState, TransitionKind};
 use phalanx_messages::peer::LevelRefusal;

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Cluster, level, n, spec_levels};
 use phalanx_messages::Level;
-use phalanx_messages::membership::{FenceMethod, NodeState};
+use phalanx_messages::membership::{FenceMethod, LevelRegistration, NodeState, TransitionKind};
+use phalanx_protocol::agent::table::{Arrival, Standing, acknowledged, processing, row};
 
 fn lines(text: &str) -> Vec<String> {
     text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
@@ -106,6 +107,121 @@ fn figs_13_to_15_a_forced_leave_runs_bottom_up_through_the_level_that_was_notifi
     cluster.boot(0);
     cluster.run();
     assert_eq!(cluster.state(0), NodeState::Joined, "it may join again only now");
+}
+
+/// Spec, Figs. 13 to 15: a hung leave is aborted in the same way. The event manager has ended it and is not told.
+#[test]
+fn figs_13_to_15_a_leave_that_hangs_is_aborted_by_the_forced_leave() {
+    let mut cluster = Cluster::joined(2, 2, &spec_levels());
+    cluster.hung.extend([(n(0), Level::SFS), (n(1), Level::SFS)]);
+    cluster.leave(1);
+    cluster.run();
+    cluster.log.clear();
+    cluster.suspect(1);
+    cluster.run();
+    cluster.hung.clear();
+    cluster.prove();
+    cluster.run();
+    let expected = "N0 DLM: N1 forced-leaving
+        N0 VDM: N1 forced-leaving
+        N0 SFS: N1 forced-leaving, re-notified";
+    assert_eq!(cluster.log, lines(expected));
+    assert_eq!(cluster.state(1), NodeState::Inactive);
+}
+
+/// Spec, Figs. 13 to 15, where the survivor's SFS had ended its part of the join and only N0's hangs: it aborts all the same,
+/// because the level was not complete.
+#[test]
+fn figs_13_to_15_a_join_acknowledged_on_one_node_is_aborted_there_too() {
+    let mut cluster = Cluster::joined(1, 2, &two_barriers_at_sfs());
+    cluster.hung.insert((n(1), Level::SFS));
+    cluster.boot(1);
+    cluster.run();
+    cluster.log.clear();
+    cluster.kill(1, false);
+    cluster.detect(Some(FenceMethod::OwnWord));
+    cluster.run();
+    let expected = "N0 DLM: N1 forced-leaving
+        N0 VDM: N1 forced-leaving
+        N0 SFS: N1 forced-leaving, re-notified";
+    assert_eq!(cluster.log, lines(expected));
+}
+
+/// Spec, Figs. 13 to 15: "the highest subsystem to be notified", at each level where the join may hang.
+#[test]
+fn figs_13_to_15_recovery_ends_at_the_highest_level_that_was_notified() {
+    for (at, hung) in spec_levels().iter().enumerate() {
+        let mut cluster = Cluster::joined(1, 2, &spec_levels());
+        cluster.hung.insert((n(1), hung.level));
+        cluster.boot(1);
+        cluster.run();
+        cluster.log.clear();
+        cluster.kill(1, false);
+        cluster.detect(Some(FenceMethod::OwnWord));
+        cluster.run();
+        let told: Vec<String> =
+            spec_levels()[..=at].iter().map(|level| format!("N0 {}: N1 forced-leaving", level.name)).collect();
+        assert_eq!(cluster.log, told, "hung in {}", hung.name);
+        assert_eq!(cluster.state(1), NodeState::Inactive);
+    }
+}
+
+fn two_barriers_at_sfs() -> Vec<LevelRegistration> {
+    let mut levels = spec_levels();
+    levels[2].barriers.joining = 2;
+    levels
+}
+
+/// Spec, Fig. 2: every dashed arrow (a notification) and every solid one (the acknowledgement of the last barrier, or of one
+/// before) of one subsystem level. The two arrows that the figure has not are the protocol's: §5.3, "Inactive, Forced-Leaving" and
+/// the victim of which the subsystem's own join told it.
+#[test]
+fn fig_2_the_states_of_a_subsystem_and_every_way_between_them() {
+    use Standing as S;
+    let all = [
+        S::Inactive,
+        S::Joining,
+        S::JoiningAcknowledged,
+        S::Joined,
+        S::Leaving,
+        S::LeavingAcknowledged,
+        S::Lost,
+        S::ForcedLeaving,
+        S::ForcedLeavingAcknowledged,
+    ];
+    let kinds = [TransitionKind::Joining, TransitionKind::Leaving, TransitionKind::ForcedLeaving];
+    let mut dashed = Vec::new();
+    for from in all {
+        for kind in kinds {
+            for arrival in [Arrival::First, Arrival::Next] {
+                if row(from, kind, arrival).is_some() {
+                    dashed.push((from, processing(kind)));
+                }
+            }
+        }
+    }
+    let expected = [
+        (S::Inactive, S::Joining),
+        (S::Inactive, S::ForcedLeaving), // the protocol's
+        (S::Joining, S::ForcedLeaving),
+        (S::JoiningAcknowledged, S::Joining),
+        (S::JoiningAcknowledged, S::ForcedLeaving),
+        (S::Joined, S::Leaving),
+        (S::Joined, S::ForcedLeaving),
+        (S::Leaving, S::ForcedLeaving),
+        (S::LeavingAcknowledged, S::Leaving),
+        (S::LeavingAcknowledged, S::ForcedLeaving),
+        (S::Lost, S::ForcedLeaving), // the protocol's
+        (S::ForcedLeavingAcknowledged, S::ForcedLeaving),
+    ];
+    assert_eq!(dashed, expected);
+    let solid = kinds.map(|kind| (acknowledged(kind, false), acknowledged(kind, true)));
+    let expected = [
+        (S::JoiningAcknowledged, S::Joined),
+        (S::LeavingAcknowledged, S::Inactive),
+        (S::ForcedLeavingAcknowledged, S::Inactive),
+    ];
+    assert_eq!(solid, expected);
 }
 
 /// Spec, "barrier synchronization": "if the DLM subsystem asks for two joining barriers ...".

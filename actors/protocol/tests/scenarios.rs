@@ -5,10 +5,9 @@ mod common;
 use common::{Cluster, Packet, level, n, spec_levels};
 use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, NodeState, StepPhase};
 use phalanx_messages::peer::JoinRefusal;
-use phalanx_messages::{Incarnation, Level, NodeIncarnation, Term};
-use phalanx_protocol::agent::DeathPolicy;
+use phalanx_messages::{Incarnation, Level, Term};
 use phalanx_protocol::coordinator::level_states::subjects;
-use phalanx_protocol::coordinator::{CoordinatorInput, Warning, pills};
+use phalanx_protocol::coordinator::{Warning, pills};
 
 fn two_levels() -> Vec<LevelRegistration> {
     vec![level(Level::DLM, "DLM", 2, 1, 1), level(Level::VDM, "VDM", 1, 1, 1)]
@@ -203,133 +202,6 @@ fn t13_a_restarted_node_waits_for_the_recovery_of_its_old_incarnation() {
     cluster.hung.clear();
     cluster.run_until(|cluster| cluster.state(1) == NodeState::Joined);
     assert!(cluster.log.contains(&"N0 VDM: N1 forced-leaving, re-notified".to_owned()), "{:#?}", cluster.log);
-}
-
-/// Protocol T-14.
-#[test]
-fn t14_refusals_are_named() {
-    let mut cluster = Cluster::joined(1, 3, &two_levels());
-    cluster.nodes.get_mut(&n(1)).unwrap().levels[0].barriers.joining = 3;
-    cluster.boot(1);
-    cluster.run();
-    let (_, refusal) = cluster.refusals.last().unwrap();
-    assert!(
-        matches!(refusal, JoinRefusal::BarrierMismatch { have, want } if have.barriers.joining == 2 && want.barriers.joining == 3)
-    );
-
-    cluster.nodes.get_mut(&n(2)).unwrap().levels.reverse();
-    cluster.boot(2);
-    cluster.run();
-    assert_eq!(cluster.refusals.last().unwrap(), &(n(2), JoinRefusal::LevelOrder));
-
-    let from = NodeIncarnation { node: n(0), incarnation: Incarnation(0) };
-    let ask = |configured, key_matches, same_boot, from, hears: &[u16]| CoordinatorInput::JoinRequest {
-        from,
-        levels: two_levels(),
-        same_boot,
-        hears: hears.iter().map(|id| n(*id)).collect(),
-        heard: [n(2)].into_iter().collect(),
-        configured,
-        key_matches,
-        key_learnt: true,
-    };
-    let fresh = NodeIncarnation { node: n(2), incarnation: Incarnation(9) };
-    for (input, refusal) in [
-        (ask(false, true, true, fresh, &[0]), JoinRefusal::NotConfigured),
-        (ask(true, false, true, fresh, &[0]), JoinRefusal::KeyMismatch),
-        (ask(true, true, false, fresh, &[0]), JoinRefusal::OtherHost),
-        (ask(true, true, true, from, &[0]), JoinRefusal::DuplicateId),
-        (ask(true, true, true, fresh, &[]), JoinRefusal::NotFullyConnected { missing: [n(0)].into_iter().collect() }),
-    ] {
-        cluster.coordinate(input);
-        assert_eq!(cluster.refusals.last().unwrap().1, refusal);
-    }
-}
-
-/// Protocol T-14, E_LEVEL_ORDER: levels ascend, are there at all, and fit the registry of the whole cluster.
-#[test]
-fn t14_levels_that_do_not_ascend_or_do_not_fit_are_refused() {
-    let many = |first: u16, count: u16| (first..first + count).map(|at| level(Level(at), "user", 1, 1, 1)).collect();
-    let twice = vec![level(Level::DLM, "DLM", 2, 1, 1), level(Level::DLM, "DLM", 2, 1, 1)];
-    let long = vec![LevelRegistration { name: "x".repeat(65), ..level(Level(400), "", 1, 1, 1) }];
-    let barriers = vec![level(Level(400), "user", 1, 17, 1)];
-    let rows: [(Vec<LevelRegistration>, bool); 7] = [
-        (Vec::new(), false),
-        (twice, false),
-        (many(400, 33), false),
-        (many(400, 31), false), // with the two that the cluster has there are 33
-        (many(400, 30), true),
-        (long, false),
-        (barriers, false),
-    ];
-    for (levels, admitted) in rows {
-        let mut cluster = Cluster::joined(1, 2, &two_levels());
-        cluster.nodes.get_mut(&n(1)).unwrap().levels = levels;
-        cluster.boot(1);
-        cluster.run();
-        let refused = cluster.refusals == [(n(1), JoinRefusal::LevelOrder)];
-        assert_eq!((refused, cluster.state(1) == NodeState::Joined), (!admitted, admitted));
-    }
-}
-
-/// Protocol T-13: whatever an old incarnation was doing, its node waits until that is recovered, and joins then.
-#[test]
-fn t13_no_state_of_an_old_incarnation_lets_its_node_in_early() {
-    type Case = (&'static str, fn(&mut Cluster));
-    let cases: [Case; 5] = [
-        ("joined", |_| {}),
-        ("leaving", |cluster| {
-            cluster.hung.insert((n(0), Level::VDM));
-            cluster.leave(1);
-        }),
-        ("leave asked for in a registration", |cluster| {
-            cluster.hung.insert((n(1), Level(400)));
-            cluster.register(1, level(Level(400), "user", 1, 1, 1));
-            cluster.run();
-            cluster.leave(1);
-        }),
-        ("one level leaving", |cluster| {
-            for id in 0..2 {
-                cluster.register(id, level(Level(400), "user", 1, 1, 1));
-                cluster.run();
-            }
-            cluster.hung.insert((n(0), Level(400)));
-            cluster.kill_subsystem(1, Level(400), DeathPolicy::DropLevel);
-            for _ in 0..12 {
-                cluster.tick(1_000);
-                cluster.run();
-            }
-        }),
-        ("forced out, and not recovered", |cluster| {
-            cluster.hung.insert((n(0), Level::VDM));
-            cluster.kill(1, false);
-            cluster.detect(Some(FenceMethod::OwnWord));
-        }),
-    ];
-    for (case, prepare) in cases {
-        let mut cluster = Cluster::joined(2, 2, &two_levels());
-        prepare(&mut cluster);
-        cluster.run();
-        let old = cluster.incarnation(n(1)).incarnation;
-        cluster.kill(1, false);
-        cluster.hung = [(n(0), Level::VDM)].into();
-        cluster.boot(1);
-        cluster.run();
-        assert_eq!(cluster.refusals.last(), Some(&(n(1), JoinRefusal::BusyLeaving)), "{case}");
-        let entry = &cluster.disk.nodes[&n(1)];
-        assert_eq!((entry.state, entry.incarnation), (NodeState::ForcedLeaving, old), "{case}");
-        assert!(entry.fence.death_certain && !entry.leave_requested && !entry.withdrawing, "{case}: {entry:?}");
-        cluster.hung.clear();
-        // A mandatory level whose only user died is formed and recovered by whoever registers it (T-18).
-        if entry_uses(&cluster, 1, Level(400)) {
-            cluster.register(0, level(Level(400), "user", 1, 1, 1));
-        }
-        cluster.run_until(|cluster| cluster.state(1) == NodeState::Joined);
-    }
-}
-
-fn entry_uses(cluster: &Cluster, id: u16, at: Level) -> bool {
-    cluster.disk.nodes[&n(id)].levels.contains(&at) && !cluster.disk.nodes[&n(0)].levels.contains(&at)
 }
 
 /// Protocol T-18: the whole cluster went down; whoever forms it anew recovers each level right after joining it.

@@ -7,13 +7,13 @@ use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
+use phalanx_protocol::launcher::OrderFailure;
 use phalanx_protocol::registration::tell_refusal;
 
 use super::logs::LogSources;
 use super::{LocalApiEdges, report, status};
 use crate::ports::{
-    CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, GetTraces, OrderFailure, PlanOrder,
-    RequestLeave,
+    CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, GetTraces, PlanOrder, RequestLeave,
 };
 
 /// Exit code "the node named is not running" (architecture §5).

@@ -39,7 +39,9 @@ impl MembershipManager {
     pub(super) fn take(&mut self, input: ManagerInput, ctx: &mut Context<Self>) {
         let guard = self.edges.guard.clone();
         guard.run(|| {
-            let moment = Moment { now: self.edges.clock.now(), may_act: self.edges.gate.is_open_for(self.guard_ms) };
+            let gate = &self.edges.gate;
+            let (open, may_act) = (gate.is_open(), gate.is_open_for(self.guard_ms));
+            let moment = Moment { now: self.edges.clock.now(), open, may_act };
             for output in self.machine.step(moment, input) {
                 self.perform(output, ctx);
             }

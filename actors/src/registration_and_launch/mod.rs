@@ -1,36 +1,25 @@
-//! Registration and launch (spec, "C. Registration and launch"; protocol §6): decides where each client service runs while this
-//! node owns the decisions, and has the commands for this node carried out by one [`ClientService`] actor each.
+//! Registration and launch (spec, "C. Registration and launch"; protocol §6): where each client service runs, and the commands for
+//! this node, carried out by one [`ClientService`] actor each.
 //!
-//! The decisions are made in `phalanx_protocol::registration`; this actor carries them out. Nothing is written or sent while
-//! the gate is closed: a node that was frozen finds it closed, and whatever it had in flight is withheld.
-//!
-//! - `decisions`: the decision machine, its disk requests one after the other, and what follows from a commit
-//! - `level`: changes of the event-manager level, and when they are answered
-//! - `orders`: what administrators ask
-//! - `services`: the newest database known, commands for this node, and results
+//! The decisions are made by [`phalanx_protocol::launcher`]; this actor gives it what arrives and carries its outputs out.
 
-mod decisions;
-mod level;
 mod orders;
-mod services;
+mod perform;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::NodeIncarnation;
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::profile::TimingProfile;
-use phalanx_messages::registration::{Order, RegistrationMessage, RegistrationRecord};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{NodeIncarnation, Revision, Term};
-use phalanx_protocol::registration::{
-    Admission, DatabaseRoom, Decider, DeciderInput, DeciderOutput, Event, LeaseSigns, LevelView, TimerLimits, Timers,
-};
+use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherSettings, OrderFailure};
+use phalanx_protocol::moment::Moment;
+use phalanx_protocol::registration::{DatabaseRoom, LeaseSigns};
 use phalanx_storage::Durability;
 use tokio::sync::oneshot;
 
@@ -41,11 +30,6 @@ use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::membership_watcher::AdoptView;
 use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened};
-
-/// Allowed for a command's way to its executor and back, in milliseconds.
-const MARGIN_MS: u64 = 5_000;
-/// Between two attempts on what failed everywhere, in milliseconds.
-const BACKOFF_MS: u64 = 10_000;
 
 /// Sent by the membership manager whenever it changes: whose lease has ended, and who is certainly dead. The decisions of a node
 /// that is named here are taken over at once (protocol §6.1).
@@ -100,122 +84,51 @@ pub struct RegistrationEdges {
     pub happened: Vec<Recipient<ServiceHappened>>,
 }
 
-/// Answer to one [`AdoptView`].
-type Adopted = oneshot::Sender<Result<(), String>>;
-
 /// See the module.
 pub struct RegistrationAndLaunch {
     settings: RegistrationSettings,
     edges: RegistrationEdges,
-    configuration: Arc<ConfigurationRecord>,
-    decider: Decider,
-    /// Outputs of the machine that wait for the disk request before them.
-    work: VecDeque<DeciderOutput>,
-    disk_busy: bool,
-    /// The newest database seen.
-    known: Arc<RegistrationRecord>,
-    known_at: phalanx_messages::Instant,
-    reading_known: bool,
-    /// The newest database that somebody has called committed.
-    announced: Revision,
-    announced_at: phalanx_messages::Instant,
-    timers: Timers,
-    admission: Admission,
-    /// Commands that came before this node had joined the level.
-    early: Vec<(Term, Order)>,
+    machine: Launcher,
     services: BTreeMap<String, Addr<ClientService>>,
     /// Itself, for the client services; set when it starts.
     own: Option<Recipient<Reported>>,
-    level: LevelView,
-    joined: bool,
-    changes: VecDeque<(AdoptView, Adopted)>,
-    starting_table_read: bool,
-    tokens: BTreeMap<u64, (bool, Adopted)>,
-    next_token: u64,
-    /// Who waits for this node to let go of everything, and the readings of the database begun before it was asked to.
-    draining: Vec<(u64, Adopted)>,
-    readings_begun: u64,
-    forced_at: phalanx_messages::Instant,
-    /// Administrators' orders that are not answered; the first is put forward.
-    asked: VecDeque<orders::Asked>,
-    order_counter: u64,
+    /// Changes of the level that are not adopted yet, by number.
+    changes: BTreeMap<u64, oneshot::Sender<Result<(), String>>>,
+    last_change: u64,
+    /// Administrators' orders that are not answered, by number.
+    orders: BTreeMap<u64, oneshot::Sender<Result<(), OrderFailure>>>,
+    last_order: u64,
 }
 
 impl RegistrationAndLaunch {
     /// An actor that has joined nothing and knows no database.
     #[must_use]
     pub fn new(settings: RegistrationSettings, edges: RegistrationEdges) -> Self {
-        let limits = TimerLimits { kill_ms: settings.profile.kill_ms, margin_ms: MARGIN_MS, backoff_ms: BACKOFF_MS };
+        let RegistrationSettings { me, profile, room, .. } = settings;
         Self {
-            decider: Decider::new(settings.me, settings.profile.io_timeout_ms).within(settings.room),
-            admission: Admission::new(settings.me),
-            timers: Timers::new(limits),
+            machine: Launcher::new(LauncherSettings { me, profile, room }),
             settings,
             edges,
-            configuration: Arc::default(),
-            work: VecDeque::new(),
-            disk_busy: false,
-            known: Arc::default(),
-            known_at: phalanx_messages::Instant::default(),
-            reading_known: false,
-            announced: Revision::default(),
-            announced_at: phalanx_messages::Instant::default(),
-            early: Vec::new(),
             services: BTreeMap::new(),
             own: None,
-            level: LevelView::default(),
-            joined: false,
-            changes: VecDeque::new(),
-            starting_table_read: false,
-            tokens: BTreeMap::new(),
-            next_token: 0,
-            draining: Vec::new(),
-            readings_begun: 0,
-            forced_at: phalanx_messages::Instant::default(),
-            asked: VecDeque::new(),
-            order_counter: 0,
+            changes: BTreeMap::new(),
+            last_change: 0,
+            orders: BTreeMap::new(),
+            last_order: 0,
         }
     }
 
-    fn tau(&self) -> Duration {
-        Duration::from_millis(self.settings.profile.io_timeout_ms)
-    }
-
-    /// Runs a handler, or the continuation of one, as a kernel-level handler.
-    fn guarded<R>(&mut self, handler: impl FnOnce(&mut Self) -> R) -> R {
+    /// Gives the machine an input and carries out what it wants.
+    fn give(&mut self, input: LauncherInput, ctx: &mut Context<Self>) {
         let guard = self.settings.guard.clone();
-        guard.run(|| handler(self))
-    }
-
-    fn tick(&mut self, ctx: &mut Context<Self>) {
-        let now = self.settings.clock.now();
-        self.drive(DeciderInput::Tick(now), ctx);
-        self.run_timers(ctx);
-        self.refresh_if_stale(ctx);
-        self.request_forces();
-        self.announce_again();
-        self.put_forward_again(ctx);
-    }
-
-    fn received(&mut self, from: NodeIncarnation, message: RegistrationMessage, ctx: &mut Context<Self>) {
-        match message {
-            RegistrationMessage::Orders { depoch, orders } => {
-                orders.into_iter().for_each(|order| self.take(depoch, order));
+        guard.run(|| {
+            let gate = &self.settings.gate;
+            let may_act = gate.is_open_for(self.settings.profile.guard_ms);
+            let moment = Moment { now: self.settings.clock.now(), open: gate.is_open(), may_act };
+            for output in self.machine.step(moment, input) {
+                self.perform(output, ctx);
             }
-            RegistrationMessage::Results(results) => {
-                let finished = |result| Event::Finished { from, result };
-                self.drive(DeciderInput::Happened(results.into_iter().map(finished).collect()), ctx);
-            }
-            RegistrationMessage::Committed { revision } => {
-                self.admission.see(revision.term);
-                self.announced = self.announced.max(revision);
-                self.refresh_if_announced(ctx);
-                self.answer_orders(ctx);
-            }
-            RegistrationMessage::Requests(requests) => {
-                self.drive(DeciderInput::Happened(requests.into_iter().map(Event::Requested).collect()), ctx);
-            }
-        }
+        });
     }
 }
 
@@ -224,16 +137,20 @@ impl Actor for RegistrationAndLaunch {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.own = Some(ctx.address().recipient());
-        ctx.run_interval(self.tau(), |actor, ctx| actor.guarded(|actor| actor.tick(ctx)));
+        let tau = Duration::from_millis(self.settings.profile.io_timeout_ms);
+        ctx.run_interval(tau, |actor, ctx| actor.give(LauncherInput::Tick, ctx));
     }
 }
 
 impl Handler<AdoptView> for RegistrationAndLaunch {
     type Result = ResponseFuture<Result<(), String>>;
 
-    fn handle(&mut self, change: AdoptView, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, AdoptView(sights): AdoptView, ctx: &mut Self::Context) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.guarded(|actor| actor.enqueue(change, answer, ctx));
+        self.last_change += 1;
+        let change = self.last_change;
+        self.changes.insert(change, answer);
+        self.give(LauncherInput::Adopt { change, sights }, ctx);
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err("registration-and-launch is gone".to_owned())) })
     }
 }
@@ -242,8 +159,7 @@ impl Handler<LeaseView> for RegistrationAndLaunch {
     type Result = ();
 
     fn handle(&mut self, LeaseView { expired, dead }: LeaseView, ctx: &mut Self::Context) {
-        let signs = LeaseSigns { expired, dead: dead.into_iter().collect() };
-        self.guarded(|actor| actor.drive(DeciderInput::Leases(signs), ctx));
+        self.give(LauncherInput::Leases(LeaseSigns { expired, dead: dead.into_iter().collect() }), ctx);
     }
 }
 
@@ -251,14 +167,14 @@ impl Handler<PeerEvent> for RegistrationAndLaunch {
     type Result = ();
 
     fn handle(&mut self, event: PeerEvent, ctx: &mut Self::Context) {
-        self.guarded(|actor| match event {
-            PeerEvent::Up(peer) => actor.greet(peer),
-            PeerEvent::Down(_) => {}
+        match event {
+            PeerEvent::Up(peer) => self.give(LauncherInput::Up(peer), ctx),
             PeerEvent::Received { from, message: PeerMessage::Registration(message) } => {
-                actor.received(from, message, ctx);
+                self.give(LauncherInput::Received { from, message }, ctx);
             }
-            PeerEvent::Received { message: PeerMessage::Heartbeat(_) | PeerMessage::Membership(_), .. } => {}
-        });
+            PeerEvent::Down(_)
+            | PeerEvent::Received { message: PeerMessage::Heartbeat(_) | PeerMessage::Membership(_), .. } => {}
+        }
     }
 }
 
@@ -266,15 +182,15 @@ impl Handler<Reported> for RegistrationAndLaunch {
     type Result = ();
 
     fn handle(&mut self, Reported(result): Reported, ctx: &mut Self::Context) {
-        self.guarded(|actor| actor.reported(result, ctx));
+        self.give(LauncherInput::Reported(result), ctx);
     }
 }
 
 impl Handler<ConfigurationChanged> for RegistrationAndLaunch {
     type Result = ();
 
-    fn handle(&mut self, ConfigurationChanged(configuration): ConfigurationChanged, _: &mut Self::Context) {
-        self.guarded(|actor| actor.configuration = configuration);
+    fn handle(&mut self, ConfigurationChanged(configuration): ConfigurationChanged, ctx: &mut Self::Context) {
+        self.give(LauncherInput::Configuration(configuration), ctx);
     }
 }
 
@@ -282,6 +198,6 @@ impl Handler<InjectPanic> for RegistrationAndLaunch {
     type Result = ();
 
     fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
-        self.guarded(|_| panic!("injected"));
+        self.settings.guard.clone().run(|| panic!("injected"));
     }
 }

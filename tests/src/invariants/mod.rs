@@ -7,9 +7,11 @@ mod t02_no_step_without_its_acknowledgements;
 mod t03_levels_go_one_way;
 mod t05_nothing_above_the_top;
 mod t06_no_recovery_without_proof;
+mod t07_no_join_over_an_old_one;
 mod t09_members_see_what_is_so;
 mod t15_no_empty_notification;
 mod t18_only_users_of_a_level_are_awaited;
+mod t19_the_inactive_are_forgotten;
 mod t20_no_step_beside_a_victim;
 mod t22_batches_complete_together;
 mod t23_no_join_above_unrecovered;
@@ -21,7 +23,10 @@ use phalanx_messages::{NodeIncarnation, NotificationId};
 pub use phalanx_protocol::coordinator::level_states::subjects;
 use phalanx_protocol::coordinator::level_states::{Subject, is_notified};
 
+pub use t02_no_step_without_its_acknowledgements::gives_up;
+pub use t07_no_join_over_an_old_one::t07_no_join_over_an_old_one;
 pub use t09_members_see_what_is_so::{Views, at_rest};
+pub use t19_the_inactive_are_forgotten::t19_the_inactive_are_forgotten;
 pub use t23_no_join_above_unrecovered::{Unrecovered, soil, t23_no_join_above_unrecovered};
 
 /// What a subsystem really knows of one incarnation of a node.

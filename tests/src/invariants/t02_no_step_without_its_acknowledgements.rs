@@ -1,6 +1,6 @@
 //! I-T1, I-T2: a step advances only when every participant has acknowledged it, at this barrier and with this restart.
 
-use phalanx_messages::membership::{MembershipRecord, NodeState, Step, TransitionKind};
+use phalanx_messages::membership::{MemberEntry, MembershipRecord, NodeState, Step, TransitionKind};
 use phalanx_messages::{NodeId, NodeIncarnation};
 use phalanx_protocol::coordinator::level_states::{Subject, joining_at, members_at, step_of};
 
@@ -34,4 +34,11 @@ fn is_skipped(before: &MembershipRecord, after: &MembershipRecord, step: &Step) 
     let marked = |node: NodeId| after.nodes.get(&node).is_none_or(|entry| entry.state == NodeState::ForcedLeaving);
     let used = members_at(after, step.level).union(&joining_at(after, step.level));
     optional && used.is_empty() && step.kind == TransitionKind::ForcedLeaving && step.participants.iter().any(marked)
+}
+
+/// T-24: the join of that entry, or of one of its levels, is given up, so that a refusal counts for it.
+#[must_use]
+pub fn gives_up(entry: &MemberEntry) -> bool {
+    let leaves = |step: &Step| step.kind == TransitionKind::Leaving;
+    entry.leave_requested || entry.withdrawing || entry.step.as_ref().is_some_and(leaves)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::membership::{LevelState, MembershipRecord};
+use phalanx_messages::membership::{LevelState, MembershipRecord, TransitionKind};
 use phalanx_messages::{Level, NodeId, NodeIncarnation};
-use phalanx_protocol::coordinator::level_states::states;
+use phalanx_protocol::coordinator::level_states::{barriers, states};
 
 use super::View;
 
@@ -15,7 +15,14 @@ pub type Views = BTreeMap<(Level, NodeIncarnation), View>;
 #[must_use]
 pub fn at_rest(record: &MembershipRecord, id: NodeId, views: &Views) -> Vec<String> {
     let levels = record.nodes.get(&id).map(|entry| entry.levels.clone()).unwrap_or_default();
-    levels.into_iter().flat_map(|level| at_level(record, id, views, level)).collect()
+    let sees = |level: &Level| is_always_told(record, *level);
+    levels.into_iter().filter(sees).flat_map(|level| at_level(record, id, views, level)).collect()
+}
+
+/// A level without barriers for some kind of transition is passed without a word, and may know less.
+fn is_always_told(record: &MembershipRecord, level: Level) -> bool {
+    let kinds = [TransitionKind::Joining, TransitionKind::Leaving, TransitionKind::ForcedLeaving];
+    kinds.into_iter().all(|kind| barriers(record, level, kind) > 0)
 }
 
 fn at_level(record: &MembershipRecord, id: NodeId, views: &Views, level: Level) -> Vec<String> {

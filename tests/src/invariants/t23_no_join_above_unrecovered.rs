@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::coordinator::level_states::{Subject, entry_state, step_of, victims};
+use phalanx_protocol::coordinator::level_states::{entry_state, step_of};
 
 use super::{running, subjects};
 
@@ -42,26 +42,24 @@ const fn joins(kind: TransitionKind) -> bool {
     matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
 }
 
-/// What is wrong with the joins that enter a level. One that runs there already goes on when somebody is lost below it whom
-/// its level does not know (T-9).
+/// What is wrong with the joins that one commit lets enter a level, or restart there. One that runs already when a node is lost at a
+/// lower level goes on: T-9 holds whatever the lost one took part in, and no other level but the lower one ever heard of it.
 #[must_use]
 pub fn t23_no_join_above_unrecovered(
     unrecovered: &Unrecovered,
     before: &MembershipRecord,
-    record: &MembershipRecord,
+    after: &MembershipRecord,
 ) -> Vec<String> {
-    let mut found = Vec::new();
-    let enters = |(subject, step): &(Subject, &Step)| {
-        let place = |step: &Step| (step.transition, step.level, step.restart, step.phase);
-        joins(step.kind) && step_of(before, *subject).is_none_or(|known| place(known) != place(step))
+    let ran = |subject, step: &Step| {
+        let place = |step: &Step| (step.transition, step.level, step.restart);
+        running(before).any(|(other, known)| other == subject && place(known) == place(step))
     };
-    for (_, step) in running(record).filter(enters) {
+    let entering = running(after).filter(|(_, step)| joins(step.kind)).filter(|(subject, step)| !ran(*subject, step));
+    let mut found = Vec::new();
+    for (_, step) in entering {
         for (node, levels) in unrecovered {
             if let Some(level) = levels.iter().find(|level| **level < step.level) {
-                let parked = victims(record).count();
-                found.push(format!(
-                    "I-T23: {step:?} above level {level}, where node {node} is unrecovered ({parked} victims)"
-                ));
+                found.push(format!("I-T23: {step:?} enters above level {level}, where node {node} is unrecovered"));
             }
         }
     }

@@ -9,10 +9,13 @@
 //! everything has ended (I-T9, I-T19), and that nothing waits for ever (I-T16): a state without any action but faults has no open
 //! transition.
 
+mod fingerprint;
+mod news;
 mod state;
 
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::LevelRegistration;
+use phalanx_messages::set::NodeSet;
 use phalanx_protocol::bugs::Bug;
 use stateright::{Model, Property};
 
@@ -42,13 +45,19 @@ pub struct TransitionModel {
     pub nodes: u16,
     /// Where it begins.
     pub start: Start,
-    /// Levels of every node.
+    /// Levels of every node; optional ones only of those in `users`.
     pub levels: Vec<LevelRegistration>,
     /// A level above them that joined nodes register at run time (protocol T-15): an optional one as often as the budget has
     /// registrations, a mandatory one every node in the end.
     pub later: Option<LevelRegistration>,
+    /// Nodes that register the optional levels too.
+    pub users: NodeSet,
     /// Faults and leaves that may happen.
     pub budget: Budget,
+    /// An agent may also be given one of the last few records instead of the newest.
+    pub older_records: bool,
+    /// Invariants that are not looked at, by the beginning of their names: a rule that is taken out may break more than one.
+    pub ignored: &'static [&'static str],
     /// The rule taken out of the machines. Needs the feature `deliberate-bugs`.
     pub bug: Option<Bug>,
 }
@@ -58,6 +67,8 @@ pub struct TransitionModel {
 pub enum Action {
     /// The agent takes the newest committed record.
     Take(NodeId),
+    /// It is given an older one, by its place among the last few.
+    TakeOlder(NodeId, usize),
     /// A subsystem of the first node ends its work on the step of the second one; true: of its ghost.
     Answer(NodeId, NodeId, bool),
     /// The master takes an acknowledgement.
@@ -85,10 +96,22 @@ pub enum Action {
 }
 
 impl TransitionModel {
+    /// So many nodes, with `levels` and `budget`; nothing left out, and no rule taken out.
+    #[must_use]
+    pub const fn new(nodes: u16, start: Start, levels: Vec<LevelRegistration>, budget: Budget) -> Self {
+        let users = NodeSet::EMPTY;
+        Self { nodes, start, levels, later: None, users, budget, older_records: false, ignored: &[], bug: None }
+    }
+
+    /// What a node registers when it joins.
+    fn levels_of(&self, id: NodeId) -> Vec<LevelRegistration> {
+        self.levels.iter().filter(|level| !level.optional || self.users.contains(id)).cloned().collect()
+    }
+
     /// Nobody has to do this: without it nothing may wait for ever.
     fn is_optional(&self, action: Action) -> bool {
         match action {
-            Action::Suspect(_) | Action::Leave(_) | Action::Crash(_) | Action::Boot(_) => true,
+            Action::TakeOlder(..) | Action::Suspect(_) | Action::Leave(_) | Action::Crash(_) | Action::Boot(_) => true,
             Action::Register(_) => self.later.as_ref().is_none_or(|later| later.optional),
             Action::Take(_)
             | Action::Answer(..)
@@ -105,7 +128,10 @@ impl TransitionModel {
     fn can_go_on(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.actions(state, &mut actions);
-        actions.iter().any(|action| !self.is_optional(*action) && self.next_state(state, *action).is_some())
+        // A request to join or to register may be refused; everything else does something.
+        let asks = |action: &Action| matches!(action, Action::Join(_) | Action::Register(_));
+        let does = |action: &Action| !asks(action) || self.next_state(state, *action).is_some();
+        actions.iter().any(|action| !self.is_optional(*action) && does(action))
     }
 }
 
@@ -120,7 +146,7 @@ impl Model for TransitionModel {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         // What follows a violation says nothing any more.
         if state.violation.is_none() {
-            state.actions(actions);
+            with_bug(self.bug, || state.actions(actions));
         }
     }
 

@@ -1,14 +1,14 @@
 //! One state of the world of MC4, and what each action makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
 
-use phalanx_messages::membership::{FenceMethod, MemberEntry, MembershipRecord, NodeState, TransitionKind};
+use phalanx_messages::membership::{FenceMethod, MemberEntry, MembershipRecord, NodeState, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term, TransitionId};
 use phalanx_protocol::agent::{Agent, AgentInput, AgentOutput};
+use phalanx_protocol::bugs::{self, Bug};
 use phalanx_protocol::coordinator::{Coordinator, CoordinatorInput, CoordinatorOutput};
 use phalanx_protocol::detector::Verdict;
 
@@ -32,79 +32,49 @@ pub struct Budget {
 
 /// Work of one subsystem.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Work {
-    id: NotificationId,
+pub(super) struct Work {
+    pub id: NotificationId,
     kind: TransitionKind,
     last_barrier: bool,
     participants: NodeSet,
 }
 
 /// One node.
-#[derive(Debug, Clone, Hash)]
-struct Node {
-    incarnation: Incarnation,
-    alive: bool,
-    wants_in: bool,
-    agent: Agent,
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub incarnation: Incarnation,
+    pub alive: bool,
+    pub wants_in: bool,
+    pub agent: Agent,
     /// What its subsystems are working on, by subject.
-    work: BTreeMap<NodeIncarnation, Work>,
+    pub work: BTreeMap<NodeIncarnation, Work>,
     /// The newest step that they have begun, by subject.
-    begun: BTreeMap<NodeIncarnation, NotificationId>,
-    views: BTreeMap<(Level, NodeIncarnation), View>,
-    reported: bool,
+    pub begun: BTreeMap<NodeIncarnation, NotificationId>,
+    pub views: BTreeMap<(Level, NodeIncarnation), View>,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct State {
-    disk: MembershipRecord,
-    term: u64,
-    master: Option<(NodeId, Coordinator)>,
-    nodes: BTreeMap<NodeId, Node>,
+    pub(super) disk: MembershipRecord,
+    pub(super) term: u64,
+    pub(super) master: Option<(NodeId, Coordinator)>,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
     /// Said and not taken by a master yet.
-    acknowledgements: Vec<(NodeIncarnation, SubsystemAcknowledged)>,
+    pub(super) acknowledgements: Vec<(NodeIncarnation, SubsystemAcknowledged)>,
     /// What subsystems really acknowledged.
-    acknowledged: BTreeSet<(NodeIncarnation, Key)>,
+    pub(super) acknowledged: BTreeSet<(NodeIncarnation, Key)>,
     /// Levels at which a lost incarnation of a node left state that nobody has recovered.
-    unrecovered: BTreeMap<NodeId, BTreeSet<Level>>,
-    budget: Budget,
+    pub(super) unrecovered: BTreeMap<NodeId, BTreeSet<Level>>,
+    pub(super) budget: Budget,
     /// Every joined node registers this level in the end. Never changes.
     mandatory: Option<Level>,
+    /// The last records that told somebody of something new, if older ones are delivered too.
+    pub(super) log: Option<Vec<MembershipRecord>>,
+    /// Invariants that are not looked at.
+    pub(super) ignored: &'static [&'static str],
     /// The invariant that was broken first.
     pub violation: Option<String>,
-}
-
-/// The number of commits so far does not matter, only who has seen the newest one.
-impl Hash for State {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let disk = MembershipRecord { revision: Revision::default(), ..self.disk.clone() };
-        (disk, self.term, &self.unrecovered, self.budget, &self.violation).hash(state);
-        self.master.hash(state);
-        for (id, node) in &self.nodes {
-            let current = node.agent.record().revision == self.disk.revision;
-            (id, node, current).hash(state);
-        }
-        let mut waiting: Vec<_> =
-            self.acknowledgements.iter().map(|(from, answer)| (from, key(&answer.id), answer.subject)).collect();
-        waiting.sort();
-        waiting.hash(state);
-        // Only acknowledgements of running steps can still be asked for.
-        let running = |(_, id): &&(NodeIncarnation, Key)| {
-            invariants::running(&self.disk).any(|(_, step)| step.transition == id.0)
-        };
-        self.acknowledged.iter().filter(running).for_each(|acknowledged| acknowledged.hash(state));
-    }
-}
-
-impl PartialEq for State {
-    fn eq(&self, other: &Self) -> bool {
-        let fingerprint = |state: &Self| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            state.hash(&mut hasher);
-            hasher.finish()
-        };
-        fingerprint(self) == fingerprint(other)
-    }
 }
 
 impl State {
@@ -124,6 +94,8 @@ impl State {
             unrecovered: BTreeMap::new(),
             budget: Budget::default(),
             mandatory: None,
+            log: None,
+            ignored: model.ignored,
             violation: None,
         };
         for id in (0..model.nodes).map(NodeId) {
@@ -141,6 +113,7 @@ impl State {
         state.acknowledged.clear();
         state.budget = model.budget;
         state.mandatory = model.later.as_ref().filter(|later| !later.optional).map(|later| later.level);
+        state.log = model.older_records.then(Vec::new);
         state
     }
 
@@ -235,9 +208,12 @@ impl State {
         if self.budget.crashes > 0 {
             actions.push(Action::Crash(id));
         }
-        if node.agent.record().revision < self.disk.revision {
+        if self.has_news(node) {
             actions.push(Action::Take(id));
         }
+        let log = self.log.iter().flatten().enumerate();
+        actions
+            .extend(log.filter(|(_, record)| self.is_addressed(id, record)).map(|(at, _)| Action::TakeOlder(id, at)));
         for (who, work) in &node.work {
             if self.all_have_begun(who, work) {
                 actions.push(Action::Answer(id, who.node, self.is_ghost(*who)));
@@ -286,8 +262,7 @@ impl State {
     }
 
     fn may_report(&self, id: NodeId) -> bool {
-        let node = &self.nodes[&id];
-        node.alive && !node.reported && self.is_admitted(id)
+        self.is_admitted(id) && self.master.as_ref().is_some_and(|(_, master)| master.unreported().contains(id))
     }
 
     fn is_ghost(&self, who: NodeIncarnation) -> bool {
@@ -304,10 +279,21 @@ impl State {
 
     /// True if the action did something.
     pub(super) fn apply(&mut self, model: &TransitionModel, action: Action) -> bool {
+        let done = self.act(model, action);
+        self.spread_what_is_no_news();
+        done
+    }
+
+    fn act(&mut self, model: &TransitionModel, action: Action) -> bool {
         match action {
             Action::Take(id) => {
                 let record = Box::new(self.disk.clone());
                 self.agent(id, AgentInput::Record(record));
+                self.check_rest();
+            }
+            Action::TakeOlder(id, at) => {
+                let record = self.log.as_ref().and_then(|log| log.get(at)).cloned();
+                self.agent(id, AgentInput::Record(Box::new(record.unwrap_or_default())));
             }
             Action::Answer(id, subject, _) => return self.answer(id, subject),
             Action::Acknowledge(index) => {
@@ -348,9 +334,6 @@ impl State {
     }
 
     fn report(&mut self, id: NodeId) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.reported = true;
-        }
         let from = self.master.as_ref().map_or(id, |(master, _)| *master);
         let revision = Revision { term: Term(self.term), seq: 0 };
         self.agent(id, AgentInput::NewMaster { from, revision });
@@ -370,7 +353,7 @@ impl State {
         let before = self.disk.clone();
         self.coordinate(CoordinatorInput::JoinRequest {
             from: self.incarnation(id),
-            levels: model.levels.clone(),
+            levels: model.levels_of(id),
             same_boot: true,
             hears: all,
             heard: all,
@@ -394,6 +377,7 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&id) {
             (node.alive, node.wants_in) = (false, false);
             node.work.clear();
+            node.views.clear();
         }
         if self.master.as_ref().is_some_and(|(master, _)| *master == id) {
             self.master = None;
@@ -404,7 +388,6 @@ impl State {
         self.term += 1;
         let cold = !self.nodes.keys().any(|id| self.is_live_member(*id));
         self.disk.revision = Revision { term: Term(self.term), seq: 0 };
-        self.nodes.values_mut().for_each(|node| node.reported = false);
         let (coordinator, outputs) =
             Coordinator::new(self.incarnation(id), TimingProfile::DEV, self.disk.clone(), cold.then(BTreeMap::new));
         self.master = Some((id, coordinator.gathering_for(0)));
@@ -424,7 +407,11 @@ impl State {
                     self.commit(*record);
                     self.coordinate(CoordinatorInput::Committed);
                 }
-                CoordinatorOutput::HandOver => self.master = None,
+                CoordinatorOutput::HandOver => {
+                    if let Some((master, _)) = self.master.take() {
+                        self.die(master); // it stops with `CleanDown`
+                    }
+                }
                 CoordinatorOutput::Panic { reason } => self.broken(reason),
                 // Agents take the newest record by themselves; refusals are asked again.
                 CoordinatorOutput::Notify { .. }
@@ -440,23 +427,35 @@ impl State {
 
     fn commit(&mut self, record: MembershipRecord) {
         let acknowledged = |who, id| self.acknowledged.contains(&(who, key(&id)));
-        let found = invariants::of_commit(&self.disk, &record, &acknowledged);
+        let mut found = invariants::of_commit(&self.disk, &record, &acknowledged);
+        for (id, node) in self.nodes.iter().filter(|(id, _)| self.is_live_member(**id)) {
+            found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, *id, &node.views));
+        }
         invariants::soil(&mut self.unrecovered, &self.disk, &record);
         let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
+        self.log(&record);
         self.disk = record;
         found.into_iter().chain(joins_above).for_each(|text| self.broken(text));
         self.forget_void_answers();
     }
 
-    /// An answer to what no longer runs changes nothing whenever it is taken.
+    /// An answer to what no longer runs changes nothing whenever it is taken, unless a deliberate bug counts it after a restart.
     fn forget_void_answers(&mut self) {
         let running: BTreeSet<Key> =
             invariants::running(&self.disk).map(|(_, step)| key(&step.notification())).collect();
-        self.acknowledgements.retain(|(_, answer)| running.contains(&key(&answer.id)));
+        let of_level = |id: &NotificationId| {
+            let same = |step: &Step| step.transition == id.transition && step.level == id.level;
+            invariants::subjects(&self.disk).any(|(_, step)| same(step))
+        };
+        self.acknowledgements.retain(|(_, answer)| {
+            running.contains(&key(&answer.id)) || (bugs::active(Bug::OldRestartCounts) && of_level(&answer.id))
+        });
     }
 
     fn broken(&mut self, text: String) {
-        self.violation.get_or_insert(text);
+        if !self.ignored.iter().any(|name| text.starts_with(name)) {
+            self.violation.get_or_insert(text);
+        }
     }
 
     fn agent(&mut self, id: NodeId, input: AgentInput) {
@@ -511,10 +510,10 @@ impl State {
     }
 
     fn notified(&mut self, id: NodeId, notification: &SubsystemNotification) {
-        for text in invariants::of_notification(&self.disk, notification, &|who| self.is_dead(who)) {
+        let record = self.nodes[&id].agent.record().clone();
+        for text in invariants::of_notification(&record, notification, &|who| self.is_dead(who)) {
             self.broken(text);
         }
-        let record = &self.disk;
         let me = self.incarnation(id);
         let own_join = notification.batch.iter().any(|notice| {
             let own = notice.node == me.node && notice.incarnation == me.incarnation;
@@ -526,6 +525,7 @@ impl State {
         if own_join {
             node.start_table(notification, me);
         }
+        let early = invariants::t07_no_join_over_an_old_one(&record, notification, &node.views);
         for (notice, count) in notification.batch.iter().zip(counts) {
             let who = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
             let last_barrier = notice.id.barrier + 1 >= count;
@@ -534,6 +534,7 @@ impl State {
             node.begun.insert(who, notice.id);
             node.views.insert((notification.level, who), View::Processing);
         }
+        early.into_iter().for_each(|text| self.broken(text));
     }
 
     fn answer(&mut self, id: NodeId, subject: NodeId) -> bool {
@@ -579,7 +580,6 @@ impl Node {
             work: BTreeMap::new(),
             begun: BTreeMap::new(),
             views: BTreeMap::new(),
-            reported: false,
         }
     }
 
@@ -601,9 +601,9 @@ const fn joins(kind: TransitionKind) -> bool {
 }
 
 /// A notification id as a place in a set; it says nothing of what came first.
-type Key = (TransitionId, Level, u8, u32);
+pub(super) type Key = (TransitionId, Level, u8, u32);
 
-const fn key(id: &NotificationId) -> Key {
+pub(super) const fn key(id: &NotificationId) -> Key {
     (id.transition, id.level, id.barrier, id.restart)
 }
 

@@ -1,18 +1,28 @@
 //! What each subsystem of this node knows of every other node (protocol §5.3).
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use phalanx_messages::membership::{LevelState, MembershipRecord, TransitionKind};
 use phalanx_messages::notification::LevelStates;
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation};
 
 use super::Deregistered;
-use super::table::{self, Arrival, Standing};
+use super::table::{self, Arrival, Row, Standing};
+use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::{entry_state, ghost_state, states};
 
 /// One table a level; whoever is not in it is `Inactive`.
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Levels(BTreeMap<Level, BTreeMap<NodeIncarnation, Standing>>);
+
+impl Hash for Levels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let known = |(level, table)| std::iter::repeat(level).zip::<&BTreeMap<_, _>>(table);
+        let known = self.0.iter().flat_map(known).filter(|(_, (_, standing))| **standing != Standing::Inactive);
+        known.for_each(|known| known.hash(state));
+    }
+}
 
 impl Levels {
     /// The starting table of a subsystem that is itself joining (protocol §5.3).
@@ -42,7 +52,8 @@ impl Levels {
         arrival: Arrival,
     ) -> Result<bool, String> {
         let standing = self.standing(level, who);
-        let row = table::row(standing, kind, arrival).ok_or_else(|| {
+        let legal = |row: &Row| *row != Row::RecoverNothing || !bugs::active(Bug::NothingToRecover);
+        let row = table::row(standing, kind, arrival).filter(legal).ok_or_else(|| {
             format!("level {level}: {kind:?} ({arrival:?}) of node {who} is illegal in state {standing:?} (Table 1)")
         })?;
         self.set(level, who, table::processing(kind));

@@ -22,6 +22,7 @@ use phalanx_messages::notification::{
 };
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 
+use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::{barriers, incarnation_of, is_newer, is_notified, states, subjects};
 use levels::Levels;
 use own_entry::OwnEntry;
@@ -158,12 +159,18 @@ pub struct Agent {
     restart_ms: u64,
 }
 
-/// Two agents with the same hash do the same with every newer record: of the newest one processed only its revision counts, which
-/// whoever looks for equal states must compare himself.
-impl Hash for Agent {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { me, record: _, promised, dispatched, failures, levels, own, subsystems, restart_ms: _ } = self;
-        (me, promised.term, dispatched, failures, levels, own, subsystems).hash(state);
+impl Agent {
+    /// Feeds `state` with all that can still make a difference while `newest` is the newest committed record: two agents that feed
+    /// the same do the same with it and with every later one. For whoever looks for equal states.
+    pub fn hash_beside<H: Hasher>(&self, newest: &MembershipRecord, state: &mut H) {
+        let Self { me, record: _, promised: _, dispatched, failures, levels, own, subsystems, restart_ms: _ } = self;
+        (me, failures, own, subsystems).hash(state);
+        levels.hash(state);
+        let open = |last: &Dispatched| {
+            let current = subjects(newest).any(|(_, step)| step.transition == last.id.transition);
+            current || last.progress == Progress::Processing
+        };
+        dispatched.iter().filter(|(_, last)| open(last)).for_each(|dispatched| dispatched.hash(state));
     }
 }
 
@@ -219,11 +226,11 @@ impl Agent {
     }
 
     fn take(&mut self, record: MembershipRecord, outputs: &mut Vec<AgentOutput>) {
-        if record.revision.term < self.seen().term {
+        if record.revision.term < self.seen().term && !bugs::active(Bug::OlderTermHeard) {
             outputs.push(AgentOutput::Stale { seen: self.seen() });
             return;
         }
-        if record.revision < self.record.revision {
+        if record.revision < self.record.revision && !takes_older_records() {
             return; // T-23: overtaken on its way.
         }
         self.record = record;
@@ -261,12 +268,18 @@ impl Agent {
             .filter(|(_, step)| self.takes_part(step))
             .filter_map(|(subject, step)| Some((incarnation_of(&self.record, subject)?, step.clone())))
             .filter(|(who, step)| {
-                let last = self.dispatched.get(who);
+                let last = self
+                    .dispatched
+                    .get(who)
+                    .filter(|last| last.id.transition == step.transition || !bugs::active(Bug::StatePerTransition));
                 last.is_none_or(|last| is_newer(step.kind, &step.notification(), &last.id))
             })
             .collect();
         let own_join = |who: &NodeIncarnation, step: &Step| *who == self.me && joins(step.kind);
         fresh.sort_by_key(|(who, step)| !own_join(who, step));
+        if bugs::active(Bug::BatchInPieces) {
+            fresh.drain(..fresh.len().saturating_sub(1));
+        }
         let mut batches: BTreeMap<Level, SubsystemNotification> = BTreeMap::new();
         for (who, step) in fresh {
             let notice = self.enter(who, &step)?;
@@ -382,7 +395,11 @@ impl Dispatched {
     /// The answer to send, if there is one.
     fn answer(&self, subject: NodeIncarnation) -> Option<SubsystemAcknowledged> {
         let answer = match &self.progress {
+            Progress::Processing if bugs::active(Bug::AcknowledgedBeforeAnswer) => SubsystemAnswer::Acknowledged,
             Progress::Processing => return None,
+            Progress::Ended(_) if bugs::active(Bug::SecondAnswerDiffers) => {
+                SubsystemAnswer::Failed { text: "said otherwise before".to_owned() }
+            }
             Progress::Ended(answer) => answer.clone(),
             Progress::Failed { text, .. } => SubsystemAnswer::Failed { text: text.clone() },
         };
@@ -393,6 +410,11 @@ impl Dispatched {
 /// A node, or one level of it, joins.
 const fn joins(kind: TransitionKind) -> bool {
     matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
+}
+
+/// Never, but for deliberate bugs.
+fn takes_older_records() -> bool {
+    [Bug::OrderByNumberOnly, Bug::StatePerTransition, Bug::OlderTermHeard].into_iter().any(bugs::active)
 }
 
 /// Levels of this node that its own leave has completed.

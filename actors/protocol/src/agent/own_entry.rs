@@ -6,6 +6,7 @@ use phalanx_messages::membership::{LevelState, MemberEntry, MembershipRecord, No
 use phalanx_messages::{Level, NodeIncarnation};
 
 use super::{AgentOutput, Deregistered};
+use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::entry_state;
 
 /// What this node has been told of itself so far.
@@ -54,6 +55,7 @@ impl OwnEntry {
                     }
                 }
             }
+            NodeState::Inactive if bugs::active(Bug::OutcastLivesOn) && !entry.leave_requested => {}
             NodeState::Inactive => {
                 if !self.left {
                     self.left = true;
@@ -82,7 +84,8 @@ impl OwnEntry {
 
     /// Why this node must panic, if it must.
     fn expelled(&self, me: NodeIncarnation, record: &MembershipRecord) -> Option<String> {
-        if let Some(ghost) = record.ghosts.get(&me.node).filter(|ghost| ghost.incarnation >= me.incarnation) {
+        let ghost = record.ghosts.get(&me.node).filter(|ghost| ghost.incarnation >= me.incarnation);
+        if let Some(ghost) = ghost.filter(|_| !bugs::active(Bug::GhostIgnored) && !bugs::active(Bug::OutcastLivesOn)) {
             return Some(format!("the cluster was formed without this node: {}", ghost.reason));
         }
         let entry = record.nodes.get(&me.node).filter(|entry| entry.incarnation >= me.incarnation)?;
@@ -91,6 +94,7 @@ impl OwnEntry {
         }
         match entry.state {
             NodeState::ForcedLeaving => Some(format!("forced out: {}", entry.reason)),
+            NodeState::Inactive if bugs::active(Bug::OutcastLivesOn) => None,
             NodeState::Inactive if !entry.leave_requested => Some(format!("was forced out: {}", entry.reason)),
             NodeState::Inactive | NodeState::Joining | NodeState::Joined | NodeState::Leaving => None,
         }

@@ -8,6 +8,7 @@ use phalanx_messages::{Level, NodeId, NodeIncarnation};
 
 use super::level_states::{become_inactive, unmarked_members};
 use super::{Coordinator, CoordinatorOutput, Gather};
+use crate::bugs::{self, Bug};
 use crate::detector::Verdict;
 
 /// A request to join.
@@ -48,6 +49,9 @@ impl Coordinator {
     /// T-13: no join before the old incarnation's recovery has ended, and is committed to have ended.
     fn old_incarnations_are_gone(&mut self, from: NodeIncarnation) -> Result<(), JoinRefusal> {
         let NodeIncarnation { node, incarnation } = from;
+        if bugs::active(Bug::EarlyRejoin) {
+            return Ok(());
+        }
         if let Some(entry) = self.draft.nodes.get(&node) {
             if incarnation < entry.incarnation {
                 return Err(JoinRefusal::DuplicateId);
@@ -175,7 +179,9 @@ impl Coordinator {
 pub(super) fn is_sized(registration: &LevelRegistration) -> bool {
     let barriers = registration.barriers;
     let counts = [barriers.joining, barriers.leaving, barriers.forced_leaving];
-    registration.name.len() <= NAME_BYTES_MAX && counts.into_iter().all(|count| count <= BARRIERS_MAX)
+    // A level that hears nothing of a join does not know who leaves (spec, Table 1).
+    let counted = counts.into_iter().all(|count| (1..=BARRIERS_MAX).contains(&count));
+    registration.name.len() <= NAME_BYTES_MAX && counted
 }
 
 /// What can be refused without looking at the record.

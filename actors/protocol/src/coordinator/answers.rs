@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::membership::{NodeState, StepPhase, TransitionKind};
+use phalanx_messages::membership::{NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, NotificationId, Revision};
 
 use super::level_states::{Subject, incarnation_of, is_newer, is_notified, step_of, subjects};
 use super::{Coordinator, CoordinatorOutput, Warning};
+use crate::bugs::{self, Bug};
 
 /// What has come in for the running step of one subject. Never persisted: a new master collects it again.
 #[derive(Debug, Clone, Hash)]
@@ -74,12 +75,13 @@ impl Coordinator {
     fn take_answer(&mut self, by: NodeId, answered: SubsystemAcknowledged, outputs: &mut Vec<CoordinatorOutput>) {
         let SubsystemAcknowledged { subject: who, id, answer } = answered;
         let running = subjects(&self.draft).find(|(subject, step)| {
-            step.notification() == id
+            (step.notification() == id || is_of_older_restart(step, id))
                 && is_notified(&self.draft, step)
                 && step.participants.contains(by)
                 && incarnation_of(&self.draft, *subject) == Some(who)
         });
-        let Some((subject, kind)) = running.map(|(subject, step)| (subject, step.kind)) else { return };
+        let running = running.map(|(subject, step)| (subject, step.kind, step.notification()));
+        let Some((subject, kind, id)) = running else { return };
         match answer {
             SubsystemAnswer::Acknowledged => _ = self.answers_to(subject, id).acknowledged.insert(by),
             SubsystemAnswer::Failed { text } => {
@@ -149,4 +151,10 @@ impl Coordinator {
         let answers = steps.into_iter().filter_map(|(_, answer)| answer).collect();
         self.acknowledged(from, answers, outputs);
     }
+}
+
+/// Never, but for a deliberate bug (protocol T-9: "Acks with an old rgen are void").
+fn is_of_older_restart(step: &Step, id: NotificationId) -> bool {
+    let current = NotificationId { restart: step.restart, ..id };
+    bugs::active(Bug::OldRestartCounts) && id.restart < step.restart && current == step.notification()
 }

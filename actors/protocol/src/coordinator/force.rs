@@ -12,6 +12,7 @@ use phalanx_messages::{Level, NodeId, NodeIncarnation, Term};
 
 use super::Coordinator;
 use super::level_states::{Subject, become_inactive, entry_state, incarnation_of, step_mut, subjects, top_of, victims};
+use crate::bugs::{self, Bug};
 use crate::detector::Verdict;
 
 impl Coordinator {
@@ -32,12 +33,13 @@ impl Coordinator {
 
     /// One death is certain. No method of this cut proves less than that (protocol §4.5, F0, F3, F5).
     pub(super) fn certain(&mut self, victim: NodeIncarnation, method: FenceMethod) {
-        if let Some(ghost) = self.draft.ghosts.get_mut(&victim.node).filter(|g| g.incarnation == victim.incarnation) {
+        let meant = |incarnation| {
+            incarnation == victim.incarnation || (incarnation > victim.incarnation && bugs::active(Bug::OldDeathProves))
+        };
+        if let Some(ghost) = self.draft.ghosts.get_mut(&victim.node).filter(|ghost| meant(ghost.incarnation)) {
             prove(&mut ghost.fence, method);
         }
-        let marked = |entry: &&mut MemberEntry| {
-            entry.incarnation == victim.incarnation && entry.state == NodeState::ForcedLeaving
-        };
+        let marked = |entry: &&mut MemberEntry| meant(entry.incarnation) && entry.state == NodeState::ForcedLeaving;
         if let Some(entry) = self.draft.nodes.get_mut(&victim.node).filter(marked) {
             prove(&mut entry.fence, method);
         }
@@ -86,6 +88,10 @@ impl Coordinator {
             .map(|(subject, _)| subject)
             .collect();
         for subject in concerned {
+            if bugs::active(Bug::NoHold) {
+                step_mut(&mut self.draft, subject).map(|step| step.participants.remove(node));
+                continue;
+            }
             self.answers.remove(&subject); // What was awaited is void.
             if let Some(step) = step_mut(&mut self.draft, subject) {
                 step.phase = StepPhase::Held;
@@ -98,6 +104,9 @@ impl Coordinator {
     /// T-18: nobody of the old cluster is left. Its entries become ghosts, which frees the entries, this node's own included.
     pub(super) fn form_anew(&mut self, proofs: &BTreeMap<NodeIncarnation, FenceMethod>) {
         self.draft.formation = self.committed.revision.term;
+        if bugs::active(Bug::GhostsForgotten) {
+            self.draft.ghosts.clear();
+        }
         for ghost in self.draft.ghosts.values_mut().filter(|ghost| ghost.step.phase != StepPhase::Between) {
             ghost.step.phase = StepPhase::Between;
             ghost.step.barrier = 0;
@@ -107,6 +116,9 @@ impl Coordinator {
         let active = |(_, entry): &(&NodeId, &MemberEntry)| entry.state != NodeState::Inactive;
         for node in self.draft.nodes.iter().filter(active).map(|(node, _)| *node).collect::<Vec<_>>() {
             self.bury(node);
+        }
+        if bugs::active(Bug::NoOwnGhost) {
+            self.draft.ghosts.remove(&self.me.node);
         }
         let own = self.draft.ghosts.get(&self.me.node).map(|ghost| ghost.incarnation);
         for (victim, method) in proofs {

@@ -13,6 +13,7 @@
 mod admission;
 mod answers;
 mod extension;
+mod first_versions;
 mod force;
 mod io;
 pub mod level_states;
@@ -29,6 +30,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, Revision, TransitionId};
 
+use crate::bugs::{self, Bug};
 use crate::quorum::Quorum;
 use answers::Answers;
 use level_states::{Subject, subjects, unmarked_members};
@@ -173,6 +175,12 @@ impl Coordinator {
         &self.draft
     }
 
+    /// Members that have not yet promised to listen to nobody older (protocol §3.6).
+    #[must_use]
+    pub const fn unreported(&self) -> NodeSet {
+        self.unreported
+    }
+
     /// Who has not acknowledged the running step of a transition.
     #[must_use]
     pub fn awaiting(&self, transition: TransitionId) -> NodeSet {
@@ -236,6 +244,12 @@ impl Coordinator {
             self.draft.configuration = self.draft.revision;
         }
         self.in_flight = Some(self.draft.clone());
+        if bugs::active(Bug::NotifiedBeforeCommit) {
+            outputs.push(CoordinatorOutput::Notify {
+                to: unmarked_members(&self.draft),
+                record: Box::new(self.draft.clone()),
+            });
+        }
         outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));
     }
 

@@ -8,7 +8,7 @@ use super::level_states::{
     Subject, barriers, batch, become_inactive, is_notified, joining_at, members_at, step_mut, step_of, subjects,
     victims,
 };
-use super::{Coordinator, Gather};
+use super::{Coordinator, Gather, first_versions};
 use crate::bugs::{self, Bug};
 
 impl Coordinator {
@@ -44,6 +44,13 @@ impl Coordinator {
     /// T-2, T-5: the whole batch goes to its next barrier, or completes the level, when all of it is acknowledged.
     fn advance_batch(&mut self, level: Level, forced: bool) -> bool {
         let batch = batch(&self.draft, level, forced);
+        if first_versions::advances_alone(forced) {
+            return batch.into_iter().fold(false, |moved, subject| moved | self.advance(level, vec![subject]));
+        }
+        self.advance(level, batch)
+    }
+
+    fn advance(&mut self, level: Level, batch: Vec<Subject>) -> bool {
         if batch.is_empty() || !batch.iter().all(|subject| self.is_acknowledged(*subject)) {
             return false;
         }
@@ -76,7 +83,8 @@ impl Coordinator {
             return true;
         }
         // §3.6 step 5: a participant that has not reported may still listen to an older master.
-        let reported = step.participants.difference(&self.unreported) == step.participants;
+        let reported =
+            step.participants.difference(&self.unreported) == step.participants || bugs::active(Bug::ReportsNotAwaited);
         reported && step.participants.is_subset(&acknowledged)
     }
 
@@ -149,7 +157,13 @@ impl Coordinator {
 
     /// T-18: at an optional level without members there is no state to recover.
     fn skip_memberless_level(&mut self, level: Level) -> bool {
-        let Some(registration) = self.draft.levels.get(&level).filter(|registration| registration.optional) else {
+        let Some(registration) = self
+            .draft
+            .levels
+            .get(&level)
+            .filter(|registration| registration.optional)
+            .filter(|_| !bugs::active(Bug::EmptyLevelNotSkipped))
+        else {
             return false;
         };
         let needs = registration.needs;
@@ -168,6 +182,9 @@ impl Coordinator {
 
     /// T-10, T-11, T-18: all victims at this level recover together, once the last one has come and all are certain.
     fn start_forced(&mut self, level: Level) -> bool {
+        if first_versions::recovers_alone() {
+            return self.start_forced_alone(level);
+        }
         let reaches = |top: Option<Level>| top.is_some_and(|top| level <= top);
         let concerned: Vec<_> = victims(&self.draft).filter(|victim| reaches(victim.top)).collect();
         let needs = self.draft.levels.get(&level).map_or(Certainty::Death, |registration| registration.needs);
@@ -200,9 +217,9 @@ impl Coordinator {
             .filter(|(subject, _)| !self.is_gathering(*subject))
             .filter(|(_, step)| match step.kind {
                 TransitionKind::Joining | TransitionKind::JoinExtending => {
-                    self.join_may_enter(level, members.is_empty())
+                    self.join_may_enter(level, members.is_empty(), step.phase)
                 }
-                TransitionKind::Leaving => self.leave_may_enter(level),
+                TransitionKind::Leaving => self.leave_may_enter(level, step.phase),
                 TransitionKind::ForcedLeaving => false,
             })
             .map(|(subject, _)| subject)
@@ -213,14 +230,19 @@ impl Coordinator {
     }
 
     /// T-19; the exception lets a join form an empty level, where the victims are parked until it has members (T-18).
-    fn join_may_enter(&self, level: Level, empty: bool) -> bool {
+    fn join_may_enter(&self, level: Level, empty: bool, phase: StepPhase) -> bool {
+        let waits_for_parked = phase == StepPhase::Held && bugs::active(Bug::HeldJoinWaitsForParked);
         victims(&self.draft)
             .filter(|victim| victim.top.is_some() && victim.step.level <= level)
-            .all(|victim| empty && victim.step.level == level)
+            .filter(|victim| victim.top >= Some(level) || !bugs::active(Bug::JoinAboveUnrecovered))
+            .all(|victim| empty && victim.step.level == level && !waits_for_parked)
     }
 
     /// T-19: a leave beside a pending recovery would take a participant away from it.
-    fn leave_may_enter(&self, level: Level) -> bool {
+    fn leave_may_enter(&self, level: Level, phase: StepPhase) -> bool {
+        if phase == StepPhase::Between && bugs::active(Bug::LeaveBesideRecovery) {
+            return true;
+        }
         victims(&self.draft).all(|victim| victim.step.level > level || victim.top.is_none_or(|top| top < level))
     }
 
@@ -235,10 +257,13 @@ impl Coordinator {
     }
 
     /// Begins or restarts one step of a batch; a restart has a number of its own, so that older answers are void (T-9).
-    fn start(&mut self, subject: Subject, participants: NodeSet) {
+    pub(super) fn start(&mut self, subject: Subject, participants: NodeSet) {
         self.answers.remove(&subject);
         if let Some(step) = step_mut(&mut self.draft, subject) {
             step.restart += u32::from(step.phase == StepPhase::Held);
+            if bugs::active(Bug::RestartNumberReset) {
+                step.restart = step.restart.min(1);
+            }
             step.barrier = 0;
             step.phase = StepPhase::Notifying;
             step.participants = participants;

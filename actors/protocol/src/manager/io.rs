@@ -9,21 +9,12 @@ use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemNotificatio
 use phalanx_messages::peer::{JoinRefusal, MasterAnswer, MasterRequest, MembershipMessage};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision, Term};
+use phalanx_messages::{NodeId, NodeIncarnation, Revision, Term};
 
 use crate::chronicle::Happening;
 use crate::coordinator::Warning;
 use crate::expiry::RegistersReading;
 use crate::lease::Publication;
-
-/// When an input is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// This node's clock.
-    pub now: Instant,
-    /// The node's lease is valid for at least another guard: it may commit and act as master (protocol §3.4).
-    pub may_act: bool,
-}
 
 /// Who waits for a reading of the registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -95,7 +95,7 @@ impl Manager {
     pub fn new(settings: ManagerSettings, claim: Claim) -> Self {
         let (me, profile) = (settings.me, settings.profile);
         Self {
-            moment: Moment { now: Instant(0), may_act: false },
+            moment: Moment { now: Instant(0), open: false, may_act: false },
             outputs: Vec::new(),
             watch: RegisterWatch::new(profile),
             reading: None,

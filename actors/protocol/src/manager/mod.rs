@@ -33,10 +33,10 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{NodeId, NodeIncarnation};
 use uuid::Uuid;
 
-pub use io::{
-    DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, Moment, Reader, RecordReader, Remark,
-};
+pub use io::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, Reader, RecordReader, Remark};
 pub use machine::Manager;
+
+pub use crate::moment::Moment;
 
 /// How often time is looked at, in milliseconds: re-sends, detection, join requests.
 pub const TICK_MS: u64 = 25;

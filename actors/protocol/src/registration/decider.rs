@@ -19,6 +19,7 @@ use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
 use super::commands::outstanding;
 use super::decision::{Change, DatabaseRoom, Decided, Decision};
 use super::events::Event;
+use crate::bugs::{self, Bug};
 use crate::frm::{ClaimView, ClaimViews, Frm, FrmInput, FrmOutput};
 
 /// Commands without a result are sent again this often.
@@ -350,6 +351,9 @@ impl Decider {
             return; // ownership is in doubt; the events wait
         }
         self.events.clear();
+        if bugs::active(Bug::SentBeforeCommit) {
+            send(&decided.record, decided.commands.clone(), outputs);
+        }
         self.proposal = Some(decided);
         self.perform(asked, outputs);
     }

@@ -9,6 +9,8 @@ use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::registration::{CommandKind, OperationResult, Order};
 use phalanx_messages::{OperationId, Revision};
 
+use crate::bugs::{self, Bug};
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecutorInput {
@@ -76,7 +78,7 @@ impl Executor {
 
 impl Lane {
     fn ordered(&mut self, order: Box<Order>) -> Vec<ExecutorOutput> {
-        if order.command.operation < self.last {
+        if order.command.operation < self.last && !bugs::active(Bug::OperationsOutOfOrder) {
             return Vec::new();
         }
         if order.command.operation == self.last {
@@ -140,6 +142,18 @@ mod tests {
         };
         let definition = ServiceDefinition::new("s");
         Order { command, definition }
+    }
+
+    /// Protocol I-R8.
+    #[test]
+    fn an_operation_older_than_one_that_was_seen_is_never_run() {
+        let mut executor = Executor::default();
+        let older = start();
+        let mut newer = start();
+        newer.command.operation.index += 1;
+        let run = |order: &Order| [ExecutorOutput::Run(Box::new(order.clone()))];
+        assert_eq!(executor.step(ExecutorInput::Ordered(Box::new(newer.clone()))), run(&newer));
+        assert_eq!(executor.step(ExecutorInput::Ordered(Box::new(older))), [], "it comes late");
     }
 
     /// It was not, when the database that has the operation was seen before its end: the result went out a second late.

@@ -8,6 +8,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision};
 
 use super::choose::{candidates, choose, incarnation_of, is_allowable, is_mature, is_only_member};
+use crate::bugs::{self, Bug};
 
 /// Rows that can apply one after the other in one decision; more is a fault of the rules.
 const ROWS_MAX: usize = 64;
@@ -133,7 +134,7 @@ impl Rows<'_> {
         self.run.tried.clear();
         self.run.tried_recovery.clear();
         self.run.notifying.clear();
-        if self.definition.recovery_command.is_some() {
+        if self.definition.recovery_command.is_some() && !bugs::active(Bug::StartBeforeRecovery) {
             self.run.victim = Some(self.run.node);
             self.run.state = RunState::PendRecovery;
         } else {

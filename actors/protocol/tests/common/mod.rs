@@ -5,10 +5,13 @@
 //! machines believe; what is wrong is kept in [`Cluster::violations`].
 #![expect(dead_code, reason = "each test binary uses a part")]
 
+// One source for this harness, which must not depend on the workspace's, and for the model checker.
+#[path = "../../../../tests/src/invariants/mod.rs"]
 pub mod invariants;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use invariants::{View, subjects};
 use phalanx_messages::membership::{
     BarrierCounts, Certainty, FenceMethod, LevelRegistration, LevelState, MembershipRecord, NodeState, TransitionKind,
 };
@@ -58,15 +61,6 @@ pub struct Envelope {
     pub packet: Packet,
 }
 
-/// What a subsystem of a node really knows of an incarnation of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
-    Inactive,
-    Processing(TransitionKind),
-    Joined,
-    Lost,
-}
-
 #[derive(Debug, Clone)]
 pub struct Node {
     pub incarnation: Incarnation,
@@ -79,7 +73,7 @@ pub struct Node {
     pub later: Vec<LevelRegistration>,
     /// Levels whose subsystem has died, and of which no later one has been told anything.
     pub dead: BTreeSet<Level>,
-    pub views: BTreeMap<(Level, NodeIncarnation), View>,
+    pub views: invariants::Views,
     pub left: bool,
     pub joined: bool,
 }
@@ -115,10 +109,14 @@ pub struct Cluster {
     pub patience: Patience,
     /// Why masters wanted to panic.
     pub panics: Vec<String>,
+    /// Changes of state that commits have made, of one incarnation each. A cold start (T-18) changes none: it frees the entries.
+    pub moves: BTreeSet<(NodeState, NodeState)>,
     acknowledged: Vec<(NodeIncarnation, NotificationId)>,
     /// Answered `Failed` at least once.
     refused: Vec<(NodeIncarnation, NotificationId)>,
     committed: Vec<NotificationId>,
+    /// What lost incarnations left that nobody has recovered.
+    unrecovered: invariants::Unrecovered,
 }
 
 /// A node, or one level of it, joins.
@@ -132,14 +130,9 @@ impl Node {
         self.dead.remove(&at);
         self.views.retain(|(level, who), _| *level != at || *who == me);
         for (other, (incarnation, state)) in states {
-            let view = match state {
-                LevelState::Joined | LevelState::Leaving => View::Joined,
-                LevelState::ForcedLeaving => View::Lost,
-                LevelState::Inactive | LevelState::Joining => View::Inactive,
-            };
             let who = NodeIncarnation { node: *other, incarnation: *incarnation };
             if who != me {
-                self.views.insert((at, who), view);
+                self.views.insert((at, who), View::told(*state));
             }
         }
     }
@@ -179,9 +172,11 @@ impl Cluster {
             gather_ms: 0,
             patience: Patience::default(),
             panics: Vec::new(),
+            moves: BTreeSet::new(),
             acknowledged: Vec::new(),
             refused: Vec::new(),
             committed: Vec::new(),
+            unrecovered: invariants::Unrecovered::new(),
         }
     }
 
@@ -316,20 +311,42 @@ impl Cluster {
         self.detect(proof);
     }
 
+    /// What is wrong now that everything has ended (I-T9, I-T19).
+    pub fn wrong_at_rest(&self) -> Vec<String> {
+        let joined = |id: &NodeId| self.disk.nodes.get(id).is_some_and(|entry| entry.state == NodeState::Joined);
+        let nodes = self.nodes.iter().filter(|(id, node)| node.alive && joined(id));
+        let seen_by = |(id, node): (&NodeId, &Node)| {
+            let mut record = self.disk.clone();
+            if let Some(entry) = record.nodes.get_mut(id) {
+                entry.levels.retain(|level| !node.dead.contains(level)); // the dead see nothing
+            }
+            invariants::at_rest(&record, *id, &node.views)
+        };
+        nodes.flat_map(seen_by).collect()
+    }
+
     /// Delivers, commits and answers in order until nothing is left to do but to wait.
     pub fn run(&mut self) {
         for _ in 0..1_000_000 {
-            if self.writing.is_some() {
-                self.land_commit();
-            } else if let Some(envelope) = self.wire.pop_front() {
-                self.deliver(envelope);
-            } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
-                self.answer(at);
-            } else {
+            if !self.run_one() {
                 return self.assert_sound();
             }
         }
         panic!("does not come to rest: {:?}", self.disk);
+    }
+
+    /// The next event in order; false if there is none.
+    pub fn run_one(&mut self) -> bool {
+        if self.writing.is_some() {
+            self.land_commit();
+        } else if let Some(envelope) = self.wire.pop_front() {
+            self.deliver(envelope);
+        } else if let Some(at) = self.work.iter().position(|work| !self.is_hung(work)) {
+            self.answer(at);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Time passes, with everything that time brings.
@@ -471,7 +488,37 @@ impl Cluster {
     }
 
     fn land(&mut self, record: MembershipRecord) {
-        self.violations.extend(invariants::of_commit(self, &self.disk, &record));
+        // T-24: a refusal counts for a join that is given up.
+        let given_up = |id: NotificationId| {
+            let joining = subjects(&self.disk).find(|(_, step)| step.transition == id.transition && joins(step.kind));
+            let entry = joining.and_then(|(subject, _)| record.nodes.get(&subject.node()));
+            entry.is_some_and(invariants::gives_up)
+        };
+        let acknowledged = |who: NodeIncarnation, id: NotificationId| {
+            self.acknowledged.contains(&(who, id)) || (self.refused.contains(&(who, id)) && given_up(id))
+        };
+        let mut found = invariants::of_commit(&self.disk, &record, &acknowledged);
+        for id in self.live_members() {
+            let node = &self.nodes[&id];
+            let mut views = node.views.clone();
+            views.retain(|(level, _), _| !node.dead.contains(level)); // the dead see nothing
+            found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, id, &views));
+        }
+        // A join that entered and a mark that came after it may be one commit, if another was being written meanwhile: nobody can
+        // tell it from two. The model checker, where each decision is a commit, judges the mark that comes first.
+        let lost_before: BTreeSet<NodeId> = self.unrecovered.keys().copied().collect();
+        invariants::soil(&mut self.unrecovered, &self.disk, &record);
+        let mut unrecovered = self.unrecovered.clone();
+        unrecovered.retain(|node, _| lost_before.contains(node));
+        found.extend(invariants::t23_no_join_above_unrecovered(&unrecovered, &self.disk, &record));
+        self.violations.extend(found);
+        for (node, entry) in &record.nodes {
+            let before = self.disk.nodes.get(node).filter(|before| before.incarnation == entry.incarnation);
+            let before = before.map_or(NodeState::Inactive, |before| before.state);
+            if before != entry.state && record.formation == self.disk.formation {
+                self.moves.insert((before, entry.state));
+            }
+        }
         self.committed.extend(invariants::running(&record).map(|(_, step)| step.notification()));
         self.disk = record;
     }
@@ -581,7 +628,12 @@ impl Cluster {
 
     /// A subsystem is told.
     fn notified(&mut self, id: NodeId, notification: SubsystemNotification) {
-        self.violations.extend(invariants::of_notification(self, id, &notification));
+        let record = self.nodes[&id].agent.record().clone();
+        let found = invariants::of_notification(&record, &notification, &|who| self.is_dead(who));
+        self.violations.extend(found);
+        let unknown = notification.batch.iter().filter(|notice| !self.committed.contains(&notice.id));
+        self.violations
+            .extend(unknown.map(|notice| format!("I-T4: node {id} holds {notice:?}, which was never committed")));
         let me = self.incarnation(id);
         let at = notification.level;
         let own = joins;
@@ -589,9 +641,10 @@ impl Cluster {
         if notification.batch.iter().any(|t| t.node == id && own(t.kind) && t.id.barrier == 0) {
             node.start_table(at, me, &notification.states);
         }
+        self.violations.extend(invariants::t07_no_join_over_an_old_one(&record, &notification, &node.views));
         for notice in &notification.batch {
             let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
-            node.views.insert((at, subject), View::Processing(notice.kind));
+            node.views.insert((at, subject), View::Processing);
             self.work.retain(|work| work.node != id || work.answer.subject != subject);
             let name = node
                 .levels

@@ -6,13 +6,15 @@ mod orders;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use phalanx_messages::configuration::NodeConfiguration;
+use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::launch::{Action, LaunchResult, Leaves};
 use phalanx_messages::membership::{LevelState, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
-use phalanx_messages::registration::{CommandKind, DecisionRegister, RunState};
+use phalanx_messages::registration::{
+    CommandKind, DecisionRegister, Order, RegistrationMessage, RegistrationRecord, RunState,
+};
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
-use phalanx_messages::{Incarnation, Level, NodeId, NotificationId, OperationId, TransitionId};
+use phalanx_messages::{Incarnation, Level, NodeId, NotificationId, OperationId, Revision, Term, TransitionId};
 use tokio::sync::mpsc;
 
 use super::*;

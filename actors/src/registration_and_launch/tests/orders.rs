@@ -3,7 +3,7 @@
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder, ServiceOrder};
 
 use super::*;
-use crate::ports::{CarryOut, ExplainService, OrderFailure, PlanOrder};
+use crate::ports::{CarryOut, ExplainService, PlanOrder};
 
 fn of_service(service: &str, order: ServiceOrder) -> RegistrationOrder {
     RegistrationOrder::Service { service: service.to_owned(), order }

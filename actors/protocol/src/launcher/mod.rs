@@ -1,0 +1,25 @@
+//! Registration and launch on one node: the machines of [`crate::registration`], put together (spec, "C. Registration and
+//! launch"; protocol §6).
+//!
+//! Decides where each client service runs while this node owns the decisions, follows the newest database while it does not, and
+//! says which commands for this node are to be carried out. The actor carries its outputs out; so do the simulator's nodes.
+//!
+//! Always holds: nothing is written or sent while the gate is closed - a node that was frozen finds it closed, and whatever it
+//! had in flight is withheld; disk requests of the decisions go one after the other.
+//!
+//! - `decisions`: the decision machine, its disk requests, and what follows from a commit
+//! - `level`: changes of the event-manager level, and when they are answered
+//! - `orders`: what administrators ask
+//! - `services`: the newest database known, commands for this node, and results
+//!
+//! Pure: time and the state of the gate are inputs.
+
+mod decisions;
+mod io;
+mod level;
+mod machine;
+mod orders;
+mod services;
+
+pub use io::{LauncherInput, LauncherOutput, LauncherRead, LauncherWrite, OrderFailure, RegistrationReader};
+pub use machine::{Launcher, LauncherSettings};

@@ -1,0 +1,376 @@
+//! A cluster of whole nodes, all actors of each, in one process: turmoil's network and clock, one disk in memory that all share.
+//!
+//! Every node has a subsystem with two barriers below the event manager, and one service runs somewhere. Processes are hosts of
+//! turmoil: a kill ends one with all that it ran, and its warden says so on the disk a moment later; a power cut says nothing.
+//! The journal has everything that happened, with simulated times; one seed gives one journal.
+//!
+//! What always holds is looked at after every step: the service never runs twice. [`SimulatedCluster::check`] looks at the order
+//! of all steps of all subsystems.
+
+mod disk;
+mod host;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx_actors::interconnect::{ClusterKey, StaticKeyPair};
+use phalanx_actors::ports::RequestLeave;
+use phalanx_messages::membership::NodeState;
+use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::register::{ClaimPhase, OwnState};
+use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
+use phalanx_messages::{Incarnation, NodeId};
+use phalanx_node::builder::NodeActors;
+use phalanx_storage::{ClusterDisk, Durability};
+use turmoil::{Builder, Sim};
+
+use crate::node_cluster::{configuration_of, format_for};
+use crate::order_checker;
+use disk::DiskPath;
+use stage::{Stage, millis};
+
+pub use stage::{Event, Happened};
+
+const PORT: u16 = 7700;
+/// Simulated time within which everything must have happened.
+const PATIENCE_MS: u64 = 60_000;
+/// From the end of a process to the word of its warden.
+const WARDEN_MS: u64 = 10;
+/// How often a condition is looked at.
+const LOOK_MS: u64 = 5;
+/// Timing of every simulated cluster.
+pub const PROFILE: TimingProfile = TimingProfile::DEV;
+
+/// Name of a node and of its host.
+#[must_use]
+pub fn host_name(id: u16) -> String {
+    format!("n{id}")
+}
+
+/// See the module.
+pub struct SimulatedCluster {
+    sim: Sim<'static>,
+    stage: Rc<Stage>,
+    disk: ClusterDisk,
+    paths: BTreeMap<u16, DiskPath>,
+    /// Wardens that will speak for a dead node, and when.
+    words: Vec<(u64, u16, Incarnation)>,
+    /// Nodes whose processes do not end, whatever is asked of them.
+    stuck: BTreeSet<u16>,
+}
+
+impl SimulatedCluster {
+    /// `count` nodes that are powered down. Whoever is forced out finds its order itself; nobody fences it.
+    ///
+    /// # Panics
+    /// If there is no memory for the disk.
+    #[must_use]
+    pub fn new(count: u16, seed: u64) -> Self {
+        Self::build(count, seed, false)
+    }
+
+    /// The same, where survivors fence whom they force out (F3).
+    ///
+    /// # Panics
+    /// If there is no memory for the disk.
+    #[must_use]
+    pub fn with_local_fence(count: u16, seed: u64) -> Self {
+        Self::build(count, seed, true)
+    }
+
+    fn build(count: u16, seed: u64, has_local_fence: bool) -> Self {
+        let addresses = (0..count).map(|id| (id, format!("{}:{PORT}", host_name(id))));
+        let memory = format_for(&configuration_of(addresses), PROFILE, vec![service()]);
+        let paths: BTreeMap<u16, DiskPath> = (0..count).map(|id| (id, DiskPath::new(memory.clone()))).collect();
+        let open =
+            |(id, path): (&u16, &DiskPath)| (*id, ClusterDisk::open(Arc::new(path.clone())).expect("just formatted"));
+        let disks = paths.iter().map(open).collect();
+        let keys = (0..count).map(|id| (id, StaticKeyPair::generate().expect("random bytes"))).collect();
+        let key = ClusterKey::generate().expect("random bytes");
+        let stage = Stage::new(key, disks, keys, has_local_fence, seed);
+        let mut sim = Builder::new()
+            .simulation_duration(Duration::from_secs(3_600))
+            .tick_duration(Duration::from_millis(1))
+            .rng_seed(seed)
+            .enable_tokio_io()
+            .build();
+        for id in 0..count {
+            let stage = stage.clone();
+            sim.host(host_name(id), move || host::run(id, stage.clone()));
+        }
+        let disk = ClusterDisk::open(Arc::new(memory)).expect("just formatted");
+        Self { sim, stage, disk, paths, words: Vec::new(), stuck: BTreeSet::new() }
+    }
+
+    /// Powers a node up and lets it boot, which takes a millisecond.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn start(&mut self, id: u16) {
+        assert!(!self.stage.is_alive(id), "n{id} runs");
+        // Its warden first waits until the former start has been spoken for (protocol §3.7 step 0).
+        self.speak(u64::MAX, Some(id));
+        self.stage.begin(id);
+        self.sim.bounce(host_name(id));
+        self.step();
+    }
+
+    /// Ends a node's process; its warden says so.
+    pub fn kill(&mut self, id: u16) {
+        if let Some(me) = self.stage.incarnation(id) {
+            self.words.push((self.now_ms() + WARDEN_MS, id, me.incarnation));
+        }
+        self.power_off(id);
+    }
+
+    /// Ends a node's host: nobody speaks for it.
+    pub fn power_off(&mut self, id: u16) {
+        self.sim.crash(host_name(id));
+        self.stage.died(self.now_ms(), id);
+    }
+
+    /// From now on neither a panic nor a fence ends this node's process and its service: they hang where no signal reaches them.
+    pub fn stick(&mut self, id: u16) {
+        self.stuck.insert(id);
+    }
+
+    /// Asks a node to leave.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn leave(&self, id: u16) {
+        self.actors(id).membership.do_send(RequestLeave(NodeId(id)));
+    }
+
+    /// The mailboxes of a running node.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn actors(&self, id: u16) -> NodeActors {
+        self.stage.handle(id).expect("the node runs").actors().clone()
+    }
+
+    /// Cuts links, both ways.
+    pub fn cut(&self, links: impl IntoIterator<Item = (u16, u16)>) {
+        links.into_iter().for_each(|(a, b)| self.sim.partition(host_name(a), host_name(b)));
+    }
+
+    /// Cuts a link one way.
+    pub fn cut_one_way(&self, from: u16, to: u16) {
+        self.sim.partition_oneway(host_name(from), host_name(to));
+    }
+
+    /// Repairs links. What was sent into the cut is lost.
+    pub fn repair(&self, links: impl IntoIterator<Item = (u16, u16)>) {
+        links.into_iter().for_each(|(a, b)| self.sim.repair(host_name(a), host_name(b)));
+    }
+
+    /// Cuts a node's path to the disk: every I/O fails.
+    pub fn cut_disk(&self, id: u16) {
+        self.paths[&id].cut(true);
+    }
+
+    /// Simulated time in milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        millis(self.sim.elapsed())
+    }
+
+    /// One millisecond passes.
+    ///
+    /// # Panics
+    /// If a node does not boot, or something happened that never may.
+    pub fn step(&mut self) {
+        self.sim.step().expect("every node boots");
+        for id in self.stage.take_doomed() {
+            if self.stage.is_alive(id) && !self.stuck.contains(&id) {
+                self.kill(id);
+            }
+        }
+        self.speak(self.now_ms(), None);
+        let violations = self.stage.violations();
+        assert!(violations.is_empty(), "{violations:?}\n{}", self.text());
+    }
+
+    /// `ms` milliseconds pass.
+    pub fn run(&mut self, ms: u64) {
+        (0..ms).for_each(|_| self.step());
+    }
+
+    /// Steps until `happened`, and gives how long it took in milliseconds.
+    ///
+    /// # Panics
+    /// With the journal, if it does not happen.
+    pub fn until(&mut self, what: &str, mut happened: impl FnMut(&Self) -> bool) -> u64 {
+        let begun = self.now_ms();
+        while !happened(self) {
+            assert!(self.now_ms() - begun < PATIENCE_MS, "never comes true: {what}\n{}", self.text());
+            self.run(LOOK_MS);
+        }
+        self.now_ms() - begun
+    }
+
+    /// Steps until exactly these nodes are joined, nothing is in transition and the service runs; gives how long it took.
+    pub fn until_settled(&mut self, joined: &[u16]) -> u64 {
+        self.until(&format!("{joined:?} joined and nothing in transition"), |cluster| cluster.is_settled(joined))
+    }
+
+    fn is_settled(&self, joined: &[u16]) -> bool {
+        let Some(record) = self.disk.memberships().newest().expect("memory is readable") else { return false };
+        let state = |id: &u16| record.nodes.get(&NodeId(*id)).map_or(NodeState::Inactive, |entry| entry.state);
+        let lives = |id: &u16| {
+            let me = self.stage.incarnation(*id);
+            me.is_some_and(|me| record.nodes.get(&me.node).is_some_and(|entry| entry.incarnation == me.incarnation))
+        };
+        let steady = self.paths.keys().all(|id| {
+            let expected = if joined.contains(id) { NodeState::Joined } else { NodeState::Inactive };
+            state(id) == expected
+        });
+        steady && record.ghosts.is_empty() && joined.iter().all(lives) && self.stage.serving().len() == 1
+    }
+
+    /// State of a node in the newest record on the disk.
+    #[must_use]
+    pub fn state(&self, id: u16) -> NodeState {
+        let record = self.disk.memberships().newest().expect("memory is readable").unwrap_or_default();
+        record.nodes.get(&NodeId(id)).map_or(NodeState::Inactive, |entry| entry.state)
+    }
+
+    /// Why a node was forced out, by the newest record.
+    #[must_use]
+    pub fn reason(&self, id: u16) -> String {
+        let record = self.disk.memberships().newest().expect("memory is readable").unwrap_or_default();
+        record.nodes.get(&NodeId(id)).map_or_else(String::new, |entry| entry.reason.clone())
+    }
+
+    /// Suspect rounds that have been announced: each is a peer that was lost while its disk showed it alive (protocol §4.1).
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        let registers = self.disk.registers().read_all().expect("memory is readable");
+        registers.values().flatten().map(|register| register.announced_round).max().unwrap_or(0)
+    }
+
+    /// Whose register owns the highest term, if it is alive.
+    #[must_use]
+    pub fn master(&self) -> Option<u16> {
+        let registers = self.disk.registers().read_all().expect("memory is readable");
+        let owner = |(node, register): (&NodeId, &Option<phalanx_messages::register::NodeRegister>)| {
+            let register = register.as_ref().filter(|register| register.claim.phase == ClaimPhase::Owner)?;
+            Some((register.claim.term, node.0))
+        };
+        let newest = registers.iter().filter_map(owner).max();
+        newest.map(|(_, node)| node).filter(|node| self.stage.is_alive(*node))
+    }
+
+    /// Where the service runs.
+    #[must_use]
+    pub fn serving(&self) -> Vec<u16> {
+        self.stage.serving()
+    }
+
+    /// A node's process runs.
+    #[must_use]
+    pub fn is_alive(&self, id: u16) -> bool {
+        self.stage.is_alive(id)
+    }
+
+    /// Everything that happened, in order.
+    #[must_use]
+    pub fn journal(&self) -> Vec<Event> {
+        self.stage.journal()
+    }
+
+    /// Nodes that panicked, with their reasons, in order.
+    #[must_use]
+    pub fn panics(&self) -> Vec<(u16, String)> {
+        let panic = |event: Event| match event.what {
+            Happened::Panicked(reason) => Some((event.node, reason)),
+            Happened::Started
+            | Happened::Joined
+            | Happened::Ended(_)
+            | Happened::Dead
+            | Happened::Step(_)
+            | Happened::Service(_) => None,
+        };
+        self.journal().into_iter().filter_map(panic).collect()
+    }
+
+    /// True if the journal has such an event.
+    #[must_use]
+    pub fn has_happened(&self, wanted: impl FnMut(&Event) -> bool) -> bool {
+        self.stage.journal_has(wanted)
+    }
+
+    /// Every step of every subsystem was in order.
+    ///
+    /// # Panics
+    /// With those that were not.
+    pub fn check(&self) {
+        let wrong = self.disorder();
+        assert!(wrong.is_empty(), "steps out of order: {wrong:#?}\n{}", self.text());
+    }
+
+    /// Every step of a subsystem that was out of order.
+    ///
+    /// # Panics
+    /// If no subsystem did anything.
+    #[must_use]
+    pub fn disorder(&self) -> Vec<String> {
+        let step = |event: Event| if let Happened::Step(line) = event.what { Some(line) } else { None };
+        let steps: Vec<_> = self.journal().into_iter().filter_map(step).collect();
+        assert!(!steps.is_empty(), "no subsystem was notified");
+        order_checker::check(&steps)
+    }
+
+    /// The journal as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let line = |Event { at_ms, node, what }: Event| match what {
+            Happened::Step(line) => {
+                format!("{at_ms:>8} {} {}\n", line.text(), if line.ended { "ended" } else { "begun" })
+            }
+            what @ (Happened::Started
+            | Happened::Joined
+            | Happened::Ended(_)
+            | Happened::Panicked(_)
+            | Happened::Dead
+            | Happened::Service(_)) => format!("{at_ms:>8} n{node} {what:?}\n"),
+        };
+        self.journal().into_iter().map(line).collect()
+    }
+
+    /// Wardens say that their nodes are dead: those whose time has come, or that of `of`.
+    fn speak(&mut self, now_ms: u64, of: Option<u16>) {
+        let due = |(at_ms, id, _): &(u64, u16, Incarnation)| *at_ms <= now_ms && of.is_none_or(|of| of == *id);
+        let (due, later) = std::mem::take(&mut self.words).into_iter().partition::<Vec<_>, _>(due);
+        self.words = later;
+        for (_, id, incarnation) in due {
+            // Through the node's own path: where that is cut nobody hears it.
+            let registers = self.stage.disks[&id].registers();
+            let Ok(Some(register)) = registers.read(NodeId(id)) else { continue };
+            if register.incarnation != incarnation || register.own_state == OwnState::CleanDown {
+                continue;
+            }
+            let mut word = register;
+            word.own_state = OwnState::DeadDrained;
+            word.heartbeat += 1;
+            let mut writer = registers.writer(NodeId(id), incarnation).expect("memory is readable");
+            writer.write(&word, Durability::Volatile).expect("memory takes everything");
+        }
+    }
+}
+
+/// The service that every simulated cluster has.
+fn service() -> ServiceDefinition {
+    let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
+    ServiceDefinition {
+        start_command: command("start"),
+        stop_command: command("stop"),
+        recovery_command: command("recover"),
+        ..ServiceDefinition::new("clock")
+    }
+}

@@ -1,0 +1,16 @@
+//! The invariants of membership and fencing (protocol §4.8), and those of the transition engine (§5.7) that need more than records
+//! to judge. One a file, named as in the protocol; [`crate::invariants`] has the others.
+//!
+//! I-M4 and I-M5, I-F1 and I-F4, I-T10, I-T16 and Table 1 are judged where they happen, in [`super::world`] and [`super::campaign`]:
+//! I-F1 with I-T6 in [`crate::invariants::of_notification`].
+
+pub mod f2_nothing_lands_after_certainty;
+pub mod f3_certainly_dead_is_dead;
+pub mod f5_the_marked_never_join;
+pub mod f7_one_writer_at_a_time;
+pub mod m1_one_owner_of_a_term;
+pub mod m2_one_chain;
+pub mod m3_persist_then_tell;
+pub mod m6_nothing_goes_back;
+pub mod t4_only_committed_steps;
+pub mod t7_no_join_beside_its_own_recovery;

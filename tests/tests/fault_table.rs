@@ -1,0 +1,24 @@
+//! `docs/faults.md` has every row of protocol §8.5, and every test that it names exists.
+
+use std::path::Path;
+
+use phalanx_tests::{fault_table, spec_map};
+
+/// Rows that the transition framework, its elections and its detection of faults must show by tests of their own.
+const BY_NAME: [u32; 26] =
+    [3, 4, 5, 6, 7, 8, 14, 15, 16, 17, 18, 19, 20, 21, 32, 34, 35, 39, 40, 41, 42, 43, 44, 45, 54, 59];
+
+#[test]
+fn every_fault_is_in_the_table_and_every_test_that_it_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let rows = fault_table::read(&page).unwrap();
+    let tests = spec_map::tests_of_the_workspace(&root);
+    let mistakes = fault_table::mistakes(&rows, &tests);
+    assert!(mistakes.is_empty(), "docs/faults.md is wrong:\n{}", mistakes.join("\n"));
+    for number in BY_NAME {
+        let named =
+            |row: &fault_table::Row| row.tests.iter().any(|(_, test)| fault_table::row_of(test) == Some(number));
+        assert!(rows.iter().any(|row| row.number == number && named(row)), "row {number} has no test of its name");
+    }
+}

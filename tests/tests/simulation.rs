@@ -1,0 +1,105 @@
+//! The deterministic simulator: campaigns over many seeds (protocol §8.1).
+//!
+//! `PHALANX_SEEDS=20000` or `PHALANX_SEEDS=100..200` runs other seeds. A failing seed is run again with its log, which goes to
+//! `target/simulation`.
+
+use phalanx_protocol::agent::table::Row;
+use phalanx_tests::simulation::campaign::{self, Report};
+
+/// Seeds of the test command.
+const SEEDS: u64 = 500;
+const THREADS: usize = 2;
+
+/// Places that the seeds of the test command must reach.
+const MUST_BE_REACHED: [&str; 40] = [
+    "a node leads",
+    "deposed",
+    "lease lost",
+    "left",
+    "clean down",
+    "dead and drained",
+    "power lost",
+    "a ghost is being recovered",
+    "double failure in recovery",
+    "held: a join",
+    "held: a leave",
+    "held: a recovery",
+    "restarted: a join",
+    "restarted: a leave",
+    "restarted: a recovery",
+    "a master is lost between levels",
+    "a master is lost while a step is held",
+    "a master is lost with a step committed and not notified",
+    "a master is lost with a step notified",
+    "a master is lost with some acknowledgements given",
+    "a master is lost with all acknowledgements given",
+    "proof: own word (F0)",
+    "proof: local fence (F3)",
+    "proof: operator (F5)",
+    "proof: new incarnation",
+    "no local proof",
+    "refused: busy leaving",
+    "refused: not fully connected",
+    "forced out: links are cut",
+    "forced out: by hand",
+    "forced out: silent",
+    "panic: forced out",
+    "panic: abdicates",
+    "panic: the disk fails the register machine",
+    "a subsystem refuses",
+    "a step is overdue",
+    "a leave is asked for while joining",
+    "warden kills a daemon that does not feed it",
+    "a write is submitted after a stop, with an expired lease",
+    "silent link closed",
+];
+
+const ROWS: [Row; 12] = [
+    Row::Join,
+    Row::JoinBarrier,
+    Row::JoinAgain,
+    Row::Leave,
+    Row::LeaveBarrier,
+    Row::LeaveAgain,
+    Row::Recover,
+    Row::AbortJoin,
+    Row::AbortLeave,
+    Row::RecoverNothing,
+    Row::RecoverBarrier,
+    Row::RecoverAgain,
+];
+
+fn assert_no_failure(report: &Report) {
+    let texts: Vec<String> = report.failures.iter().map(|(seed, text)| campaign::explain(*seed, text)).collect();
+    assert!(texts.is_empty(), "{} of {} seeds fail\n{}", texts.len(), report.seeds, texts.join("\n"));
+}
+
+#[test]
+fn every_invariant_holds_in_every_weather_and_everything_comes_to_rest() {
+    let seeds = campaign::seeds_wanted(SEEDS);
+    let all = seeds == (0..SEEDS);
+    let report = campaign::run(seeds, THREADS);
+    println!("{} seeds, {} events, {} virtual s", report.seeds, report.events, report.lasted / 1_000_000);
+    println!("{}", report.coverage.report());
+    assert_no_failure(&report);
+    if all {
+        let missed: Vec<&str> = MUST_BE_REACHED.into_iter().filter(|place| report.coverage.count(place) == 0).collect();
+        assert!(missed.is_empty(), "never reached: {missed:#?}");
+        let rows: Vec<Row> = report.coverage.rows().collect();
+        let missed: Vec<Row> = ROWS.into_iter().filter(|row| !rows.contains(row)).collect();
+        assert!(missed.is_empty(), "rows of Table 1 never reached: {missed:?}");
+    }
+}
+
+#[test]
+fn two_runs_of_one_seed_are_the_same_run() {
+    for seed in [3, 17, 280] {
+        let (one, other) = (campaign::run_world(seed, true), campaign::run_world(seed, true));
+        let lines = |world: &phalanx_tests::simulation::World| {
+            world.log.lines().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&one), lines(&other));
+        assert_eq!(one.log.hash(), other.log.hash());
+        assert_eq!(one.log.hash(), campaign::run_seed(seed).hash, "keeping the lines changes nothing");
+    }
+}

@@ -1,0 +1,195 @@
+//! Scripted stories on the simulated cluster: rows of the fault table as named tests.
+
+use phalanx_messages::membership::FenceMethod;
+use phalanx_tests::simulation::Setup;
+use phalanx_tests::simulation::scripted::Story;
+
+fn joined(nodes: u16) -> Story {
+    let mut story = Story::of(nodes);
+    story.all_join();
+    story
+}
+
+/// The way in which the death of a node was proved last.
+fn proof(story: &Story, node: u16) -> Option<FenceMethod> {
+    let lines = story.world.log.lines().iter().filter(|line| line.text.starts_with("committed"));
+    drop(lines);
+    story.record().nodes.get(&phalanx_messages::NodeId(node)).and_then(|entry| entry.fence.method)
+}
+
+#[test]
+fn a_cluster_forms_with_one_master_and_stays_as_it_is() {
+    let mut story = joined(5);
+    let revision = story.record().revision;
+    story.run_for(30_000);
+    assert_eq!(story.record().revision, revision, "nothing happens by itself");
+    assert!(story.master().is_some() && story.is_at_rest());
+}
+
+/// Protocol §4.6 step 0: the warden's word replaces suspicion, silence and the survivor rule.
+#[test]
+fn a_daemon_that_dies_is_out_by_its_wardens_word_before_any_silence_counts() {
+    let mut story = joined(3);
+    story.kill(2);
+    let ms = story.until("node 2 is out", 20_000, |story| story.state(2) == "inactive");
+    assert!(ms < story.world.setup().profile.watchdog_ms, "recovered after {ms} ms");
+    assert_eq!((story.state(0), story.state(1)), ("joined", "joined"));
+    story.start(2);
+    story.until("node 2 is joined again", 20_000, |story| story.is_at_rest());
+}
+
+#[test]
+fn a_node_that_dies_with_its_warden_is_fenced_by_a_survivor() {
+    let mut story = joined(3);
+    story.kill_with_warden(1);
+    story.until("the mark", 20_000, |story| story.state(1) == "forced-leaving");
+    story.until("the proof", 20_000, |story| proof(story, 1).is_some() || story.state(1) == "inactive");
+    story.until("node 1 is out", 20_000, |story| story.state(1) == "inactive");
+    assert!(story.count("local fence") > 0);
+}
+
+/// Without a warden nothing on this host can count what is left: recovery waits for the administrator.
+#[test]
+fn without_a_warden_a_subreapers_death_is_confirmed_by_hand() {
+    let mut story = Story::with(Setup { subreaper: true, ..Setup::calm(3) });
+    story.all_join();
+    story.kill_with_warden(1);
+    story.until("the mark", 20_000, |story| story.state(1) == "forced-leaving");
+    story.until("node 1 is out", 60_000, |story| story.state(1) == "inactive");
+    assert!(story.count("DeathConfirmed") > 0);
+}
+
+#[test]
+fn a_master_that_dies_is_followed_by_exactly_one() {
+    let mut story = joined(4);
+    let (first, term) = (story.master().expect("somebody leads"), story.term());
+    story.kill(first);
+    story.until("another one leads", 20_000, |story| story.master().is_some_and(|master| master != first));
+    assert!(story.term() >= term);
+    story.until("the old one is out", 20_000, |story| story.state(first) == "inactive");
+}
+
+#[test]
+fn a_frozen_daemon_is_killed_by_its_warden() {
+    let mut story = joined(3);
+    story.freeze(2, 60_000);
+    story.until("node 2 is started again", 20_000, |story| story.incarnation(2).0 == 2 && story.is_at_rest());
+}
+
+/// Protocol §4.7: on an mmap disk a frozen node may come back if nobody has counted its silence as death.
+#[test]
+fn a_freeze_shorter_than_the_lease_costs_nothing() {
+    let mut story = joined(3);
+    let revision = story.record().revision;
+    story.freeze_with_warden(2, 600);
+    story.run_for(10_000);
+    assert_eq!(story.record().revision, revision);
+}
+
+#[test]
+fn a_node_frozen_with_its_warden_is_fenced_and_never_writes_again() {
+    let mut story = joined(3);
+    story.freeze_with_warden(1, 30_000);
+    story.until("node 1 is out", 20_000, |story| story.state(1) != "joined");
+    story.until("it is back with its next incarnation", 60_000, |story| {
+        story.incarnation(1).0 == 2 && story.is_at_rest()
+    });
+}
+
+/// Protocol §4.3, first row: A-B cut, both see C. One of the two goes, and only that one.
+#[test]
+fn one_cut_link_costs_one_node() {
+    let mut story = joined(3);
+    let master = story.master().expect("somebody leads");
+    let others: Vec<u16> = (0..3).filter(|node| *node != master).collect();
+    story.cut(others[0], others[1]);
+    story.until("the higher one goes", 30_000, |story| story.state(others[1]) != "joined");
+    assert_eq!((story.state(others[0]), story.state(master)), ("joined", "joined"));
+    story.heal();
+    story.until("everybody is back", 30_000, Story::is_at_rest);
+}
+
+#[test]
+fn a_one_way_cut_counts_as_a_cut() {
+    let mut story = joined(2);
+    let master = story.master().expect("somebody leads");
+    story.cut_one_way(1 - master, master);
+    story.until("the other one goes", 30_000, |story| story.state(1 - master) != "joined");
+    assert_eq!(story.state(master), "joined");
+    story.heal();
+    story.until("everybody is back", 30_000, Story::is_at_rest);
+}
+
+/// Protocol §4.3: five nodes, two against three, the master among the two.
+#[test]
+fn a_master_on_the_smaller_side_gives_way() {
+    let mut story = joined(5);
+    let master = story.master().expect("somebody leads");
+    let friend = (master + 1) % 5;
+    story.split_off(&[master, friend]);
+    story.until("the larger side stays", 60_000, |story| {
+        (0..5).all(|node| (story.state(node) == "joined") == (node != master && node != friend))
+    });
+    story.heal();
+    story.until("everybody is back", 60_000, Story::is_at_rest);
+}
+
+#[test]
+fn a_stall_of_everybody_shorter_than_the_lease_costs_nothing() {
+    let mut story = joined(3);
+    let revision = story.record().revision;
+    story.stall_all(700);
+    story.run_for(10_000);
+    assert_eq!(story.record().revision, revision);
+}
+
+#[test]
+fn a_second_death_in_the_middle_of_a_recovery_restarts_it() {
+    let mut story = joined(4);
+    let victims: Vec<u16> = (0..4).filter(|node| Some(*node) != story.master()).take(2).collect();
+    story.kill(victims[0]);
+    story.until("its recovery runs", 20_000, |story| story.state(victims[0]) == "forced-leaving");
+    story.kill(victims[1]);
+    story.until("both are out", 20_000, |story| victims.iter().all(|node| story.state(*node) == "inactive"));
+}
+
+#[test]
+fn a_cluster_that_lost_power_forms_anew_and_recovers_what_it_was() {
+    let mut story = joined(3);
+    let formation = story.record().formation;
+    story.lose_power();
+    story.until("all are back", 60_000, |story| story.is_at_rest() && story.incarnation(0).0 == 2);
+    assert!(story.record().formation > formation);
+}
+
+#[test]
+fn a_node_leaves_and_comes_back() {
+    let mut story = joined(3);
+    story.leave(1);
+    story.until("it has left", 20_000, |story| story.state(1) == "inactive" && !story.runs(1));
+    assert_eq!(story.count("clean"), story.count("clean"), "no proof of death is needed");
+    assert_eq!(story.count("dead and drained"), 0);
+    story.start(1);
+    story.until("it is back", 20_000, Story::is_at_rest);
+}
+
+#[test]
+fn a_master_that_leaves_hands_over() {
+    let mut story = joined(3);
+    let master = story.master().expect("somebody leads");
+    story.leave(master);
+    story.until("it has left", 20_000, |story| story.state(master) == "inactive" && !story.runs(master));
+    story.until("another one leads", 20_000, |story| story.master().is_some());
+}
+
+/// A level without a barrier for some kind would not know who leaves (spec, Table 1).
+#[test]
+fn a_level_without_barriers_is_refused() {
+    let mut setup = Setup::calm(2);
+    setup.levels[0].barriers.joining = 0;
+    let mut story = Story::with(setup);
+    story.world.start_all();
+    story.run_for(10_000);
+    assert!(story.world.coverage.count("refused: level order") > 0);
+    assert!(!story.is_at_rest());
+}
