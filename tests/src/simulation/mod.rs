@@ -25,4 +25,4 @@ mod truth;
 pub mod weather;
 mod world;
 
-pub use world::{Fault, Setup, World};
+pub use world::{Fault, Oddity, Setup, World};

@@ -8,6 +8,7 @@ use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::register::{NodeRegister, Pill};
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Revision, Term, TransitionId};
 
+use super::clock::Micros;
 use super::invariants as own;
 use crate::invariants::{self, Unrecovered};
 
@@ -59,6 +60,8 @@ pub struct Truth {
     /// Steps of committed records that were to be notified.
     pub steps: BTreeSet<StepKey>,
     unrecovered: Unrecovered,
+    /// When the mark of an incarnation was committed.
+    marked_at: BTreeMap<NodeIncarnation, Micros>,
 }
 
 impl Truth {
@@ -100,6 +103,12 @@ impl Truth {
         let ghosts = record.ghosts.iter().filter(|(_, ghost)| !ghost.fence.death_certain);
         let ghosts = ghosts.map(|(node, ghost)| NodeIncarnation { node: *node, incarnation: ghost.incarnation });
         entries.chain(ghosts).collect()
+    }
+
+    /// When the mark of that incarnation was committed, if it was.
+    #[must_use]
+    pub fn marked_at(&self, who: NodeIncarnation) -> Option<Micros> {
+        self.marked_at.get(&who).copied()
     }
 
     /// Members in the newest record, without those that are marked.
@@ -169,7 +178,7 @@ impl Truth {
     }
 
     /// A node holds a record for committed.
-    pub fn record_seen(&mut self, _: NodeIncarnation, record: &Arc<MembershipRecord>) -> Seen {
+    pub fn record_seen(&mut self, record: &Arc<MembershipRecord>, now: Micros) -> Seen {
         let mut seen = Seen::default();
         let revision = record.revision;
         if let Some((known, _)) = self.committed.get(&revision) {
@@ -184,6 +193,9 @@ impl Truth {
         let before = self.newest();
         if revision > before.revision {
             self.follow(&before, record, &mut seen.broken);
+        }
+        for who in &self.marked {
+            self.marked_at.entry(*who).or_insert(now);
         }
         self.committed.insert(revision, (Arc::clone(record), self.unrecovered.clone()));
         seen
@@ -250,6 +262,8 @@ impl Truth {
             entry.is_none_or(|entry| entry.fence.marked)
         };
         self.marked.retain(is_victim);
+        let marked = &self.marked;
+        self.marked_at.retain(|who, _| marked.contains(who));
     }
 }
 

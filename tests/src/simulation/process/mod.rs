@@ -155,6 +155,12 @@ pub struct LeaseThread {
     pub fed_at: Option<Instant>,
     /// Issue of the last write of the register, by its own clock.
     pub issued: Instant,
+    /// When its last reading began, in true time.
+    pub read_begun: Micros,
+    /// Its last reading could not make out the owner of the term, or its record.
+    pub owner_unreadable: bool,
+    /// When the lease was last lost, by its own clock.
+    pub lost: Option<Instant>,
     /// It has ended.
     pub ended: bool,
 }

@@ -10,7 +10,7 @@ use phalanx_protocol::lease::{Lease, StallPolicy};
 use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, TICK_MS};
 use uuid::Uuid;
 
-use super::{Event, World};
+use super::{Event, Oddity, World};
 use crate::simulation::clock::{MS, Micros};
 use crate::simulation::process::subsystem::Subsystem;
 use crate::simulation::process::{Actors, DiskThread, LeaseThread, Process, ProcessEvent};
@@ -22,6 +22,14 @@ impl World {
         if !host.kept_down && !std::mem::replace(&mut host.start_planned, true) {
             self.queue.plan(at, Event::Start(node));
         }
+    }
+
+    /// Starts a node with something wrong.
+    pub fn start_as(&mut self, node: NodeId, oddity: Oddity) {
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.oddity = oddity;
+        }
+        self.let_start(node);
     }
 
     /// The lock of the node id is free only if warden and daemon of the last start are dead; what is left of a start whose warden
@@ -78,6 +86,9 @@ impl World {
                 alarm: 0,
                 fed_at: None,
                 issued: Instant(0),
+                read_begun: 0,
+                owner_unreadable: false,
+                lost: None,
                 ended: false,
             });
         }
@@ -97,11 +108,12 @@ impl World {
             self.disk.find_configuration(record.configuration).or_else(|| self.disk.newest_configuration());
         let claim = self.disk.registers[&node].settled().claim;
         let Some(me) = self.process(node).map(|process| process.me) else { return };
+        let Oddity { levels, other_boot } = self.hosts[&node].oddity.clone();
         let settings = ManagerSettings {
             me,
-            boot: self.boot,
+            boot: if other_boot { Uuid::max() } else { self.boot },
             profile: self.setup.profile,
-            levels: self.setup.levels.clone(),
+            levels: levels.unwrap_or_else(|| self.setup.levels.clone()),
             public_key: [u8::try_from(node.0).unwrap_or(0) + 1; 32],
             nodes_max: self.setup.nodes,
             configuration: configuration.unwrap_or_default(),

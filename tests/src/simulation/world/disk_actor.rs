@@ -129,12 +129,8 @@ impl World {
     }
 
     pub(super) fn rest_of_registers(&mut self, mut sampled: Sampled) -> BTreeMap<NodeId, Option<NodeRegister>> {
-        for id in self.node_ids() {
-            if !sampled.contains_key(&id) {
-                let register = self.sample(id);
-                sampled.insert(id, register);
-            }
-        }
+        let missing: Vec<NodeId> = self.node_ids().into_iter().filter(|id| !sampled.contains_key(id)).collect();
+        sampled.extend(missing.into_iter().map(|id| (id, self.sample(id))).collect::<Sampled>());
         sampled.into_iter().map(|(id, register)| (id, register.map(|register| (*register).clone()))).collect()
     }
 

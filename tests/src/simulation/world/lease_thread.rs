@@ -115,6 +115,10 @@ impl World {
             LeaseOutput::Lost => {
                 self.log.event(self.now, Some(node), "lease lost", &[], String::new);
                 self.coverage.reach("lease lost");
+                let now = self.clock(node);
+                if let Some(lease) = self.lease(node) {
+                    lease.lost = Some(now);
+                }
                 if let Some(process) = self.process_mut(node) {
                     process.gate.expiry = Instant(0);
                 }
@@ -133,14 +137,24 @@ impl World {
         }
     }
 
-    /// L-5: the lease never outlives the issue of its last write by more than L.
+    /// What a renewal that counts must not have seen or missed (protocol §3.3, L-1 to L-5).
     fn lease_extended(&mut self, node: NodeId, until: Instant) {
-        let lease_ms = self.setup.profile.lease_ms;
-        let Some(issued) = self.lease(node).map(|lease| lease.issued) else { return };
-        if until > issued.plus(lease_ms) {
-            self.broken(format!(
-                "L-5: the lease of node {node} lasts until {until:?}, its write was issued at {issued:?}"
-            ));
+        let (now, lease_ms) = (self.clock(node), self.setup.profile.lease_ms);
+        let Some(process) = self.process(node) else { return };
+        let Some(lease) = &process.lease else { return };
+        let (me, expiry) = (process.me, process.gate.expiry);
+        let found = [
+            (expiry != Instant(0) && now > expiry, "L-1: the renewal ended after the lease"),
+            (lease.lost.is_some_and(|lost| lease.issued < lost), "L-1: the renewal began before the lease was lost"),
+            (
+                self.truth.marked_at(me).is_some_and(|marked| marked < lease.read_begun),
+                "L-3: the renewal has read the mark",
+            ),
+            (lease.owner_unreadable, "L-4: the owner of the term could not be read"),
+            (until > lease.issued.plus(lease_ms), "L-5: the lease outlives the issue of its write by more than L"),
+        ];
+        for (_, text) in found.into_iter().filter(|(broken, _)| *broken) {
+            self.broken(format!("{text}, and it counts for {me}"));
         }
         if let Some(process) = self.process_mut(node) {
             process.gate.expiry = until;
@@ -171,9 +185,10 @@ impl World {
     }
 
     fn begin_lease_reading(&mut self, node: NodeId) {
-        let begun = self.clock(node);
+        let (begun, read_begun) = (self.clock(node), self.now);
         let sampled = self.sample_some_registers();
         if let Some(lease) = self.lease(node) {
+            lease.read_begun = read_begun;
             lease.waits = Some(LeaseWait::Read { begun, sampled });
         }
         let takes = self.io_time();
@@ -225,6 +240,10 @@ impl World {
             let unreadable = self.random.chance(self.setup.weather.unreadable);
             (!unreadable).then(|| self.disk.memberships[&owner].read(&mut self.random))
         });
+        let owner_torn = owner.is_some_and(|owner| registers[&owner].is_none());
+        if let Some(lease) = self.lease(node) {
+            lease.owner_unreadable = owner_torn || matches!(record, Some(None));
+        }
         let record = match &record {
             None => OwnerRecord::NoOwner,
             Some(Some(record)) => OwnerRecord::Read(record),

@@ -99,7 +99,7 @@ impl World {
                 .map_or_else(|| unreachable!("it was there above"), |actors| actors.manager.record()),
         );
         let newest = self.truth.newest();
-        let found = self.truth.record_seen(me, &record);
+        let found = self.truth.record_seen(&record, self.now);
         self.broken_all(found.broken);
         if found.is_new && record.revision > newest.revision {
             self.check_forgotten(&newest, &record);

@@ -103,6 +103,17 @@ pub(super) struct Host {
     pub kept_down: bool,
     /// A start is planned.
     pub start_planned: bool,
+    /// What is wrong with its next starts.
+    pub oddity: Oddity,
+}
+
+/// What is wrong with a start: a file that differs from those of the other nodes, or another host.
+#[derive(Debug, Default, Clone)]
+pub struct Oddity {
+    /// Other levels than the other nodes.
+    pub levels: Option<Vec<LevelRegistration>>,
+    /// Another boot of the kernel.
+    pub other_boot: bool,
 }
 
 /// What happens.
@@ -163,7 +174,15 @@ impl World {
         let mut host = |_| {
             let rate = i64::try_from(random.below(2 * setup.profile.drift_ppm + 1)).unwrap_or(0) - drift;
             let clock = NodeClock::new(1_000_000 + random.below(1_000_000), rate);
-            Host { clock, process: None, warden: None, stalled_until: 0, kept_down: false, start_planned: false }
+            Host {
+                clock,
+                process: None,
+                warden: None,
+                stalled_until: 0,
+                kept_down: false,
+                start_planned: false,
+                oddity: Oddity::default(),
+            }
         };
         let hosts: BTreeMap<NodeId, Host> = nodes.clone().map(|id| (id, host(id))).collect();
         let mut world = Self {

@@ -118,8 +118,10 @@ impl World {
                 StepPhase::Notifying => {
                     let id = step.notification();
                     let participants: Vec<NodeId> = step.participants.iter().collect();
+                    // The master's own subsystems hear of a step in the moment of its commit.
                     let begun = participants
                         .iter()
+                        .filter(|other| **other != node)
                         .filter(|other| self.actors(**other).is_some_and(|actors| actors.begun.get(&who) == Some(&id)));
                     let acknowledged = participants.iter().filter(|other| {
                         self.process(**other).is_some_and(|process| self.truth.has_acknowledged(process.me, &id))
