@@ -106,7 +106,7 @@ fn the_first_versions_fail_as_they_should() {
             bug: Bug::HeldJoinWaitsForParked,
             model: model(2, joined(1, 1), CRASH),
             violates: "I-T16",
-            steps: 6,
+            steps: 7,
         },
         Row {
             name: "T-19 for joins only, a leave enters beside a pending recovery",
