@@ -156,11 +156,13 @@ impl Detector {
         judgement.with_quorum(quorum)
     }
 
-    /// Nodes that are heard and are not members, or not with the incarnation that is heard.
+    /// Nodes that are heard with an incarnation that the record does not have: neither a member, nor a victim that still talks, nor
+    /// one that has left.
     fn newcomers(&self, record: &MembershipRecord) -> NodeSet {
         let newcomer = |(node, link): &(&NodeId, &Link)| {
-            let member = record.nodes.get(node).filter(|entry| is_unmarked_member(entry.state));
-            link.down_since.is_none() && member.is_none_or(|entry| link.incarnation > entry.incarnation)
+            let known = record.nodes.get(node).map(|entry| entry.incarnation);
+            let known = known.max(record.ghosts.get(node).map(|ghost| ghost.incarnation));
+            link.down_since.is_none() && known.is_none_or(|known| link.incarnation > known)
         };
         self.links.iter().filter(newcomer).map(|(node, _)| *node).collect()
     }
@@ -335,6 +337,20 @@ mod tests {
         let judgement = detector.judge(T, ME, &record(NodeState::Joined), &disk, &Quorum::default());
         assert_eq!(judgement.victims.len(), 1, "its old start");
         assert_eq!(judgement.present.iter().map(|node| node.0).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    /// I-F6: whoever was marked, or has left, may be heard for a while and has no vote any more.
+    #[test]
+    fn a_victim_that_still_talks_does_not_count() {
+        for state in [NodeState::ForcedLeaving, NodeState::Inactive] {
+            let mut detector = Detector::new(TimingProfile::DEV);
+            detector.up(N1);
+            let disk = [(ME, sign(OwnState::Member, 0)), (N1.node, sign(OwnState::Member, 0))].into();
+            let mut record = record(state);
+            record.nodes.get_mut(&ME).unwrap().state = NodeState::Joined;
+            let present = detector.judge(T, ME, &record, &disk, &Quorum::default()).present;
+            assert_eq!(present, [ME].into_iter().collect(), "{state:?}");
+        }
     }
 
     #[test]

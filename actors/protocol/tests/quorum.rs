@@ -8,6 +8,7 @@ use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_protocol::coordinator::CoordinatorInput;
+use phalanx_protocol::detector::Verdict;
 use phalanx_protocol::quorum::Quorum;
 
 /// Nodes with a vote each.
@@ -124,4 +125,26 @@ fn a_hung_member_is_only_reported_if_the_others_are_too_few() {
         assert_eq!(cluster.state(1), expected);
         assert!(!cluster.warnings.is_empty());
     }
+}
+
+/// I-F6: the vote of whoever is marked is gone at once, not when the detector looks again, and it does not come back while the mark
+/// is on its way to the disk.
+#[test]
+fn a_second_mark_is_judged_by_what_the_first_one_leaves() {
+    let majority = quorum(3, Some(0));
+    let mark = |cluster: &mut Cluster, id: u16| {
+        let victim = cluster.incarnation(n(id));
+        let victims = vec![Verdict { victim, reason: "fenced by hand".to_owned(), proof: None }];
+        cluster.coordinate(CoordinatorInput::Force { victims });
+    };
+    let mut cluster = Cluster::joined(3, 3, &spec_levels());
+    present(&mut cluster, &majority, &[0, 1, 2]);
+    mark(&mut cluster, 1);
+    assert_eq!(cluster.state(1), NodeState::Joined, "it is not committed yet");
+    mark(&mut cluster, 2);
+    present(&mut cluster, &majority, &[0, 1, 2]);
+    mark(&mut cluster, 2);
+    cluster.run();
+    assert_eq!([1, 2].map(|id| cluster.state(id)), [NodeState::ForcedLeaving, NodeState::Joined]);
+    assert_eq!(cluster.quorum_changes, [], "two of three are left all the time");
 }

@@ -77,6 +77,8 @@ pub struct Coordinator {
     quorum: Quorum,
     /// Not told yet = whoever there may be.
     present: Option<NodeSet>,
+    /// It was said that quorum is lost.
+    waits_for_votes: bool,
 }
 
 /// What a coordinator knows beside the committed record, which whoever looks for equal states must compare himself. Times are
@@ -121,6 +123,7 @@ impl Coordinator {
             patience: Patience::default(),
             quorum: Quorum::default(),
             present: None,
+            waits_for_votes: false,
         };
         let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
         if own.is_some_and(|entry| entry.state == NodeState::Inactive) {

@@ -1,6 +1,7 @@
 //! Nobody is marked and nobody is let in without quorum (protocol §4.4, I-F6). What runs goes on: leaves, acknowledgements, and
 //! the recovery of those who were marked while there was quorum.
 
+use phalanx_messages::membership::{FenceMethod, MemberEntry, NodeState};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation};
@@ -18,12 +19,31 @@ impl Coordinator {
     }
 
     pub(super) fn is_present(&mut self, quorum: Quorum, present: NodeSet, outputs: &mut Vec<CoordinatorOutput>) {
-        let had_quorum = self.has_quorum();
+        let present = present.difference(&self.marks_on_the_way());
         (self.quorum, self.present) = (quorum, Some(present));
         let reached = self.has_quorum();
-        if reached != had_quorum {
+        if reached == self.waits_for_votes {
+            self.waits_for_votes = !reached;
             let (votes, needed) = (self.quorum.votes(&present), self.quorum.needed());
             outputs.push(CoordinatorOutput::Quorum { reached, votes, needed });
+        }
+    }
+
+    /// Whoever was marked in a record that is not committed yet: the detector still sees a member there. Not who was started again,
+    /// because its new incarnation is heard.
+    fn marks_on_the_way(&self) -> NodeSet {
+        let marked = |entry: &MemberEntry| entry.state == NodeState::ForcedLeaving;
+        let is_on_its_way = |(node, entry): &(&NodeId, &MemberEntry)| {
+            let again = entry.fence.method == Some(FenceMethod::NewIncarnation);
+            marked(entry) && !again && !self.committed.nodes.get(node).is_some_and(marked)
+        };
+        self.draft.nodes.iter().filter(is_on_its_way).map(|(node, _)| *node).collect()
+    }
+
+    /// The node was marked just now: its vote is gone before anybody says again who is present.
+    pub(super) fn lose_vote(&mut self, node: NodeId) {
+        if let Some(present) = &mut self.present {
+            present.remove(node);
         }
     }
 
