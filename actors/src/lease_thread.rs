@@ -16,7 +16,7 @@ use actix::Recipient;
 use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{NodeRegister, OwnState};
-use phalanx_messages::{Instant, NodeIncarnation};
+use phalanx_messages::{Instant, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::expiry::RegistersReading;
 use phalanx_protocol::lease::{Lease, LeaseInput, LeaseOutput, OwnerRecord, StallPolicy};
 use phalanx_storage::{AreaWriter, ClusterDisk, Durability};
@@ -386,6 +386,12 @@ impl Driver {
         }
     }
 
+    /// The record that tells whether this node is marked.
+    fn record_of(&self, term: Term, owner: NodeId) -> io::Result<Option<MembershipRecord>> {
+        let record = self.disk.memberships().read(owner)?;
+        if Lease::owner_wrote(term, record.as_ref()) { Ok(record) } else { Ok(self.disk.memberships().newest()?) }
+    }
+
     fn read(&mut self) -> Vec<LeaseOutput> {
         let begun = self.clock.now();
         let registers = match self.disk.registers().read_all() {
@@ -397,8 +403,7 @@ impl Driver {
             }
         };
         let owner = self.lease.owner_in(&registers);
-        let record: Option<io::Result<Option<MembershipRecord>>> =
-            owner.map(|owner| self.disk.memberships().read(owner));
+        let record = owner.map(|(term, owner)| self.record_of(term, owner));
         let record = match &record {
             None => OwnerRecord::NoOwner,
             Some(Ok(Some(record))) => OwnerRecord::Read(record),

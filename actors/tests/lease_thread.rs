@@ -292,6 +292,23 @@ async fn a_node_that_was_marked_during_a_stall_panics_when_it_returns() {
     assert!(world.panicked().await.contains("forced out"));
 }
 
+/// Found by the simulator: a claimant that died before it wrote anything is `Resigned` once it has started again, and its record
+/// has no mark.
+#[actix::test]
+async fn a_mark_is_seen_beside_a_newer_term_in_which_nothing_was_written() {
+    let mut world = World::paused();
+    world.master(NodeState::Joined, Vec::new());
+    let _handle = world.inline();
+    assert!(world.lease().await);
+    let claim = Claim { term: Term(9), phase: ClaimPhase::Resigned, owned: Term(9) };
+    let claimant = NodeId(2);
+    let register = NodeRegister { incarnation: Incarnation(7), claim, ..NodeRegister::default() };
+    let mut writer = world.disk.registers().writer(claimant, Incarnation(7)).unwrap();
+    writer.write(&register, Durability::Volatile).unwrap();
+    world.master(NodeState::ForcedLeaving, Vec::new());
+    assert!(world.panicked().await.contains("forced out: marked"));
+}
+
 #[actix::test]
 async fn a_pill_closes_the_gate_for_good() {
     let mut world = World::paused();

@@ -64,6 +64,22 @@ const MUST_BE_REACHED: &[&str] = &[
     "a refused step is notified again",
     "configuration changed",
     "silent link closed",
+    "service: starting",
+    "service: cleaned up after a start",
+    "service: registered",
+    "service: stopping",
+    "service: killed after a stop",
+    "service: recovery pends",
+    "service: recovering",
+    "service: cleaned up after a recovery",
+    "service: its start costs a node",
+    "service: its stop costs a node",
+    "service: its recovery costs a node",
+    "service: failed",
+    "service: recovery failed",
+    "service: de-registered",
+    "an order is carried out",
+    "forced out because of a service",
 ];
 
 const ROWS: [Row; 12] = [

@@ -103,7 +103,7 @@ pub enum LeaseInput<'a> {
         ended: Instant,
         /// Every register; `None` = unreadable.
         registers: &'a BTreeMap<NodeId, Option<NodeRegister>>,
-        /// Record of [`Lease::owner_in`] those registers.
+        /// Record of [`Lease::owner_in`] those registers, or the newest one if that owner has not written in its term.
         record: OwnerRecord<'a>,
     },
     /// The read has returned an error.
@@ -344,11 +344,21 @@ impl Lease {
         self.wanted.heartbeat
     }
 
-    /// The node whose membership record a cycle that read `registers` must look at: the owner of the highest term known, be
-    /// it only resigned. Its register may be unreadable.
+    /// The node whose membership record a cycle that read `registers` must look at, and its term: the owner of the highest term
+    /// known, be it only resigned. Its register may be unreadable.
+    ///
+    /// A claimant that died before it had written anything counts as an owner once it has started again. Whoever finds no
+    /// record of that term in its area ([`Lease::owner_wrote`]) looks at the newest record of all areas instead: there are the
+    /// marks of the owner before it.
     #[must_use]
-    pub fn owner_in(&self, registers: &BTreeMap<NodeId, Option<NodeRegister>>) -> Option<NodeId> {
-        self.highest_owner(registers).map(|(_, node)| node)
+    pub fn owner_in(&self, registers: &BTreeMap<NodeId, Option<NodeRegister>>) -> Option<(Term, NodeId)> {
+        self.highest_owner(registers)
+    }
+
+    /// True if the record is one that an owner of `term` has written.
+    #[must_use]
+    pub fn owner_wrote(term: Term, record: Option<&MembershipRecord>) -> bool {
+        record.is_some_and(|record| record.revision.term >= term)
     }
 
     fn highest_owner(&self, registers: &BTreeMap<NodeId, Option<NodeRegister>>) -> Option<(Term, NodeId)> {

@@ -20,7 +20,6 @@ use phalanx_messages::set::NodeSet;
 use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherSettings, OrderFailure};
 use phalanx_protocol::moment::Moment;
 use phalanx_protocol::registration::{DatabaseRoom, LeaseSigns};
-use phalanx_storage::Durability;
 use tokio::sync::oneshot;
 
 use crate::client_service::{ClientService, CommandSurroundings, Reported};
@@ -57,8 +56,6 @@ pub struct RegistrationSettings {
     pub guard: PanicGuard,
     /// What commands are told.
     pub surroundings: CommandSurroundings,
-    /// How decisions are written.
-    pub durability: Durability,
     /// What the disk was formatted for.
     pub room: DatabaseRoom,
 }

@@ -4,6 +4,8 @@ use actix::prelude::*;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_protocol::launcher::{LauncherInput, LauncherOutput, LauncherRead, LauncherWrite};
 
+use phalanx_storage::Durability;
+
 use super::{
     ReadDecisions, ReadRegistration, RegistrationAndLaunch, RequestForce, SendToPeer, ServiceHappened, WriteDecision,
     WriteRegistration,
@@ -24,11 +26,12 @@ impl RegistrationAndLaunch {
                 self.answer_later(read, ctx, move |newest| LauncherInput::RegistrationRead(reader, newest));
             }
             LauncherOutput::Write(LauncherWrite::Decision(register)) => {
-                let write = WriteDecision { register, durability: self.settings.durability };
+                let write = WriteDecision { register, durability: Durability::Durable };
                 self.answer_later(self.edges.write_decision.send(write), ctx, LauncherInput::Written);
             }
-            LauncherOutput::Write(LauncherWrite::Registration(record)) => {
-                let write = WriteRegistration { record, durability: self.settings.durability };
+            LauncherOutput::Write(LauncherWrite::Registration { record, durable }) => {
+                let durability = if durable { Durability::Durable } else { Durability::Volatile };
+                let write = WriteRegistration { record, durability };
                 self.answer_later(self.edges.write_registration.send(write), ctx, LauncherInput::Written);
             }
             LauncherOutput::Send { to, message } => {

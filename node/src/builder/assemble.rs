@@ -28,7 +28,6 @@ use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
 use phalanx_protocol::registration::DatabaseRoom;
-use phalanx_storage::Durability;
 use tokio::sync::watch;
 
 use super::identity::{self, Start};
@@ -217,7 +216,6 @@ fn start_actors(
             gate: common.gate.clone(),
             guard: common.guard("registration and launch"),
             surroundings: surroundings.clone(),
-            durability: Durability::Volatile,
             room,
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::register::NodeRegister;
+use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use phalanx_messages::{NodeId, Revision};
 
 use super::random::Random;
@@ -123,6 +124,10 @@ pub struct Disk {
     pub registers: BTreeMap<NodeId, Register<NodeRegister>>,
     /// `MA`.
     pub memberships: BTreeMap<NodeId, Register<MembershipRecord>>,
+    /// `RN`.
+    pub decisions: BTreeMap<NodeId, Register<DecisionRegister>>,
+    /// `RD`.
+    pub registrations: BTreeMap<NodeId, Register<RegistrationRecord>>,
     /// `CF`.
     configurations: BTreeMap<NodeId, Slots>,
 }
@@ -130,15 +135,19 @@ pub struct Disk {
 impl Disk {
     /// As formatted: nobody has ever started.
     #[must_use]
-    pub fn formatted(configuration: &ConfigurationRecord, nodes_max: u16) -> Self {
+    pub fn formatted(configuration: &ConfigurationRecord, services: &RegistrationRecord, nodes_max: u16) -> Self {
         let nodes = || (0..nodes_max).map(NodeId);
         let mut configurations: BTreeMap<NodeId, Slots> = nodes().map(|node| (node, Slots::default())).collect();
         if let Some(first) = configurations.values_mut().next() {
             first.slots[0] = Some(Arc::new(configuration.clone()));
         }
+        let mut registrations: BTreeMap<_, _> = nodes().map(|node| (node, Register::default())).collect();
+        registrations.insert(NodeId(0), Register::new(services.clone()));
         Self {
             registers: nodes().map(|node| (node, Register::default())).collect(),
             memberships: nodes().map(|node| (node, Register::default())).collect(),
+            decisions: nodes().map(|node| (node, Register::default())).collect(),
+            registrations,
             configurations,
         }
     }
@@ -147,6 +156,14 @@ impl Disk {
     #[must_use]
     pub fn newest_membership(&self, random: &mut Random) -> Arc<MembershipRecord> {
         let records = self.memberships.values().map(|register| register.read(random));
+        records.max_by_key(|record| record.revision).unwrap_or_default()
+    }
+
+    /// The newest registration database a reader may find now.
+    #[must_use]
+    pub fn newest_registration(&self, random: &mut Random) -> Arc<RegistrationRecord> {
+        // As formatted only the first area has a record; the last one of equal revisions counts.
+        let records = self.registrations.values().rev().map(|register| register.read(random));
         records.max_by_key(|record| record.revision).unwrap_or_default()
     }
 
@@ -191,12 +208,16 @@ impl Disk {
     pub fn flush(&mut self) {
         self.registers.values_mut().for_each(Register::flush);
         self.memberships.values_mut().for_each(Register::flush);
+        self.decisions.values_mut().for_each(Register::flush);
+        self.registrations.values_mut().for_each(Register::flush);
     }
 
     /// Every process of the host is gone, and its page cache.
     pub fn lose_power(&mut self, random: &mut Random) {
         self.registers.values_mut().for_each(|register| register.lose_power(random));
         self.memberships.values_mut().for_each(|register| register.lose_power(random));
+        self.decisions.values_mut().for_each(|register| register.lose_power(random));
+        self.registrations.values_mut().for_each(|register| register.lose_power(random));
     }
 }
 
@@ -237,7 +258,7 @@ mod tests {
             revision: Revision { seq, ..Revision::default() },
             ..ConfigurationRecord::default()
         };
-        let mut disk = Disk::formatted(&record(0), 2);
+        let mut disk = Disk::formatted(&record(0), &RegistrationRecord::default(), 2);
         for seq in 1..6 {
             disk.begin_configuration(NodeId(0), Arc::new(record(seq)), record(0).revision);
             disk.end_configuration(NodeId(0), Fate::Vanished, seq % 2 == 0);

@@ -8,7 +8,7 @@
 //!
 //! [`scripted`] is the same world without weather, for a test that tells a story.
 //!
-//! Absent: client services (registration and launch), storage other than an mmap disk (fence methods F1, F2 and F4, `T_late` > 0).
+//! Absent: storage other than an mmap disk (fence methods F1, F2 and F4, `T_late` > 0).
 
 pub mod campaign;
 pub mod clock;
@@ -21,6 +21,7 @@ mod process;
 mod queue;
 pub mod random;
 pub mod scripted;
+mod service_truth;
 mod truth;
 pub mod weather;
 mod world;

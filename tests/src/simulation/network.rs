@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use phalanx_messages::peer::MembershipMessage;
+use phalanx_messages::registration::RegistrationMessage;
 use phalanx_messages::{NodeId, NodeIncarnation, Revision};
 
 use super::clock::{MS, Micros};
@@ -21,6 +22,8 @@ pub enum Said {
     Beat(Revision),
     /// Between membership managers.
     Membership(Arc<MembershipMessage>),
+    /// Between registration-and-launch services.
+    Registration(Arc<RegistrationMessage>),
 }
 
 /// What comes out of a connection.

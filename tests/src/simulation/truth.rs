@@ -10,6 +10,7 @@ use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Revision,
 
 use super::clock::Micros;
 use super::invariants as own;
+use super::service_truth::ServiceTruth;
 use crate::invariants::{self, Unrecovered};
 
 /// A step as a place in a set; it says nothing of what came first.
@@ -50,7 +51,7 @@ pub struct Truth {
     pub bases: BTreeMap<Term, Revision>,
     /// Who owns each term.
     pub owners: BTreeMap<Term, NodeIncarnation>,
-    running: BTreeSet<NodeIncarnation>,
+    pub running: BTreeSet<NodeIncarnation>,
     powered_off: BTreeSet<NodeIncarnation>,
     /// Incarnations of which the certainty that nothing of them is written any more was committed.
     pub io_certain: BTreeSet<NodeIncarnation>,
@@ -60,6 +61,8 @@ pub struct Truth {
     /// Steps of committed records that were to be notified.
     pub steps: BTreeSet<StepKey>,
     unrecovered: Unrecovered,
+    /// Of client services.
+    pub services: ServiceTruth,
     /// When the mark of an incarnation was committed.
     marked_at: BTreeMap<NodeIncarnation, Micros>,
 }
@@ -75,10 +78,10 @@ impl Truth {
         self.running.remove(&who);
     }
 
-    /// No process of that incarnation runs.
+    /// No process of that incarnation runs, and no service.
     #[must_use]
     pub fn is_dead(&self, who: NodeIncarnation) -> bool {
-        !self.running.contains(&who)
+        !self.running.contains(&who) && self.services.services_of(who).is_empty()
     }
 
     /// The kernel that it ran in is gone.

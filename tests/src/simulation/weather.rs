@@ -54,6 +54,14 @@ pub struct Weather {
     pub change: u64,
     /// A proof of death by the local fence that is refused at first.
     pub fence_fails: u64,
+    /// A command of a service that fails.
+    pub command_fails: u64,
+    /// A command of a service that hangs until its time is over.
+    pub command_hangs: u64,
+    /// Longest time of a command.
+    pub command_max: Micros,
+    /// An administrator's order about a service. Per second, of the whole cluster.
+    pub order: u64,
     /// Longest work of a subsystem on one step.
     pub work_max: Micros,
     /// A step that a subsystem refuses.
@@ -93,6 +101,10 @@ impl Weather {
             fence: 0,
             change: 0,
             fence_fails: 0,
+            command_fails: 0,
+            command_hangs: 0,
+            command_max: 50 * MS,
+            order: 0,
             work_max: 20 * MS,
             refuse: 0,
             hang: 0,
@@ -125,6 +137,9 @@ impl Weather {
             change: rate(4),
             fence_fails: rate(30),
             refuse: rate(4),
+            command_fails: rate(25),
+            command_hangs: rate(10),
+            order: rate(8),
             ..Self::calm()
         };
         // Rare: whoever waits for a hung subsystem waits for two minutes.
@@ -135,6 +150,7 @@ impl Weather {
         weather.cut_max = random.magnitude(SECOND, 20 * SECOND);
         weather.freeze_max = random.magnitude(SECOND, 30 * SECOND);
         weather.restart_max = random.magnitude(100 * MS, 20 * SECOND);
+        weather.command_max = random.magnitude(10 * MS, SECOND);
         weather.work_max = random.magnitude(MS, 500 * MS);
         weather.reap_max = random.magnitude(10 * MS, 2 * SECOND);
         weather
@@ -146,6 +162,7 @@ impl Weather {
         Self {
             io_max: self.io_max,
             delay_max: self.delay_max,
+            command_max: self.command_max,
             work_max: self.work_max,
             reap_max: self.reap_max,
             ..Self::calm()

@@ -49,7 +49,8 @@ impl Launcher {
                 LauncherOutput::Write(LauncherWrite::Decision(*register))
             }
             Some(DeciderOutput::Write(record)) if may_write => {
-                LauncherOutput::Write(LauncherWrite::Registration(record.clone()))
+                let (record, durable) = (record.clone(), self.is_durable(record));
+                LauncherOutput::Write(LauncherWrite::Registration { record, durable })
             }
             _ => {
                 self.request_again = true;
@@ -57,6 +58,11 @@ impl Launcher {
             }
         };
         self.emit(output);
+    }
+
+    /// Protocol §1.3, "What is durable, and when": the first database of a depoch, and whatever an administrator is told is done.
+    fn is_durable(&self, record: &RegistrationRecord) -> bool {
+        record.revision.seq == 0 || record.requests != self.known.requests
     }
 
     /// The lease was lost, or the disk failed: the same request again, since what failed may have happened.

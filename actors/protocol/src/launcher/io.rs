@@ -35,10 +35,15 @@ pub enum LauncherRead {
 /// A disk request that writes; answered by [`LauncherInput::Written`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LauncherWrite {
-    /// This node's decision register.
+    /// This node's decision register. It must survive loss of power: a claim that is forgotten would be made twice.
     Decision(DecisionRegister),
     /// This node's copy of the database.
-    Registration(Arc<RegistrationRecord>),
+    Registration {
+        /// What to write.
+        record: Arc<RegistrationRecord>,
+        /// It must survive loss of power.
+        durable: bool,
+    },
 }
 
 /// What happens to the machine. Errors are texts; a write that failed may have happened.

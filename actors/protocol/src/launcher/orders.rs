@@ -1,6 +1,8 @@
 //! Administrators' orders: put forward to whoever decides, one after the other, until a committed database has consumed them
 //! (protocol RL-10); and what can be said about services without changing anything.
 
+use std::sync::Arc;
+
 use phalanx_messages::Instant;
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::ServiceStatus;
@@ -73,6 +75,12 @@ impl Launcher {
     #[must_use]
     pub fn record(&self) -> &RegistrationRecord {
         &self.known
+    }
+
+    /// The newest committed database, while this node owns the decisions.
+    #[must_use]
+    pub fn decided(&self) -> Option<&Arc<RegistrationRecord>> {
+        self.decider.committed()
     }
 
     /// Who decides, as far as this node knows.

@@ -19,6 +19,8 @@ pub enum Standing {
     Forced,
     /// It is being forced out, but its step has not reached this level: not lost, and at a cold start not up either.
     Doomed,
+    /// Its join is under way and is not notified now: it has been adopted as joined, or never was, and stays so.
+    Arriving,
     /// It has not come to this level, or has gone from it.
     Absent,
 }
@@ -64,8 +66,8 @@ impl SightChange {
 /// Of a node that is not in the batch.
 const fn standing_of(state: LevelState) -> Standing {
     match state {
-        // A join that is held has been adopted already, or never was.
-        LevelState::Inactive | LevelState::Joining => Standing::Absent,
+        LevelState::Inactive => Standing::Absent,
+        LevelState::Joining => Standing::Arriving,
         LevelState::Joined => Standing::Joined,
         LevelState::Leaving => Standing::Leaving,
         LevelState::ForcedLeaving => Standing::Doomed,
@@ -101,12 +103,8 @@ impl LevelView {
             self.view.merge(database);
         }
         self.view.formation = self.view.formation.max(change.formation);
-        let joining_too = |who: &NodeIncarnation| change.standings.contains(&(*who, Standing::Joined));
         for (who, standing) in &change.standings {
-            // Context says "joining" of those in the batch, who are adopted as joined.
-            if *standing != Standing::Absent || !joining_too(who) {
-                self.raise(*who, *standing, change.joining);
-            }
+            self.raise(*who, *standing, change.joining);
         }
     }
 
@@ -122,8 +120,8 @@ impl LevelView {
             Standing::Forced => at(Presence::Forced),
             Standing::Doomed if starting => at(Presence::Leaving),
             Standing::Absent if present => at(Presence::Left),
-            Standing::Doomed if present => return,
-            Standing::Doomed | Standing::Absent => Sight::before(who.incarnation),
+            Standing::Doomed | Standing::Arriving if present => return,
+            Standing::Doomed | Standing::Arriving | Standing::Absent => Sight::before(who.incarnation),
         };
         self.view.nodes.insert(who.node, known.map_or(sight, |known| known.max(sight)));
     }
@@ -168,6 +166,22 @@ mod tests {
         assert!(!level.view().is_lost(who(1, 3)) && !level.view().is_up(NodeId(1)));
         level.adopt(&change(false, &[(who(1, 3), Standing::Forced)]), &View::default());
         assert!(level.view().is_lost(who(1, 3)));
+    }
+
+    /// Found by the simulator: a join and a leave in one batch, and the second barrier of the leave names the leaver only. The
+    /// joiner, which had been given a service meanwhile, counted as gone, and the service was started a second time.
+    #[test]
+    fn a_joiner_that_was_adopted_stays_while_its_join_is_not_notified() {
+        let mut level = LevelView::default();
+        level
+            .adopt(&change(false, &[(who(0, 3), Standing::Arriving), (who(0, 3), Standing::Joined)]), &View::default());
+        assert!(level.view().is_joined(who(0, 3)));
+        let second_barrier = [(who(0, 3), Standing::Arriving), (who(4, 1), Standing::Leaving)];
+        level.adopt(&change(false, &second_barrier), &View::default());
+        assert!(level.view().is_joined(who(0, 3)) && !level.view().is_lost(who(0, 3)));
+        let never_adopted = [(who(1, 2), Standing::Arriving)];
+        level.adopt(&change(false, &never_adopted), &View::default());
+        assert!(!level.view().is_up(NodeId(1)));
     }
 
     #[test]

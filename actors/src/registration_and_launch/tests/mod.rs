@@ -221,7 +221,6 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
             node: format!("n{}", me.node),
             socket: "socket".to_owned(),
         },
-        durability: Durability::Volatile,
         room: DatabaseRoom::default(),
     };
     let edges = RegistrationEdges {

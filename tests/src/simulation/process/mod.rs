@@ -2,18 +2,22 @@
 //!
 //! Plain state; what happens to it is in [`super::world`]. A process that is stopped keeps its events until it goes on.
 
+pub mod services;
 pub mod subsystem;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use phalanx_messages::register::{NodeRegister, OwnState};
+use phalanx_messages::registration::OperationResult;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision};
+use phalanx_protocol::launcher::{LauncherInput, LauncherRead, LauncherWrite};
 use phalanx_protocol::lease::{Lease, Publication};
 use phalanx_protocol::manager::{DiskRequest, Manager, ManagerInput};
 
 use super::clock::Micros;
 use super::network::Said;
+use services::Services;
 use subsystem::Subsystem;
 
 /// Registers of one reading so far.
@@ -34,6 +38,14 @@ pub enum ProcessEvent {
     Tick,
     /// Heartbeats go out, silent links are closed, missing ones dialled.
     Beat,
+    /// For registration-and-launch.
+    Launcher(Box<LauncherInput>),
+    /// Registration-and-launch looks at the time.
+    LauncherTick,
+    /// The warden tells how a command of a service has ended.
+    CommandEnded(Box<OperationResult>),
+    /// Results that nobody has consumed are told again.
+    ReportsAgain,
     /// For the membership manager.
     Manager(Box<ManagerInput>),
     /// A connection stands.
@@ -165,13 +177,24 @@ pub struct LeaseThread {
     pub ended: bool,
 }
 
+/// What the disk actor is asked to do.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// By the membership manager.
+    Membership(DiskRequest),
+    /// By registration-and-launch.
+    Read(LauncherRead),
+    /// By registration-and-launch.
+    Write(LauncherWrite),
+}
+
 /// The disk actor's I/O thread: one job after the other.
 #[derive(Debug, Default)]
 pub struct DiskThread {
     /// What waits.
-    pub jobs: VecDeque<DiskRequest>,
+    pub jobs: VecDeque<Job>,
     /// What is being done: since when by the own clock, and what was read so far.
-    pub doing: Option<(DiskRequest, Instant, Sampled)>,
+    pub doing: Option<(Job, Instant, Sampled)>,
 }
 
 /// One connection that this process holds for standing.
@@ -209,6 +232,8 @@ pub struct Actors {
     pub searches: BTreeMap<NodeIncarnation, Search>,
     /// The subsystems of the kernel levels.
     pub subsystems: BTreeMap<Level, Subsystem>,
+    /// Registration and launch.
+    pub services: Services,
     /// The newest step that the subsystems have begun, by subject.
     pub begun: BTreeMap<NodeIncarnation, NotificationId>,
     /// What heartbeats say was processed.

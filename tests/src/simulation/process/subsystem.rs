@@ -26,6 +26,8 @@ pub struct Work {
     pub outcome: Outcome,
     /// The own part is done.
     pub worked: bool,
+    /// Nobody else has to adopt the change before it is answered.
+    pub adopted: bool,
     /// The answer is on its way.
     pub answering: bool,
 }
@@ -114,7 +116,8 @@ impl Subsystem {
         self.standings.insert(who, standing);
         self.last.insert(who, notice.id);
         let (id, kind) = (notice.id, notice.kind);
-        let work = Work { id, kind, last_barrier, participants, outcome, worked: false, answering: false };
+        let adopted = registration.level != Level::EVENT_MANAGER;
+        let work = Work { id, kind, last_barrier, participants, outcome, worked: false, adopted, answering: false };
         self.work.insert(who, work);
     }
 

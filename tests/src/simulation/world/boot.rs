@@ -43,6 +43,7 @@ impl World {
         if host.process.is_some() {
             self.die(node, "left over from the last start");
         }
+        self.reaped(node);
         let id = self.next_process_id();
         self.log.event(self.now, Some(node), "starts", &[id], String::new);
         if let Some(host) = self.hosts.get_mut(&node) {
@@ -127,6 +128,7 @@ impl World {
             disk: DiskThread::default(),
             searches: BTreeMap::new(),
             subsystems: levels.collect(),
+            services: self.new_services(me),
             begun: BTreeMap::new(),
             seen: Revision::default(),
             ticked: self.clock(node),
@@ -141,6 +143,8 @@ impl World {
         let valid = self.process(node).is_some_and(|process| process.gate.is_open_for(0, now));
         self.tell_manager(node, ManagerInput::LeaseChanged { valid });
         self.plan_in_ms(node, TICK_MS, ProcessEvent::Tick);
+        self.plan(node, self.now, ProcessEvent::LauncherTick);
+        self.plan(node, self.now, ProcessEvent::ReportsAgain);
         self.plan(node, self.now, ProcessEvent::Beat);
         let soon = self.now + self.random.below(50 * MS);
         self.plan(node, soon, ProcessEvent::DataAsks);

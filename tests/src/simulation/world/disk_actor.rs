@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use phalanx_messages::NodeId;
 use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::register::NodeRegister;
+use phalanx_messages::{Instant, NodeId};
 use phalanx_protocol::expiry::RegistersReading;
 use phalanx_protocol::manager::{DiskAnswer, DiskRequest, ManagerInput, RecordReader};
 
 use super::World;
 use crate::simulation::disk::Fate;
-use crate::simulation::process::{DiskThread, ProcessEvent, Sampled};
+use crate::simulation::process::{DiskThread, Job, ProcessEvent, Sampled};
 
-const FAILED: &str = "input/output error";
+pub(super) const FAILED: &str = "input/output error";
 
 impl World {
     fn disk_thread(&mut self, node: NodeId) -> Option<&mut DiskThread> {
@@ -21,7 +21,7 @@ impl World {
     }
 
     /// The disk actor is asked.
-    pub(super) fn ask_disk(&mut self, node: NodeId, job: DiskRequest) {
+    pub(super) fn ask_disk_for(&mut self, node: NodeId, job: Job) {
         if let Some(thread) = self.disk_thread(node) {
             thread.jobs.push_back(job);
         }
@@ -33,14 +33,10 @@ impl World {
         let Some(thread) = self.disk_thread(node).filter(|thread| thread.doing.is_none()) else { return };
         let Some(job) = thread.jobs.pop_front() else { return };
         let sampled = match &job {
-            DiskRequest::ReadRegisters(_) => self.sample_some_registers(),
-            DiskRequest::ReadMembership(_) | DiskRequest::ReadConfiguration(..) => Sampled::new(),
-            DiskRequest::WriteConfiguration { record, keep } => {
-                self.disk.begin_configuration(node, Arc::clone(record), *keep);
-                Sampled::new()
-            }
-            DiskRequest::WriteMembership { record, durable } => {
-                self.begin_membership_write(node, Arc::clone(record), *durable);
+            Job::Membership(request) => self.begin_membership_job(node, request),
+            Job::Read(_) => Sampled::new(),
+            Job::Write(write) => {
+                self.begin_service_write(node, write);
                 Sampled::new()
             }
         };
@@ -49,6 +45,20 @@ impl World {
         }
         let takes = self.io_time();
         self.plan(node, self.now + takes, ProcessEvent::DiskDone);
+    }
+
+    fn begin_membership_job(&mut self, node: NodeId, request: &DiskRequest) -> Sampled {
+        match request {
+            DiskRequest::ReadRegisters(_) => return self.sample_some_registers(),
+            DiskRequest::ReadMembership(_) | DiskRequest::ReadConfiguration(..) => {}
+            DiskRequest::WriteConfiguration { record, keep } => {
+                self.disk.begin_configuration(node, Arc::clone(record), *keep);
+            }
+            DiskRequest::WriteMembership { record, durable } => {
+                self.begin_membership_write(node, Arc::clone(record), *durable);
+            }
+        }
+        Sampled::new()
     }
 
     fn begin_membership_write(&mut self, node: NodeId, record: Arc<MembershipRecord>, durable: bool) {
@@ -66,9 +76,29 @@ impl World {
 
     pub(super) fn disk_done(&mut self, node: NodeId) {
         let Some((job, begun, sampled)) = self.disk_thread(node).and_then(|thread| thread.doing.take()) else { return };
+        match job {
+            Job::Membership(request) => {
+                let answer = self.end_membership_job(node, request, begun, sampled);
+                self.next_job(node);
+                self.tell_manager(node, ManagerInput::Disk(answer));
+            }
+            Job::Read(read) => {
+                let answer = self.service_read(node, read);
+                self.next_job(node);
+                self.tell_launcher(node, answer);
+            }
+            Job::Write(write) => {
+                let answer = self.end_service_write(node, &write);
+                self.next_job(node);
+                self.tell_launcher(node, answer);
+            }
+        }
+    }
+
+    fn end_membership_job(&mut self, node: NodeId, job: DiskRequest, begun: Instant, sampled: Sampled) -> DiskAnswer {
         let ended = self.clock(node);
         let read_error = self.random.chance(self.setup.weather.read_error);
-        let answer = match job {
+        match job {
             DiskRequest::ReadRegisters(reader) if read_error => DiskAnswer::Registers(reader, Err(FAILED.to_owned())),
             DiskRequest::ReadRegisters(reader) => {
                 let registers = self.rest_of_registers(sampled);
@@ -107,13 +137,11 @@ impl World {
                 }
                 DiskAnswer::MembershipWritten(result)
             }
-        };
-        self.next_job(node);
-        self.tell_manager(node, ManagerInput::Disk(answer));
+        }
     }
 
     /// A write that returns an error may have happened.
-    fn write_fate(&mut self) -> (Fate, Result<(), String>) {
+    pub(super) fn write_fate(&mut self) -> (Fate, Result<(), String>) {
         if !self.random.chance(self.setup.weather.write_error) {
             return (Fate::Landed, Ok(()));
         }

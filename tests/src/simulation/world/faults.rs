@@ -43,6 +43,8 @@ pub enum Fault {
     Fence(NodeId),
     /// The configuration is changed.
     Change,
+    /// Something is ordered of a service.
+    Order,
 }
 
 /// The weather is asked this often.
@@ -81,6 +83,7 @@ impl World {
             Fault::Leave(node) => self.ask_to_leave(node),
             Fault::Fence(node) => self.fence_by_hand(node),
             Fault::Change => self.change_configuration(),
+            Fault::Order => self.order_something(),
         }
     }
 
@@ -118,6 +121,8 @@ impl World {
         self.boot = Uuid::from_u128(self.boot.as_u128() + 1);
         let newest = self.disk.memberships.values().map(|cell| cell.settled().revision).max().unwrap_or_default();
         self.truth.power_lost(newest);
+        let newest = self.disk.registrations.values().map(|cell| cell.settled().revision).max().unwrap_or_default();
+        self.truth.services.power_lost(newest);
     }
 
     /// What the weather brings within the next moments.
@@ -139,6 +144,9 @@ impl World {
         }
         if self.strikes(weather.change) {
             self.strike(Fault::Change);
+        }
+        if self.strikes(weather.order) {
+            self.strike(Fault::Order);
         }
     }
 

@@ -70,6 +70,7 @@ impl World {
         }
         self.kill_warden(victim.node, "local fence");
         self.die(victim.node, "local fence");
+        self.reaped(victim.node);
         !refused
     }
 }

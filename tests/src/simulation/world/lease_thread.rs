@@ -6,7 +6,7 @@ use std::sync::Arc;
 use phalanx_messages::register::NodeRegister;
 use phalanx_messages::{Instant, NodeId};
 use phalanx_protocol::expiry::RegistersReading;
-use phalanx_protocol::lease::{LeaseInput, LeaseOutput, OwnerRecord};
+use phalanx_protocol::lease::{Lease, LeaseInput, LeaseOutput, OwnerRecord};
 use phalanx_protocol::manager::ManagerInput;
 
 use super::World;
@@ -236,11 +236,13 @@ impl World {
         }
         let registers = self.rest_of_registers(sampled);
         let owner = self.lease(node).and_then(|lease| lease.lease.owner_in(&registers));
-        let record = owner.map(|owner| {
+        let record = owner.map(|(term, owner)| {
             let unreadable = self.random.chance(self.setup.weather.unreadable);
-            (!unreadable).then(|| self.disk.memberships[&owner].read(&mut self.random))
+            let record = self.disk.memberships[&owner].read(&mut self.random);
+            let wrote = Lease::owner_wrote(term, Some(&record));
+            (!unreadable).then(|| if wrote { record } else { self.disk.newest_membership(&mut self.random) })
         });
-        let owner_torn = owner.is_some_and(|owner| registers[&owner].is_none());
+        let owner_torn = owner.is_some_and(|(_, owner)| registers[&owner].is_none());
         if let Some(lease) = self.lease(node) {
             lease.owner_unreadable = owner_torn || matches!(record, Some(None));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::{NodeId, NodeIncarnation};
+use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::manager::ManagerInput;
 
 use super::{Event, World};
@@ -55,6 +56,9 @@ impl World {
                     self.coverage.refused(refusal);
                 }
                 self.manage(node, ManagerInput::Received { from, message: (*message).clone() });
+            }
+            Said::Registration(message) => {
+                self.launch(node, LauncherInput::Received { from, message: (*message).clone() });
             }
         }
     }
@@ -149,6 +153,7 @@ impl World {
         actors.links.insert(peer.node, Link { connection, peer, heard });
         self.log.event(self.now, Some(node), "link up", &[connection, u64::from(peer.node.0)], || peer.to_string());
         self.manage(node, ManagerInput::Up(peer));
+        self.launch(node, LauncherInput::Up(peer));
     }
 
     /// This end gives the connection up.

@@ -7,14 +7,16 @@ use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::OwnState;
 use phalanx_messages::{NodeId, NodeIncarnation};
+use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::lease::Publication;
 use phalanx_protocol::manager::{End, ManagerInput, ManagerOutput, Moment, PROBE_MS, Remark, TICK_MS};
+use phalanx_protocol::registration::LeaseSigns;
 
 use super::World;
 use crate::invariants;
 use crate::simulation::clock::MS;
 use crate::simulation::invariants::f6_no_minority_decides;
-use crate::simulation::process::{LeaseCommand, ProcessEvent};
+use crate::simulation::process::{Job, LeaseCommand, ProcessEvent};
 
 impl World {
     pub(super) fn tick(&mut self, node: NodeId) {
@@ -45,7 +47,7 @@ impl World {
 
     fn carry_out(&mut self, node: NodeId, output: ManagerOutput) {
         match output {
-            ManagerOutput::Disk(request) => self.ask_disk(node, request),
+            ManagerOutput::Disk(request) => self.ask_disk_for(node, Job::Membership(request)),
             ManagerOutput::Publish(publication) => self.publish(node, publication, false),
             ManagerOutput::PublishClaim(publication) => self.publish(node, publication, true),
             ManagerOutput::RenewLease => self.ask_lease(node, LeaseCommand::RenewNow),
@@ -54,7 +56,14 @@ impl World {
             ManagerOutput::Notify(notification) => self.notified(node, notification),
             ManagerOutput::Seen(revision) => self.saw(node, revision),
             ManagerOutput::SeekProofs(wanted) => self.seek_proofs(node, wanted),
-            ManagerOutput::ConfigurationChanged(_) => self.coverage.reach("configuration changed"),
+            ManagerOutput::ConfigurationChanged(configuration) => {
+                self.coverage.reach("configuration changed");
+                self.tell_launcher(node, LauncherInput::Configuration(configuration));
+            }
+            ManagerOutput::Leases { expired, dead } => {
+                let signs = LeaseSigns { expired, dead: dead.into_iter().collect() };
+                self.tell_launcher(node, LauncherInput::Leases(signs));
+            }
             ManagerOutput::ProbeLater => {
                 self.plan_in_ms(node, PROBE_MS, ProcessEvent::Manager(Box::new(ManagerInput::Probe)))
             }
@@ -66,7 +75,6 @@ impl World {
             }
             ManagerOutput::MasterIs(_)
             | ManagerOutput::HeartbeatTargets(_)
-            | ManagerOutput::Leases { .. }
             | ManagerOutput::Happened { .. }
             | ManagerOutput::LeaveBegun
             | ManagerOutput::LeaveTaken(_) => {}

@@ -1,6 +1,7 @@
 //! The world: hosts, disk, network, and what happens next. One event at a time; after each the invariants have been checked.
 
 mod boot;
+mod commands;
 mod data;
 mod disk_actor;
 mod faults;
@@ -10,6 +11,8 @@ mod links;
 mod manager;
 mod operator;
 mod rest;
+mod service_disk;
+mod services;
 mod subsystems;
 mod wardens;
 
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::membership::{BarrierCounts, Certainty, LevelRegistration};
 use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation};
 use uuid::Uuid;
 
@@ -33,6 +37,7 @@ use super::random::Random;
 use super::truth::Truth;
 use super::weather::Weather;
 
+use commands::Running;
 pub use faults::Fault;
 use wardens::{Warden, WardenEvent};
 
@@ -145,6 +150,7 @@ pub(super) enum Event {
     Storm,
     Flush,
     Operator,
+    CommandEnds(NodeId, u64, Running),
 }
 
 /// See the module.
@@ -205,7 +211,11 @@ impl World {
         let mut world = Self {
             now: SECOND,
             queue: Queue::default(),
-            disk: Disk::formatted(&configuration, setup.nodes),
+            disk: Disk::formatted(
+                &configuration,
+                &RegistrationRecord::of_definitions(services::definitions(setup.nodes)),
+                setup.nodes,
+            ),
             network: Network::new(random.part()),
             hosts,
             boot: Uuid::from_u128(1),
@@ -289,6 +299,7 @@ impl World {
                 self.queue.plan(self.now + SECOND, Event::Flush);
             }
             Event::Operator => self.operate(),
+            Event::CommandEnds(node, process, running) => self.command_ends(node, process, running),
         }
     }
 
@@ -315,6 +326,10 @@ impl World {
             ProcessEvent::Tick => self.tick(node),
             ProcessEvent::Beat => self.beat(node),
             ProcessEvent::Manager(input) => self.manage(node, *input),
+            ProcessEvent::Launcher(input) => self.launch(node, *input),
+            ProcessEvent::LauncherTick => self.launcher_ticks(node),
+            ProcessEvent::CommandEnded(result) => self.command_ended(node, *result),
+            ProcessEvent::ReportsAgain => self.reports_again(node),
             ProcessEvent::LinkUp { connection, peer } => self.link_up(node, connection, peer),
             ProcessEvent::LinkClosed { connection, peer } => self.link_closed(node, connection, peer),
             ProcessEvent::Heard { connection, from, said } => self.heard(node, connection, from, said),

@@ -31,7 +31,7 @@ impl World {
         self.manage(node, ManagerInput::Ask { counter, request });
     }
 
-    fn can_be_asked(&self, node: NodeId) -> bool {
+    pub(super) fn can_be_asked(&self, node: NodeId) -> bool {
         self.process(node).is_some_and(|process| process.actors.is_some() && !process.stopped)
     }
 

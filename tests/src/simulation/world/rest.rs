@@ -90,7 +90,7 @@ impl World {
         if self.masters().len() != 1 {
             return Some("nobody leads".to_owned());
         }
-        None
+        self.unrest_of_services()
     }
 
     /// What subsystems see wrongly although everything is at rest.

@@ -6,6 +6,7 @@ use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId};
 use phalanx_protocol::manager::ManagerInput;
 
 use super::World;
+use super::services::adopts;
 use crate::invariants::{self, Views};
 use crate::simulation::clock::MS;
 use crate::simulation::process::ProcessEvent;
@@ -31,9 +32,12 @@ impl World {
         {
             subsystem.start(&notification, me);
         }
+        if adopts(level) {
+            self.adopt(node, &notification);
+        }
         for notice in &notification.batch {
             let subject = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
-            let outcome = self.outcome(level, notice.kind);
+            let outcome = self.outcome(level);
             let Some(actors) = self.actors_mut(node) else { return };
             actors.begun.insert(subject, notice.id);
             let Some(subsystem) = actors.subsystems.get_mut(&level) else { return };
@@ -51,11 +55,11 @@ impl World {
         }
     }
 
-    /// There is no act against an event manager that hangs in a leave: what a service does not let go of is forced out by
-    /// registration (RL-8), which is not here.
-    fn outcome(&mut self, level: Level, kind: TransitionKind) -> Outcome {
-        let waited_for = level == Level::EVENT_MANAGER && kind == TransitionKind::Leaving;
-        if self.random.chance(self.setup.weather.hang) && !waited_for {
+    /// The event manager ends its part when registration-and-launch has adopted the change, whatever else is drawn.
+    fn outcome(&mut self, level: Level) -> Outcome {
+        if adopts(level) {
+            Outcome::Done
+        } else if self.random.chance(self.setup.weather.hang) {
             self.coverage.reach("a subsystem hangs");
             Outcome::Never
         } else if self.random.chance(self.setup.weather.refuse) {
@@ -103,7 +107,7 @@ impl World {
             Outcome::Refused => true,
             Outcome::Never => false,
         };
-        if !work.worked || work.answering || !ready {
+        if !work.worked || !work.adopted || work.answering || !ready {
             return;
         }
         let id = work.id;
@@ -112,6 +116,14 @@ impl World {
         }
         let at = self.now + self.random.below(MS);
         self.plan(node, at, ProcessEvent::Answers { level, subject, id });
+    }
+
+    /// Registration-and-launch has adopted what the notice says.
+    pub(super) fn work_is_adopted(&mut self, node: NodeId, subject: NodeIncarnation, id: &NotificationId) {
+        if let Some(work) = self.work(node, Level::EVENT_MANAGER, subject, *id) {
+            work.adopted = true;
+        }
+        self.may_answer(node, Level::EVENT_MANAGER, subject);
     }
 
     fn has_begun(&self, node: NodeId, subject: NodeIncarnation, work: &Work) -> bool {

@@ -9,6 +9,7 @@ use phalanx_messages::register::{NodeRegister, OwnState};
 use super::{Event, World};
 use crate::simulation::clock::{MS, Micros};
 use crate::simulation::disk::Fate;
+use crate::simulation::invariants;
 use crate::simulation::process::ProcessEvent;
 
 /// What happens to a warden.
@@ -104,6 +105,7 @@ impl World {
 
     /// Only for its own start, and not for one that has left.
     fn speak_for_the_dead(&mut self, node: NodeId, process: u64) {
+        self.reaped(node);
         let register = Arc::clone(self.disk.registers[&node].settled());
         let own = register.fence.daemon.start_ticks == process && register.boot == self.boot;
         if !own || register.own_state == OwnState::CleanDown {
@@ -199,8 +201,22 @@ impl World {
         }
     }
 
+    /// Every process of earlier starts of the node is gone, services included.
+    pub(super) fn reaped(&mut self, node: NodeId) {
+        let running = self.process(node).map(|process| process.me);
+        for who in self.truth.services.starts_of(node) {
+            if Some(who) != running {
+                self.truth.services.reaped(who);
+            }
+        }
+    }
+
     /// It has left, or was refused: the warden ends without a word.
     pub(super) fn leave_cleanly(&mut self, node: NodeId) {
+        if let Some(me) = self.process(node).map(|process| process.me) {
+            let found = invariants::r14_nothing_stays_behind::check(me, &self.truth.services);
+            self.broken_all(found);
+        }
         if self.end_process(node, "ended") {
             if let Some(host) = self.hosts.get_mut(&node) {
                 host.warden = None;
@@ -227,6 +243,13 @@ impl World {
                 cell.end(membership);
             }
             self.disk.end_configuration(node, configuration, torn);
+            let (decision, registration) = (self.fate(), self.fate());
+            if let Some(cell) = self.disk.decisions.get_mut(&node) {
+                cell.end(decision);
+            }
+            if let Some(cell) = self.disk.registrations.get_mut(&node) {
+                cell.end(registration);
+            }
         }
         if process.data_in_flight && self.random.coin() {
             let found = self.truth.data_landed(me);
