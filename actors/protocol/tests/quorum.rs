@@ -146,5 +146,5 @@ fn a_second_mark_is_judged_by_what_the_first_one_leaves() {
     mark(&mut cluster, 2);
     cluster.run();
     assert_eq!([1, 2].map(|id| cluster.state(id)), [NodeState::ForcedLeaving, NodeState::Joined]);
-    assert_eq!(cluster.quorum_changes, [], "two of three are left all the time");
+    assert!(cluster.quorum_changes.is_empty(), "two of three are left all the time");
 }
