@@ -36,7 +36,7 @@ pub struct NodeConfiguration {
     pub address: String,
     /// Its static key, known from its first join on.
     pub public_key: Option<PublicKey>,
-    /// Votes in the survivor rule and for quorum (protocol §4.4). Kept; no rule of this version counts them.
+    /// Votes in the survivor rule and for quorum (protocol §4.3, §4.4).
     pub votes: u8,
     /// What it does after a panic.
     pub panic: PanicPolicy,
@@ -94,6 +94,9 @@ pub struct ConfigurationRecord {
     pub nodes: BTreeMap<NodeId, NodeConfiguration>,
     /// The last change that was made for each node: a repeated request is answered from here and never made twice.
     pub consumed: BTreeMap<NodeId, Consumed>,
+    /// Votes of the shared disk for quorum (protocol §4.4): 0 makes a majority cluster. None = the disk decides alone, which is
+    /// what one vote less than all nodes together amounts to.
+    pub disk_votes: Option<u16>,
 }
 
 /// A change that is part of the configuration.
@@ -323,6 +326,7 @@ mod tests {
             cluster: "c".to_owned(),
             nodes: [(NodeId(4), node)].into(),
             consumed: [(NodeId(4), consumed)].into(),
+            disk_votes: Some(2),
         };
         let number = |value: u64| value.to_le_bytes().to_vec();
         let text = |text: &str| [number(text.len() as u64), text.as_bytes().to_vec()].concat();
@@ -331,6 +335,7 @@ mod tests {
             [text("n"), text("h:1"), vec![0], vec![1], vec![3, 0, 0, 0], number(300_000), vec![0]].concat(),
             [number(1), text("f"), number(1), text("i"), text("1")].concat(),
             [number(1), vec![4, 0], number(7), number(8), number(0), number(0)].concat(),
+            vec![1, 2, 0],
         ]
         .concat();
         assert_eq!(codec::encode(&record, 1_024).unwrap(), golden);

@@ -44,8 +44,14 @@ impl Level {
     pub const VDM: Self = Self(200);
     /// Shared file system.
     pub const SFS: Self = Self(300);
-    /// Event manager, the highest level.
+    /// Event manager, the highest level of every node before it joins.
     pub const EVENT_MANAGER: Self = Self(1000);
+
+    /// A level that every node registers in the end: the kernel levels and the event manager (protocol T-17, T-18).
+    #[must_use]
+    pub const fn is_built_in(self) -> bool {
+        matches!(self, Self::DLM | Self::VDM | Self::SFS | Self::EVENT_MANAGER)
+    }
 }
 
 impl Incarnation {

@@ -46,9 +46,9 @@ impl NodeState {
 pub enum TransitionKind {
     /// Graceful join: levels ascend.
     Joining,
-    /// A joined node's later level joins (protocol T-15); levels ascend. Not offered yet.
+    /// A joined node's later level joins (protocol T-15); levels ascend.
     JoinExtending,
-    /// Graceful leave: levels descend.
+    /// Graceful leave: levels descend. Of a `Joined` node: one level alone leaves, the others stay (protocol T-17, T-24).
     Leaving,
     /// Forced leave: levels ascend.
     ForcedLeaving,
@@ -154,13 +154,15 @@ pub struct MemberEntry {
     pub state: NodeState,
     /// Its transition, if it is in one.
     pub step: Option<Step>,
-    /// Levels this incarnation registered before it joined, ascending (spec: "Before a node joins a cluster, interested
-    /// subsystems of that node register").
+    /// Levels this incarnation registered, ascending: before it joined (spec: "Before a node joins a cluster, interested
+    /// subsystems of that node register"), or at run time, the running `JoinExtending` step's included (protocol T-15).
     pub levels: Vec<Level>,
     /// Forced leave: highest level ever notified of this incarnation.
     pub top: Option<Level>,
-    /// A leave was requested while joining (protocol T-12).
+    /// A leave was requested, perhaps while joining (protocol T-12).
     pub leave_requested: bool,
+    /// The level that joins a joined node is given up: it leaves again, alone, when it has joined (protocol T-17, T-24).
+    pub withdrawing: bool,
     /// Forced leave: what is certain.
     pub fence: FenceState,
     /// Why it is leaving or was forced out.

@@ -24,6 +24,9 @@ pub struct TransitionNotice {
     pub renotification: bool,
 }
 
+/// State of every node at one level, with the incarnation meant (protocol T-6).
+pub type LevelStates = BTreeMap<NodeId, (Incarnation, LevelState)>;
+
 /// A notification to the subsystem at one level of one node: all transitions of one batch, handled as one unit
 /// (protocol T-5), with the state of every node at this level as context (protocol T-6).
 ///
@@ -36,7 +39,7 @@ pub struct SubsystemNotification {
     /// The transitions to process; never empty (protocol I-T15).
     pub batch: Vec<TransitionNotice>,
     /// State of every node at this level, context only.
-    pub states: BTreeMap<NodeId, (Incarnation, LevelState)>,
+    pub states: LevelStates,
     /// Everybody who processes this batch.
     pub participants: NodeSet,
     /// Term in which the cluster was formed (protocol §6.2, formation id).

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::configuration::{ChangeRefusal, NodeChange, PublicKey};
-use crate::ids::{NodeIncarnation, NotificationId, Revision};
+use crate::ids::{Level, NodeIncarnation, NotificationId, Revision};
 use crate::membership::{LevelRegistration, MembershipRecord};
 use crate::notification::SubsystemAcknowledged;
 use crate::registration::RegistrationMessage;
@@ -61,6 +61,36 @@ pub enum JoinRefusal {
     OtherHost,
     /// Another static key is configured for this node.
     KeyMismatch,
+    /// Too few votes are present to change who is a member (protocol §4.4); try again.
+    NoQuorum {
+        /// Votes present, the joiner's and the disk's included.
+        votes: u32,
+        /// Votes needed.
+        needed: u32,
+    },
+}
+
+/// Why a subsystem of a member may not register at run time (protocol T-15, T-14).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LevelRefusal {
+    /// That incarnation of the node is no member.
+    NotMember,
+    /// The node is leaving.
+    Leaving,
+    /// A level at or above it has joined: a level joins above those that it may depend on.
+    BelowJoined {
+        /// The node's highest level.
+        highest: Level,
+    },
+    /// The level is registered with other barrier counts, or another name.
+    BarrierMismatch {
+        /// What the cluster has.
+        have: LevelRegistration,
+        /// What the subsystem wants.
+        want: LevelRegistration,
+    },
+    /// The node or the cluster has as many levels as there can be, or the name or a number of barriers is too large.
+    TooMany,
 }
 
 /// What an administrator asks of the master, through the membership manager of any node.

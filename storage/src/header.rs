@@ -30,7 +30,7 @@ pub const HEADER_BYTES: usize = 96;
 /// Bytes of payload a block can carry.
 pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - HEADER_BYTES;
 /// Format version that is written and the only major version that is read.
-pub const MAJOR: u8 = 1;
+pub const MAJOR: u8 = 2;
 /// A block of a larger minor version is read; what follows the known fields is ignored.
 pub const MINOR: u8 = 0;
 
@@ -53,7 +53,7 @@ pub enum RecordType {
     Decision = 5,
     /// `RD`.
     Registration = 6,
-    /// One entry of a redo log of the registration database: part of format 1.0, not written yet (protocol §2, "Sizes").
+    /// One entry of a redo log of the registration database: part of the format, not written yet (protocol §2, "Sizes").
     RegistrationRedo = 7,
 }
 
@@ -227,7 +227,7 @@ mod tests {
         let block = seal(&header(), b"hello");
         #[rustfmt::skip]
         let golden = [
-            b'P', b'H', b'L', b'X', 2, 0, 1, 0,
+            b'P', b'H', b'L', b'X', 2, 0, 2, 0,
             0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff,
             7, 0, 0, 0, 0, 0, 0, 0,
             2, 0, 1, 0, 0, 0, 1, 0,
@@ -264,7 +264,10 @@ mod tests {
         assert_eq!(unseal(&block, BlockIndex(8)), Err(BlockFault::Address { found: BlockIndex(7) }));
         block.0[2000] = 1;
         assert!(matches!(unseal(&block, BlockIndex(7)), Err(BlockFault::Checksum { .. })));
-        block.0[6] = 2;
-        assert_eq!(unseal(&block, BlockIndex(7)), Err(BlockFault::Version { major: 2, minor: 0 }));
+        // Records of other major versions have other fields: they are never read, neither older nor newer ones.
+        for major in [MAJOR - 1, MAJOR + 1] {
+            block.0[6] = major;
+            assert_eq!(unseal(&block, BlockIndex(7)), Err(BlockFault::Version { major, minor: 0 }));
+        }
     }
 }

@@ -30,7 +30,7 @@ const fn joined(joined: u16, joining: u16) -> Start {
     Start::Joined { joined, joining }
 }
 
-const NONE: Budget = Budget { crashes: 0, boots: 0, leaves: 0, suspicions: 0 };
+const NONE: Budget = Budget { crashes: 0, boots: 0, leaves: 0, registrations: 0, suspicions: 0 };
 
 /// Explores everything: every invariant holds, nothing waits for ever.
 fn holds(model: TransitionModel) {
@@ -216,4 +216,33 @@ fn three_joined_one_joining_and_two_crashes() {
 #[test]
 fn four_joined_two_crashes_and_a_leave() {
     holds_if_full(model(4, joined(4, 0), Budget { leaves: 1, ..crashes(2) }));
+}
+
+/// A level that nodes register when they have joined (T-15); `optional` = it may be skipped where it has no user (T-18).
+fn registering(optional: bool, nodes: u16, start: Start, budget: Budget) -> TransitionModel {
+    let mut levels = levels(1, 1, 1);
+    let later = levels.pop().map(|level| LevelRegistration { optional, ..level });
+    let registrations = if optional { 2 } else { 0 };
+    TransitionModel { levels, later, ..model(nodes, start, Budget { registrations, ..budget }) }
+}
+
+#[test]
+fn an_optional_level_registered_at_run_time() {
+    holds(registering(true, 2, joined(2, 0), Budget { crashes: 1, leaves: 1, ..NONE }));
+    holds(registering(true, 2, joined(2, 0), Budget { crashes: 1, boots: 1, ..NONE }));
+    holds(registering(true, 3, joined(3, 0), Budget { crashes: 1, ..NONE }));
+    holds(registering(true, 3, joined(2, 1), NONE));
+    holds_if_full(registering(true, 3, joined(2, 1), Budget { crashes: 1, ..NONE }));
+    holds_if_full(registering(true, 3, joined(3, 0), Budget { crashes: 1, leaves: 1, ..NONE }));
+}
+
+/// A victim parked at a mandatory level waits for somebody to register there, and is then recovered (T-18, T-19).
+#[test]
+fn a_mandatory_level_registered_at_run_time() {
+    holds(registering(false, 2, joined(2, 0), Budget { crashes: 1, leaves: 1, ..NONE }));
+    holds(registering(false, 2, joined(2, 0), Budget { crashes: 1, boots: 1, ..NONE }));
+    holds(registering(false, 2, joined(1, 1), Budget { crashes: 1, ..NONE }));
+    holds_if_full(registering(false, 3, joined(3, 0), Budget { crashes: 1, ..NONE }));
+    holds_if_full(registering(false, 3, joined(3, 0), Budget { crashes: 1, leaves: 1, ..NONE }));
+    holds_if_full(registering(false, 3, joined(2, 1), Budget { crashes: 2, ..NONE }));
 }

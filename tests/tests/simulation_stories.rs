@@ -214,3 +214,59 @@ fn a_level_without_barriers_is_refused() {
     assert!(story.world.coverage.count("refused: level order") > 0);
     assert!(!story.is_at_rest());
 }
+
+/// Protocol §4.4: with three votes of nodes and none of the disk, two are needed.
+fn majority_of_three() -> Story {
+    let mut story = Story::with(Setup { disk_votes: Some(0), ..Setup::calm(3) });
+    story.all_join();
+    story
+}
+
+/// Protocol §4.4: an administrator decides no more than a master may.
+#[test]
+fn a_fence_that_would_cost_quorum_is_refused_by_name() {
+    let mut story = majority_of_three();
+    let (first, second) = match story.master() {
+        Some(0) => (1, 2),
+        Some(1) => (0, 2),
+        _ => (0, 1),
+    };
+    story.world.keep_down(NodeId(first));
+    story.fence(first);
+    story.until("the first one is out", 20_000, |story| story.state(first) == "inactive");
+    assert_eq!(story.count("there would be no quorum"), 0, "two of three are left");
+    story.fence(second);
+    story.until("the request is answered", 20_000, |story| story.count("there would be no quorum") == 1);
+    assert_eq!(story.count("Refused { code: 1, text: \"without node n"), 1);
+    story.run_for(10_000);
+    assert_eq!(story.state(second), "joined");
+    story.start(first);
+    story.until("the first one is joined again", 20_000, |story| story.is_at_rest());
+}
+
+/// The votes of whoever is marked count no more, though it may still be heard.
+#[test]
+fn of_two_fences_at_once_only_one_is_carried_out() {
+    let mut story = majority_of_three();
+    let victims: Vec<u16> = (0..3).filter(|node| Some(*node) != story.master()).collect();
+    victims.iter().for_each(|node| story.fence(*node));
+    story.until("one is refused", 20_000, |story| story.count("there would be no quorum") == 1);
+    story.until("the other is out and in again", 60_000, |story| story.is_at_rest());
+    let again = victims.iter().filter(|node| story.incarnation(**node).0 == 2).count();
+    assert_eq!(again, 1, "one was forced out");
+}
+
+/// I-F6: a minority marks nobody, whatever it cannot hear, and goes on when the others are back.
+#[test]
+fn the_last_of_a_majority_cluster_waits_for_the_others() {
+    let mut story = majority_of_three();
+    let master = story.master().expect("somebody leads");
+    let others: Vec<u16> = (0..3).filter(|node| *node != master).collect();
+    others.iter().for_each(|node| story.kill_with_warden(*node));
+    story.run_for(60_000);
+    let marked = others.iter().filter(|node| story.state(**node) != "joined").count();
+    assert!(marked <= 1, "the second mark leaves one vote of three");
+    assert!(story.count("Quorum { reached: false") > 0);
+    others.iter().for_each(|node| story.start(*node));
+    story.until("all are joined", 60_000, |story| story.is_at_rest());
+}

@@ -14,6 +14,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Instant, NodeId, NodeIncarnation};
 
 use crate::partition::{Partition, Published};
+use crate::quorum::Quorum;
 use crate::survivor::View;
 
 /// What the shared disk says of one node right now.
@@ -40,6 +41,19 @@ pub struct Judgement {
     pub victims: Vec<Verdict>,
     /// The survivor rule chose a side without this node: once the victims on its own side are marked, it must panic.
     pub abdicate: bool,
+    /// Who is there once they are out: members, and nodes that are heard and want in. Without quorum nobody is forced out, so
+    /// that those who are left wait instead of going on (protocol §4.4, I-F6).
+    pub present: NodeSet,
+}
+
+impl Judgement {
+    /// I-F6: whoever stays has quorum, or nobody goes.
+    fn with_quorum(self, quorum: &Quorum) -> Self {
+        if quorum.is_reached_by(&self.present) {
+            return self;
+        }
+        Self { present: self.present, ..Self::default() }
+    }
 }
 
 /// A member that must be forced out.
@@ -98,7 +112,7 @@ impl Detector {
         self.links.get(&peer).is_some_and(|link| link.down_since.is_none())
     }
 
-    /// What the master `me` must do. `votes` = votes of a node.
+    /// What the master `me` must do.
     #[must_use]
     pub fn judge(
         &mut self,
@@ -106,7 +120,7 @@ impl Detector {
         me: NodeId,
         record: &MembershipRecord,
         disk: &BTreeMap<NodeId, DiskSign>,
-        votes: impl Fn(NodeId) -> u8,
+        quorum: &Quorum,
     ) -> Judgement {
         let mut judgement = Judgement::default();
         let members = || record.nodes.iter().filter(|(_, entry)| is_unmarked_member(entry.state));
@@ -121,11 +135,16 @@ impl Detector {
         let doomed = |node: &NodeId| judgement.victims.iter().any(|verdict| verdict.victim.node == *node);
         let published = members().filter(|(node, _)| !doomed(node)).filter_map(|(node, entry)| {
             let sign = disk.get(node).filter(|sign| sign.incarnation == entry.incarnation && self.is_fresh(sign))?;
-            let view = View { joined: entry.state == NodeState::Joined, votes: votes(*node), hears: sign.hears };
+            let view =
+                View { joined: entry.state == NodeState::Joined, votes: quorum.of_node(*node), hears: sign.hears };
             Some((*node, Published { view, round: sign.round, announced: sign.announced_round }))
         });
         let published: BTreeMap<NodeId, Published> = published.collect();
-        let Some(staying) = self.partition.decide(&published, Some(me), now) else { return judgement };
+        let Some(staying) = self.partition.decide(&published, Some(me), now) else {
+            judgement.present = members().map(|(node, _)| *node).filter(|node| !doomed(node)).collect();
+            judgement.present = judgement.present.union(&self.newcomers(record));
+            return judgement.with_quorum(quorum);
+        };
         for node in published.keys().filter(|node| !staying.contains(**node) && **node != me) {
             let victim = NodeIncarnation { node: *node, incarnation: record.nodes[node].incarnation };
             let reason = "links are cut, and the survivor rule chose others".to_owned();
@@ -133,7 +152,19 @@ impl Detector {
         }
         judgement.victims.sort_by_key(|verdict| verdict.victim);
         judgement.abdicate = published.contains_key(&me) && !staying.contains(me);
-        judgement
+        judgement.present = if judgement.abdicate { staying } else { staying.union(&self.newcomers(record)) };
+        judgement.with_quorum(quorum)
+    }
+
+    /// Nodes that are heard with an incarnation that the record does not have: neither a member, nor a victim that still talks, nor
+    /// one that has left.
+    fn newcomers(&self, record: &MembershipRecord) -> NodeSet {
+        let newcomer = |(node, link): &(&NodeId, &Link)| {
+            let known = record.nodes.get(node).map(|entry| entry.incarnation);
+            let known = known.max(record.ghosts.get(node).map(|ghost| ghost.incarnation));
+            link.down_since.is_none() && known.is_none_or(|known| link.incarnation > known)
+        };
+        self.links.iter().filter(newcomer).map(|(node, _)| *node).collect()
     }
 
     /// Its view may be used: it renews as it should (protocol §4.3).
@@ -177,6 +208,7 @@ const fn is_unmarked_member(state: NodeState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
     use phalanx_messages::membership::MemberEntry;
 
     const ME: NodeId = NodeId(0);
@@ -186,10 +218,6 @@ mod tests {
     fn record(state: NodeState) -> MembershipRecord {
         let entry = MemberEntry { incarnation: N1.incarnation, state, ..MemberEntry::default() };
         MembershipRecord { nodes: [(ME, entry.clone()), (N1.node, entry)].into(), ..MembershipRecord::default() }
-    }
-
-    fn votes(_: NodeId) -> u8 {
-        1
     }
 
     /// The verdict over N1, whose connection closed at `T`, so much later; the master has published whom it hears.
@@ -203,11 +231,11 @@ mod tests {
         let own = DiskSign { incarnation: N1.incarnation, own_state: OwnState::Member, hears, ..DiskSign::default() };
         let disk = [(ME, own), (N1.node, sign)].into();
         if down_ms.is_some() && sign.silent_ms < 500 {
-            let early = detector.judge(T, ME, &record(NodeState::Joined), &disk, votes);
+            let early = detector.judge(T, ME, &record(NodeState::Joined), &disk, &Quorum::default());
             assert!(early.victims.iter().all(|verdict| verdict.proof.is_some()), "nothing is settled yet");
         }
         let now = T.plus(down_ms.unwrap_or(60_000));
-        let judgement = detector.judge(now, ME, &record(NodeState::Joined), &disk, votes);
+        let judgement = detector.judge(now, ME, &record(NodeState::Joined), &disk, &Quorum::default());
         assert!(judgement.victims.iter().all(|verdict| verdict.victim == N1) && !judgement.abdicate);
         judgement.victims.into_iter().next().map(|verdict| (verdict.reason, verdict.proof))
     }
@@ -245,29 +273,84 @@ mod tests {
         let dead = sign(OwnState::DeadDrained, 9_000);
         let disk = [(ME, dead), (N1.node, dead)].into();
         for state in [NodeState::Inactive, NodeState::ForcedLeaving] {
-            assert_eq!(detector.judge(T, ME, &record(state), &disk, votes), Judgement::default());
+            let judgement = detector.judge(T, ME, &record(state), &disk, &Quorum::default());
+            assert!(judgement.victims.is_empty() && !judgement.abdicate);
         }
-        assert_eq!(detector.judge(T, ME, &record(NodeState::Leaving), &disk, votes).victims.len(), 1);
+        let judgement = detector.judge(T, ME, &record(NodeState::Leaving), &disk, &Quorum::default());
+        assert_eq!((judgement.victims.len(), judgement.present), (1, [ME].into_iter().collect()));
+    }
+
+    /// `count` joined nodes; those of `left` hear each other, and so do the others. This node hears them all on its own link.
+    fn split(count: u16, left: &[u16]) -> (MembershipRecord, BTreeMap<NodeId, DiskSign>, Detector) {
+        let entry = MemberEntry { incarnation: N1.incarnation, state: NodeState::Joined, ..MemberEntry::default() };
+        let nodes = (0..count).map(|id| (NodeId(id), entry.clone())).collect();
+        let side = |id: u16| -> NodeSet {
+            (0..count).filter(|other| left.contains(&id) == left.contains(other)).map(NodeId).collect()
+        };
+        let sign = |id: u16| DiskSign { hears: side(id), ..sign(OwnState::Member, 100) };
+        let mut detector = Detector::new(TimingProfile::DEV);
+        (1..count).for_each(|id| detector.up(NodeIncarnation { node: NodeId(id), incarnation: N1.incarnation }));
+        let record = MembershipRecord { nodes, ..MembershipRecord::default() };
+        (record, (0..count).map(|id| (NodeId(id), sign(id))).collect(), detector)
+    }
+
+    fn settled(count: u16, left: &[u16], quorum: &Quorum) -> (Vec<u16>, bool, Vec<u16>) {
+        let (record, disk, mut detector) = split(count, left);
+        let early = detector.judge(T, ME, &record, &disk, quorum);
+        assert!(early.victims.is_empty() && !early.abdicate, "nothing is settled yet");
+        let Judgement { victims, abdicate, present } = detector.judge(T.plus(1_250), ME, &record, &disk, quorum);
+        let ids = |set: NodeSet| set.iter().map(|node| node.0).collect();
+        (ids(victims.iter().map(|verdict| verdict.victim.node).collect()), abdicate, ids(present))
     }
 
     /// Protocol §4.3: the master of the smaller side names those who are with it, and must go itself.
     #[test]
     fn a_master_on_the_losing_side_abdicates_after_its_own_side_is_marked() {
-        let node = |id: u16| NodeIncarnation { node: NodeId(id), incarnation: Incarnation(4) };
-        let entry = MemberEntry { incarnation: Incarnation(4), state: NodeState::Joined, ..MemberEntry::default() };
-        let nodes = (0..5).map(|id| (NodeId(id), entry.clone())).collect();
-        let record = MembershipRecord { nodes, ..MembershipRecord::default() };
-        let side =
-            |id: u16| -> NodeSet { if id < 2 { [0, 1].map(NodeId) } else { [3, 4].map(NodeId) }.into_iter().collect() };
-        let hears = |id: u16| side(id).union(&if id < 2 { NodeSet::EMPTY } else { [NodeId(2)].into_iter().collect() });
-        let sign = |id: u16| DiskSign { hears: hears(id), ..sign(OwnState::Member, 100) };
-        let disk: BTreeMap<_, _> = (0..5).map(|id| (NodeId(id), sign(id))).collect();
+        assert_eq!(settled(5, &[0, 1], &Quorum::default()), (vec![1], true, vec![2, 3, 4]));
+    }
+
+    /// I-F6, protocol §4.4: a survivor set without quorum forces nobody out, and its master does not go either.
+    #[test]
+    fn the_survivor_rule_needs_quorum() {
+        let majority = |nodes: u16| {
+            let node = |id: u16| (NodeId(id), NodeConfiguration::new(format!("n{id}"), format!("h:{id}")));
+            let nodes = (0..nodes).map(node).collect();
+            Quorum::of(&ConfigurationRecord { disk_votes: Some(0), nodes, ..ConfigurationRecord::default() })
+        };
+        assert_eq!(settled(5, &[0, 1], &majority(5)), (vec![1], true, vec![2, 3, 4]));
+        assert_eq!(settled(5, &[0, 1, 2], &majority(5)), (vec![3, 4], false, vec![0, 1, 2]));
+        assert_eq!(settled(4, &[0, 1], &majority(4)), (vec![], false, vec![0, 1]), "half is no majority");
+        assert_eq!(settled(4, &[0, 1], &majority(5)), (vec![], false, vec![0, 1]), "one of five is down");
+        assert_eq!(settled(4, &[0], &majority(7)), (vec![], false, vec![1, 2, 3]), "nor is the master to go");
+    }
+
+    /// Protocol §4.4: who is heard and wants in counts; who is lost does not, and without quorum stays a member.
+    #[test]
+    fn present_are_the_members_that_stay_and_the_nodes_that_want_in() {
         let mut detector = Detector::new(TimingProfile::DEV);
-        (1..5).for_each(|id| detector.up(node(id)));
-        assert_eq!(detector.judge(T, ME, &record, &disk, votes), Judgement::default());
-        let judgement = detector.judge(T.plus(1_250), ME, &record, &disk, votes);
-        assert_eq!(judgement.victims.iter().map(|verdict| verdict.victim).collect::<Vec<_>>(), [node(1)]);
-        assert!(judgement.abdicate);
+        detector.up(NodeIncarnation { incarnation: N1.incarnation.next(), ..N1 });
+        detector.up(NodeIncarnation { node: NodeId(2), incarnation: Incarnation(1) });
+        detector.up(NodeIncarnation { node: NodeId(3), incarnation: Incarnation(1) });
+        detector.down(NodeIncarnation { node: NodeId(3), incarnation: Incarnation(1) }, T);
+        let again = DiskSign { incarnation: N1.incarnation.next(), ..sign(OwnState::Booting, 0) };
+        let disk = [(ME, sign(OwnState::Member, 0)), (N1.node, again)].into();
+        let judgement = detector.judge(T, ME, &record(NodeState::Joined), &disk, &Quorum::default());
+        assert_eq!(judgement.victims.len(), 1, "its old start");
+        assert_eq!(judgement.present.iter().map(|node| node.0).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    /// I-F6: whoever was marked, or has left, may be heard for a while and has no vote any more.
+    #[test]
+    fn a_victim_that_still_talks_does_not_count() {
+        for state in [NodeState::ForcedLeaving, NodeState::Inactive] {
+            let mut detector = Detector::new(TimingProfile::DEV);
+            detector.up(N1);
+            let disk = [(ME, sign(OwnState::Member, 0)), (N1.node, sign(OwnState::Member, 0))].into();
+            let mut record = record(state);
+            record.nodes.get_mut(&ME).unwrap().state = NodeState::Joined;
+            let present = detector.judge(T, ME, &record, &disk, &Quorum::default()).present;
+            assert_eq!(present, [ME].into_iter().collect(), "{state:?}");
+        }
     }
 
     #[test]

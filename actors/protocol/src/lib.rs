@@ -17,5 +17,6 @@ pub mod manager;
 pub mod mastership;
 pub mod moment;
 pub mod partition;
+pub mod quorum;
 pub mod registration;
 pub mod survivor;

@@ -1,4 +1,5 @@
-//! Random interleavings with crashes, loss, delay and repetition; then the faults end and every transition must end too.
+//! Random interleavings with crashes, loss, delay and repetition, and with subsystems that register and die at run time; then the
+//! faults end and every transition must end too.
 //!
 //! `PHALANX_SEEDS=first..last` chooses seeds. A failure prints its seed.
 
@@ -9,6 +10,7 @@ use std::collections::BTreeSet;
 use common::{Cluster, level, n};
 use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, NodeState};
 use phalanx_messages::{Level, NodeId};
+use phalanx_protocol::agent::DeathPolicy;
 
 struct Random(u64);
 
@@ -34,6 +36,13 @@ fn levels() -> Vec<LevelRegistration> {
         LevelRegistration { needs: Certainty::Death, ..event_manager },
     ]
 }
+
+/// An optional level that some nodes come to use at run time.
+fn monitor() -> LevelRegistration {
+    LevelRegistration { optional: true, ..level(MONITOR, "monitor", 2, 1, 1) }
+}
+
+const MONITOR: Level = Level(1_100);
 
 /// One event of many, faults included while the budget lasts.
 fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
@@ -70,10 +79,18 @@ fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
 fn fault(cluster: &mut Cluster, random: &mut Random, nodes: usize) {
     let id = u16::try_from(random.below(nodes)).expect("a small number");
     let alive = cluster.nodes[&n(id)].alive;
-    match random.below(6) {
+    match random.below(9) {
         0 | 1 if alive => cluster.kill(id, random.one_in(2)),
         2 | 3 if !alive => cluster.boot(id),
         4 if alive => cluster.leave(id),
+        6 | 7 if alive && !cluster.nodes[&n(id)].later.contains(&monitor()) => cluster.register(id, monitor()),
+        8 if alive && cluster.nodes[&n(id)].later.contains(&monitor()) => {
+            let policy = if random.one_in(3) { DeathPolicy::ForceNode } else { DeathPolicy::DropLevel };
+            cluster.kill_subsystem(id, MONITOR, policy);
+            if random.one_in(2) {
+                cluster.register(id, monitor());
+            }
+        }
         5 if alive && cluster.live_master().is_some_and(|master| master != n(id)) => cluster.suspect(id),
         _ => {}
     }
@@ -103,6 +120,7 @@ fn is_at_rest(cluster: &Cluster) -> bool {
     };
     record.nodes.values().all(|entry| steady(entry.state))
         && record.ghosts.is_empty()
+        && record.nodes.values().all(|entry| entry.step.is_none())
         && cluster.writing.is_none()
         && cluster.nodes.iter().all(|(id, node)| !node.alive || (known(id) && !node.wants_out))
         && record.nodes.iter().all(|(id, entry)| entry.state != NodeState::Joined || cluster.nodes[id].alive)
@@ -115,7 +133,7 @@ fn run(seed: u64, nodes: u16, joined: u16) -> Result<BTreeSet<(NodeState, NodeSt
         if joined > 0 { Cluster::joined(joined, nodes, &levels()) } else { Cluster::new(nodes, &levels()) };
     cluster.gather_ms = 300 * (seed % 2);
     (joined..nodes).for_each(|id| cluster.boot(id));
-    let mut faults = 12;
+    let mut faults = 16;
     let sound = |cluster: &Cluster| match cluster.violations.first() {
         None => Ok(()),
         Some(first) => Err(format!("seed {seed}: {first}\n{}", cluster.log.join("\n"))),
@@ -128,7 +146,11 @@ fn run(seed: u64, nodes: u16, joined: u16) -> Result<BTreeSet<(NodeState, NodeSt
     for _ in 0..300 {
         if is_at_rest(&cluster) {
             let wrong = cluster.wrong_at_rest();
-            return if wrong.is_empty() { Ok(cluster.moves) } else { Err(format!("seed {seed}: {wrong:#?}")) };
+            return if wrong.is_empty() {
+                Ok(cluster.moves)
+            } else {
+                Err(format!("seed {seed}: {wrong:#?}\n{}", cluster.log.join("\n")))
+            };
         }
         for _ in 0..50 {
             event(&mut cluster, &mut random, &mut faults);
@@ -160,7 +182,7 @@ fn seeds() -> std::ops::Range<u64> {
         let (first, last) = text.split_once("..")?;
         Some(first.parse().ok()?..last.parse().ok()?)
     });
-    chosen.unwrap_or(0..150)
+    chosen.unwrap_or(0..400)
 }
 
 /// Spec, "A. Membership manager": the ways of a node between its states, as commits show them.

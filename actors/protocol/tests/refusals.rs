@@ -7,11 +7,12 @@
 mod common;
 
 use common::{Cluster, level, n};
-use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX};
-use phalanx_messages::membership::{LevelRegistration, NodeState};
+use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX, NAME_BYTES_MAX};
+use phalanx_messages::membership::{FenceMethod, LevelRegistration, NodeState};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Incarnation, Level, NodeIncarnation};
+use phalanx_protocol::agent::DeathPolicy;
 use phalanx_protocol::coordinator::CoordinatorInput;
 
 fn levels() -> Vec<LevelRegistration> {
@@ -155,11 +156,16 @@ fn t14_e_level_order() {
     assert_eq!(with(Vec::new()), refused, "none at all");
     let count = u16::try_from(LEVELS_MAX).unwrap();
     let many = |count: u16| (1..=count).map(|at| level(Level(at), "many", 1, 1, 1)).collect();
-    assert_eq!(with(many(count)), None);
+    let there = u16::try_from(levels().len()).unwrap();
+    assert_eq!(with(many(count - there)), None);
+    assert_eq!(with(many(count - there + 1)), refused, "too many beside those that the cluster has");
     assert_eq!(with(many(count + 1)), refused, "too many");
     let barriers = |count| vec![level(Level(150), "user", count, 1, 1)];
     assert_eq!(with(barriers(BARRIERS_MAX)), None);
     assert_eq!(with(barriers(BARRIERS_MAX + 1)), refused, "too many barriers");
+    let named = |bytes: usize| vec![level(Level(150), &"x".repeat(bytes), 1, 1, 1)];
+    assert_eq!(with(named(NAME_BYTES_MAX)), None);
+    assert_eq!(with(named(NAME_BYTES_MAX + 1)), refused, "a name that is too long");
 }
 
 /// The spec: "all subsystems at a particular level must register with the same number of barriers for each type of transition".
@@ -201,4 +207,64 @@ fn t14_e_duplicate_id() {
     let older = NodeIncarnation { node: n(2), incarnation: Incarnation(0) };
     assert_eq!(ask(&mut cluster, Request { from: older, ..right() }), Some(JoinRefusal::DuplicateId));
     assert_eq!(cluster.state(2), NodeState::Joined, "the newer start is not harmed");
+}
+
+/// Protocol T-13: whatever an old incarnation was doing, its node waits until that is recovered, and joins then.
+#[test]
+fn t13_no_state_of_an_old_incarnation_lets_its_node_in_early() {
+    type Case = (&'static str, fn(&mut Cluster));
+    let cases: [Case; 5] = [
+        ("joined", |_| {}),
+        ("leaving", |cluster| {
+            cluster.hung.insert((n(0), Level::VDM));
+            cluster.leave(1);
+        }),
+        ("leave asked for in a registration", |cluster| {
+            cluster.hung.insert((n(1), Level(400)));
+            cluster.register(1, level(Level(400), "user", 1, 1, 1));
+            cluster.run();
+            cluster.leave(1);
+        }),
+        ("one level leaving", |cluster| {
+            for id in 0..2 {
+                cluster.register(id, level(Level(400), "user", 1, 1, 1));
+                cluster.run();
+            }
+            cluster.hung.insert((n(0), Level(400)));
+            cluster.kill_subsystem(1, Level(400), DeathPolicy::DropLevel);
+            for _ in 0..12 {
+                cluster.tick(1_000);
+                cluster.run();
+            }
+        }),
+        ("forced out, and not recovered", |cluster| {
+            cluster.hung.insert((n(0), Level::VDM));
+            cluster.kill(1, false);
+            cluster.detect(Some(FenceMethod::OwnWord));
+        }),
+    ];
+    for (case, prepare) in cases {
+        let mut cluster = Cluster::joined(2, 2, &levels());
+        prepare(&mut cluster);
+        cluster.run();
+        let old = cluster.incarnation(n(1)).incarnation;
+        cluster.kill(1, false);
+        cluster.hung = [(n(0), Level::VDM)].into();
+        cluster.boot(1);
+        cluster.run();
+        assert_eq!(cluster.refusals.last(), Some(&(n(1), JoinRefusal::BusyLeaving)), "{case}");
+        let entry = &cluster.disk.nodes[&n(1)];
+        assert_eq!((entry.state, entry.incarnation), (NodeState::ForcedLeaving, old), "{case}");
+        assert!(entry.fence.death_certain && !entry.leave_requested && !entry.withdrawing, "{case}: {entry:?}");
+        cluster.hung.clear();
+        // A mandatory level whose only user died is formed and recovered by whoever registers it (T-18).
+        if entry_uses(&cluster, 1, Level(400)) {
+            cluster.register(0, level(Level(400), "user", 1, 1, 1));
+        }
+        cluster.run_until(|cluster| cluster.state(1) == NodeState::Joined);
+    }
+}
+
+fn entry_uses(cluster: &Cluster, id: u16, at: Level) -> bool {
+    cluster.disk.nodes[&n(id)].levels.contains(&at) && !cluster.disk.nodes[&n(0)].levels.contains(&at)
 }

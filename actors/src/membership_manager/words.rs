@@ -7,7 +7,10 @@ use super::JoinRefusal;
 /// Why the cluster does not take this node, and the key or command to use next.
 pub(super) fn refusal_text(refusal: &JoinRefusal) -> String {
     match refusal {
-        JoinRefusal::NotMaster | JoinRefusal::BusyLeaving | JoinRefusal::NotFullyConnected { .. } => {
+        JoinRefusal::NotMaster
+        | JoinRefusal::BusyLeaving
+        | JoinRefusal::NotFullyConnected { .. }
+        | JoinRefusal::NoQuorum { .. } => {
             "the cluster does not take this node yet".to_owned()
         }
         JoinRefusal::NotConfigured => {
@@ -36,6 +39,10 @@ pub(super) fn say(remark: &Remark) {
         Remark::ForcingOut { victim, reason } => tracing::warn!(%victim, %reason, "forcing out"),
         Remark::DeathConfirmed { victim, by } => tracing::warn!(%victim, %by, "death confirmed by hand"),
         Remark::JoinRefused(refusal) => tracing::info!(?refusal, "join refused"),
+        Remark::Quorum { reached: true, votes, needed } => tracing::info!(votes, needed, "quorum is there"),
+        Remark::Quorum { reached: false, votes, needed } => {
+            tracing::error!(votes, needed, "quorum is lost: nobody is forced out or let in until more nodes are there");
+        }
         Remark::Overdue(warning) => tracing::warn!(?warning, "a transition does not advance"),
         Remark::ConfigurationUnreadable(failure) => tracing::warn!(%failure, "the configuration cannot be read"),
     }

@@ -99,7 +99,7 @@ fn check_entry(
     let fits = match state {
         NodeState::Inactive => kind.is_none(),
         NodeState::Joining => kind == Some(TransitionKind::Joining),
-        NodeState::Joined => matches!(kind, None | Some(TransitionKind::JoinExtending)),
+        NodeState::Joined => matches!(kind, None | Some(TransitionKind::JoinExtending | TransitionKind::Leaving)),
         NodeState::Leaving => kind == Some(TransitionKind::Leaving),
         NodeState::ForcedLeaving => kind == Some(TransitionKind::ForcedLeaving),
     };

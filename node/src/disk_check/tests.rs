@@ -323,6 +323,25 @@ fn a_member_is_configured_and_no_newer_than_its_register() {
 fn state_step_and_fence_of_a_member_agree() {
     let what = membership_error(|record| drop(record.nodes.insert(N1, entry(NodeState::Joining, None))));
     assert_eq!(what, "node n1 is Joining with a step of kind None");
+    // Protocol T-15, T-17: one level of a joined node comes or goes. Nothing else runs while it is joined.
+    for (kind, fits) in [
+        (TransitionKind::JoinExtending, true),
+        (TransitionKind::Leaving, true),
+        (TransitionKind::Joining, false),
+        (TransitionKind::ForcedLeaving, false),
+    ] {
+        let change = |record: &mut MembershipRecord| {
+            record.nodes.insert(N1, entry(NodeState::Joined, Some(step(kind, 4))));
+        };
+        if fits {
+            let (mut image, mut record) = (image(), membership());
+            change(&mut record);
+            put(&mut image.memberships, N0, record);
+            assert_eq!(check(&image), [], "{kind:?}");
+        } else {
+            assert_eq!(membership_error(change), format!("node n1 is Joined with a step of kind Some({kind:?})"));
+        }
+    }
     let what = membership_error(|record| record.nodes.get_mut(&N0).unwrap().levels = vec![LEVEL, Level(100)]);
     assert_eq!(what, "the levels of n0 are not in order");
     let forced = |fence, top| {

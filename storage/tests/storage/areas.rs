@@ -9,6 +9,7 @@ use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister};
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
+use phalanx_storage::header::MAJOR;
 use phalanx_storage::{
     Block, BlockFault, BlockIndex, ClusterDisk, Durability, MemoryDisk, SharedDisk, StorageError, Superblock, format,
 };
@@ -275,13 +276,15 @@ fn a_disk_that_is_not_ours_is_refused_and_said_why() {
         "{error}"
     );
 
-    let newer = formatted(2);
-    newer.with_block(BlockIndex(1), |bytes| bytes[6] = 2);
-    let error = ClusterDisk::open(Arc::new(newer)).unwrap_err();
-    assert!(
-        matches!(error, StorageError::Superblock { source: BlockFault::Version { major: 2, .. }, .. }),
-        "one newer copy is enough to keep off: {error}"
-    );
+    for other in [MAJOR - 1, MAJOR + 1] {
+        let memory = formatted(2);
+        memory.with_block(BlockIndex(1), |bytes| bytes[6] = other);
+        let error = ClusterDisk::open(Arc::new(memory)).unwrap_err();
+        assert!(
+            matches!(error, StorageError::Superblock { source: BlockFault::Version { major, .. }, .. } if major == other),
+            "one copy of another version is enough to keep off: {error}"
+        );
+    }
 
     let (memory, other) = (formatted(2), MemoryDisk::new(blocks_needed(2, 4)));
     let renamed = Superblock { name: "beta".to_owned(), ..superblock(2, 4) };

@@ -58,6 +58,7 @@ fn largest_membership(nodes_max: u16) -> MembershipRecord {
         levels: levels.clone(),
         top: Some(Level(1000)),
         leave_requested: true,
+        withdrawing: true,
         fence,
         reason: reason.clone(),
     };
@@ -121,6 +122,7 @@ fn the_largest_configuration_fits() {
             cluster: name("cluster", 0),
             nodes: nodes(nodes_max).map(|id| (id, node(id))).collect(),
             consumed: nodes(nodes_max).map(|id| (id, consumed)).collect(),
+            disk_votes: Some(u16::MAX),
             ..ConfigurationRecord::default()
         };
         assert!(bytes(&record) <= capacity(nodes_max, 1, RecordType::Configuration), "{nodes_max} nodes");

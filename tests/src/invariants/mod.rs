@@ -23,6 +23,7 @@ use phalanx_messages::{NodeIncarnation, NotificationId};
 pub use phalanx_protocol::coordinator::level_states::subjects;
 use phalanx_protocol::coordinator::level_states::{Subject, is_notified};
 
+pub use t02_no_step_without_its_acknowledgements::gives_up;
 pub use t07_no_join_over_an_old_one::t07_no_join_over_an_old_one;
 pub use t09_members_see_what_is_so::{Views, at_rest};
 pub use t19_the_inactive_are_forgotten::t19_the_inactive_are_forgotten;

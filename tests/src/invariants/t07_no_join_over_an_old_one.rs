@@ -15,7 +15,8 @@ pub fn t07_no_join_over_an_old_one(
     views: &Views,
 ) -> Vec<String> {
     let mut found = Vec::new();
-    for notice in notification.batch.iter().filter(|notice| notice.kind == TransitionKind::Joining) {
+    let joins = |kind| matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending);
+    for notice in notification.batch.iter().filter(|notice| joins(notice.kind)) {
         let joiner = NodeIncarnation { node: notice.node, incarnation: notice.incarnation };
         let old = views.iter().filter(|((level, who), view)| {
             let earlier = who.node == joiner.node && who.incarnation < joiner.incarnation;

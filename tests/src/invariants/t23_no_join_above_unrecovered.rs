@@ -38,6 +38,10 @@ pub fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Me
     unrecovered.retain(|_, levels| !levels.is_empty());
 }
 
+const fn joins(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
+}
+
 /// What is wrong with the joins that one commit lets enter a level, or restart there. One that runs already when a node is lost at a
 /// lower level goes on: T-9 holds whatever the lost one took part in, and no other level but the lower one ever heard of it.
 #[must_use]
@@ -50,9 +54,7 @@ pub fn t23_no_join_above_unrecovered(
         let place = |step: &Step| (step.transition, step.level, step.restart);
         running(before).any(|(other, known)| other == subject && place(known) == place(step))
     };
-    let entering = running(after)
-        .filter(|(_, step)| step.kind == TransitionKind::Joining)
-        .filter(|(subject, step)| !ran(*subject, step));
+    let entering = running(after).filter(|(_, step)| joins(step.kind)).filter(|(subject, step)| !ran(*subject, step));
     let mut found = Vec::new();
     for (_, step) in entering {
         for (node, levels) in unrecovered {

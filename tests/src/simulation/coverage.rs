@@ -72,6 +72,7 @@ impl Coverage {
             JoinRefusal::DuplicateId => "refused: duplicate id",
             JoinRefusal::OtherHost => "refused: other host",
             JoinRefusal::KeyMismatch => "refused: key mismatch",
+            JoinRefusal::NoQuorum { .. } => "refused: no quorum",
         });
     }
 

@@ -125,6 +125,11 @@ impl Story {
         self.world.inflict(Fault::PowerLoss);
     }
 
+    /// An administrator orders that a node be forced out although it lives.
+    pub fn fence(&mut self, node: u16) {
+        self.world.inflict(Fault::Fence(NodeId(node)));
+    }
+
     /// A node is asked to leave gracefully, and is not started again before [`Story::start`].
     pub fn leave(&mut self, node: u16) {
         self.world.keep_down(NodeId(node));

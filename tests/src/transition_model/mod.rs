@@ -47,6 +47,9 @@ pub struct TransitionModel {
     pub start: Start,
     /// Levels of every node; optional ones only of those in `users`.
     pub levels: Vec<LevelRegistration>,
+    /// A level above them that joined nodes register at run time (protocol T-15): an optional one as often as the budget has
+    /// registrations, a mandatory one every node in the end.
+    pub later: Option<LevelRegistration>,
     /// Nodes that register the optional levels too.
     pub users: NodeSet,
     /// Faults and leaves that may happen.
@@ -84,17 +87,12 @@ pub enum Action {
     Join(NodeId),
     /// It asks to leave.
     Leave(NodeId),
+    /// A joined node's later subsystem registers.
+    Register(NodeId),
     /// It stops without warning.
     Crash(NodeId),
     /// It starts again.
     Boot(NodeId),
-}
-
-impl Action {
-    /// Nobody has to do this: without it nothing may wait for ever.
-    const fn is_optional(self) -> bool {
-        matches!(self, Self::TakeOlder(..) | Self::Suspect(_) | Self::Leave(_) | Self::Crash(_) | Self::Boot(_))
-    }
 }
 
 impl TransitionModel {
@@ -102,21 +100,38 @@ impl TransitionModel {
     #[must_use]
     pub const fn new(nodes: u16, start: Start, levels: Vec<LevelRegistration>, budget: Budget) -> Self {
         let users = NodeSet::EMPTY;
-        Self { nodes, start, levels, users, budget, older_records: false, ignored: &[], bug: None }
+        Self { nodes, start, levels, later: None, users, budget, older_records: false, ignored: &[], bug: None }
     }
 
-    /// What a node registers.
+    /// What a node registers when it joins.
     fn levels_of(&self, id: NodeId) -> Vec<LevelRegistration> {
         self.levels.iter().filter(|level| !level.optional || self.users.contains(id)).cloned().collect()
+    }
+
+    /// Nobody has to do this: without it nothing may wait for ever.
+    fn is_optional(&self, action: Action) -> bool {
+        match action {
+            Action::TakeOlder(..) | Action::Suspect(_) | Action::Leave(_) | Action::Crash(_) | Action::Boot(_) => true,
+            Action::Register(_) => self.later.as_ref().is_none_or(|later| later.optional),
+            Action::Take(_)
+            | Action::Answer(..)
+            | Action::Acknowledge(_)
+            | Action::Report(_)
+            | Action::Mark(_)
+            | Action::Prove(..)
+            | Action::Elect(_)
+            | Action::Join(_) => false,
+        }
     }
 
     /// Something that must go on can go on.
     fn can_go_on(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         self.actions(state, &mut actions);
-        // A request to join may be refused; everything else does something.
-        let does = |action: &Action| !matches!(action, Action::Join(_)) || self.next_state(state, *action).is_some();
-        actions.iter().any(|action| !action.is_optional() && does(action))
+        // A request to join or to register may be refused; everything else does something.
+        let asks = |action: &Action| matches!(action, Action::Join(_) | Action::Register(_));
+        let does = |action: &Action| !asks(action) || self.next_state(state, *action).is_some();
+        actions.iter().any(|action| !self.is_optional(*action) && does(action))
     }
 }
 

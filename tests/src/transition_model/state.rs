@@ -24,6 +24,8 @@ pub struct Budget {
     pub boots: u8,
     /// Graceful leaves.
     pub leaves: u8,
+    /// Subsystems that register at run time.
+    pub registrations: u8,
     /// Living members that are marked.
     pub suspicions: u8,
 }
@@ -65,6 +67,8 @@ pub struct State {
     /// Levels at which a lost incarnation of a node left state that nobody has recovered.
     pub(super) unrecovered: BTreeMap<NodeId, BTreeSet<Level>>,
     pub(super) budget: Budget,
+    /// Every joined node registers this level in the end. Never changes.
+    mandatory: Option<Level>,
     /// The last records that told somebody of something new, if older ones are delivered too.
     pub(super) log: Option<Vec<MembershipRecord>>,
     /// Invariants that are not looked at.
@@ -89,6 +93,7 @@ impl State {
             acknowledged: BTreeSet::new(),
             unrecovered: BTreeMap::new(),
             budget: Budget::default(),
+            mandatory: None,
             log: None,
             ignored: model.ignored,
             violation: None,
@@ -107,6 +112,7 @@ impl State {
         }
         state.acknowledged.clear();
         state.budget = model.budget;
+        state.mandatory = model.later.as_ref().filter(|later| !later.optional).map(|later| later.level);
         state.log = model.older_records.then(Vec::new);
         state
     }
@@ -159,9 +165,10 @@ impl State {
         let in_transition = invariants::subjects(&self.disk).next().is_some();
         let wanting = self.nodes.values().any(|node| node.alive && node.wants_in);
         let dead_member = self.members().any(|member| self.is_dead(member));
+        let unregistered = self.members().any(|member| self.must_register(member.node));
         let somebody = self.nodes.values().any(|node| node.alive);
         somebody
-            && (in_transition || wanting || dead_member)
+            && (in_transition || wanting || dead_member || unregistered)
             && (wanting || self.nodes.keys().any(|id| self.is_live_member(*id)))
     }
 
@@ -236,8 +243,17 @@ impl State {
                 if self.budget.leaves > 0 && entry.filter(stays).is_some() {
                     actions.push(Action::Leave(id));
                 }
+                let able = |entry: &&MemberEntry| entry.state == NodeState::Joined && entry.step.is_none();
+                if entry.filter(able).is_some() && (self.budget.registrations > 0 || self.must_register(id)) {
+                    actions.push(Action::Register(id));
+                }
             }
         }
+    }
+
+    fn must_register(&self, id: NodeId) -> bool {
+        let lacks = |level| self.disk.nodes.get(&id).is_some_and(|entry| !entry.levels.contains(&level));
+        self.mandatory.is_some_and(lacks)
     }
 
     fn is_admitted(&self, id: NodeId) -> bool {
@@ -303,6 +319,7 @@ impl State {
                 let node = self.incarnation(id);
                 self.coordinate(CoordinatorInput::LeaveRequest { node });
             }
+            Action::Register(id) => return self.register(model, id),
             Action::Crash(id) => {
                 self.budget.crashes -= 1;
                 self.die(id);
@@ -344,6 +361,15 @@ impl State {
             key_matches: true,
             key_learnt: false,
         });
+        self.disk != before
+    }
+
+    /// The request is taken by the master, or does nothing and may come again.
+    fn register(&mut self, model: &TransitionModel, id: NodeId) -> bool {
+        let Some(registration) = model.later.clone() else { return false };
+        let (from, seen, before) = (self.incarnation(id), self.disk.revision, self.disk.clone());
+        self.budget.registrations = self.budget.registrations.saturating_sub(1);
+        self.coordinate(CoordinatorInput::Register { from, registration, seen });
         self.disk != before
     }
 
@@ -391,6 +417,8 @@ impl State {
                 CoordinatorOutput::Notify { .. }
                 | CoordinatorOutput::NewMaster { .. }
                 | CoordinatorOutput::Refuse { .. }
+                | CoordinatorOutput::RefuseLevel { .. }
+                | CoordinatorOutput::Quorum { .. }
                 | CoordinatorOutput::Expel { .. }
                 | CoordinatorOutput::Warn(_) => {}
             }
@@ -466,6 +494,8 @@ impl State {
             }
             AgentOutput::Panic { reason } => self.broken(reason),
             AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => {}
+            // Registration is an action of its own, and no subsystem dies alone.
+            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => {}
         }
     }
 
@@ -487,7 +517,7 @@ impl State {
         let me = self.incarnation(id);
         let own_join = notification.batch.iter().any(|notice| {
             let own = notice.node == me.node && notice.incarnation == me.incarnation;
-            own && notice.kind == TransitionKind::Joining && notice.id.barrier == 0
+            own && joins(notice.kind) && notice.id.barrier == 0
         });
         let barriers = |kind| record.levels.get(&notification.level).map_or(1, |level| level.barriers.of(kind));
         let counts: Vec<u8> = notification.batch.iter().map(|notice| barriers(notice.kind)).collect();
@@ -512,7 +542,7 @@ impl State {
         let Some(who) = node.work.keys().copied().filter(|who| who.node == subject).max() else { return false };
         let Some(work) = node.work.remove(&who) else { return false };
         if work.last_barrier {
-            let view = if work.kind == TransitionKind::Joining { View::Joined } else { View::Inactive };
+            let view = if joins(work.kind) { View::Joined } else { View::Inactive };
             node.views.insert((work.id.level, who), view);
         }
         let answer = SubsystemAcknowledged { subject: who, id: work.id, answer: SubsystemAnswer::Acknowledged };
@@ -563,6 +593,11 @@ impl Node {
             }
         }
     }
+}
+
+/// A node, or one level of it, joins.
+const fn joins(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
 }
 
 /// A notification id as a place in a set; it says nothing of what came first.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use phalanx_messages::membership::{LevelState, MembershipRecord, TransitionKind};
-use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_messages::notification::LevelStates;
+use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation};
 
 use super::Deregistered;
 use super::table::{self, Arrival, Row, Standing};
 use crate::bugs::{self, Bug};
-use crate::coordinator::level_states::{entry_state, ghost_state};
+use crate::coordinator::level_states::{entry_state, ghost_state, states};
 
 /// One table a level; whoever is not in it is `Inactive`.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +69,24 @@ impl Levels {
     pub fn forget(&mut self, gone: impl Fn(&NodeIncarnation) -> bool, left: &Deregistered) {
         self.0.retain(|level, _| !left.contains(level));
         self.0.values_mut().for_each(|table| table.retain(|who, _| !gone(who)));
+    }
+
+    /// The state vector for a subsystem that goes on where a dead one was: what that one had acknowledged is so, even while the
+    /// record still waits for others (protocol T-17).
+    pub fn known(&self, level: Level, record: &MembershipRecord) -> LevelStates {
+        let known = |(node, (incarnation, _)): (NodeId, (Incarnation, LevelState))| {
+            let state = match self.standing(level, NodeIncarnation { node, incarnation }) {
+                Standing::Inactive => LevelState::Inactive,
+                Standing::Joining | Standing::JoiningAcknowledged => LevelState::Joining,
+                Standing::Joined => LevelState::Joined,
+                Standing::Leaving | Standing::LeavingAcknowledged => LevelState::Leaving,
+                Standing::Lost | Standing::ForcedLeaving | Standing::ForcedLeavingAcknowledged => {
+                    LevelState::ForcedLeaving
+                }
+            };
+            (node, (incarnation, state))
+        };
+        states(record, level).into_iter().map(known).collect()
     }
 
     fn standing(&self, level: Level, who: NodeIncarnation) -> Standing {

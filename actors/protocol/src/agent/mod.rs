@@ -8,19 +8,25 @@
 
 mod levels;
 mod own_entry;
+mod subsystems;
 pub mod table;
+
+pub use subsystems::DeathPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
-use phalanx_messages::membership::{MembershipRecord, Step, TransitionKind};
-use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
+use phalanx_messages::membership::{LevelRegistration, MembershipRecord, Step, TransitionKind};
+use phalanx_messages::notification::{
+    LevelStates, SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
+};
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 
 use crate::bugs::{self, Bug};
 use crate::coordinator::level_states::{barriers, incarnation_of, is_newer, is_notified, states, subjects};
 use levels::Levels;
 use own_entry::OwnEntry;
+use subsystems::Subsystems;
 use table::Arrival;
 
 /// What happens to the agent.
@@ -30,6 +36,18 @@ pub enum AgentInput {
     Record(Box<MembershipRecord>),
     /// A subsystem of this node has ended the processing of one notice.
     Answered(SubsystemAcknowledged),
+    /// A subsystem of this node registers at run time (protocol T-15), or again after its death (T-17). The caller has made
+    /// sure that none that lives has the level.
+    Register(LevelRegistration),
+    /// The master has refused to register this level.
+    Refused(Level),
+    /// The subsystem at that level has died without a leave (protocol T-17).
+    Died {
+        /// Which.
+        level: Level,
+        /// What becomes of it if it does not register again in time.
+        policy: DeathPolicy,
+    },
     /// A new master asks for a promise and a report (protocol §3.6).
     NewMaster {
         /// The master.
@@ -46,6 +64,28 @@ pub enum AgentInput {
 pub enum AgentOutput {
     /// Notify the subsystem at that level.
     Notify(SubsystemNotification),
+    /// The subsystem that registers again after its death goes on from here; what it had not answered follows as
+    /// notifications with their old numbers (protocol T-17).
+    Resume {
+        /// Which.
+        level: Level,
+        /// What its predecessor knew of every node at this level, by what it had acknowledged.
+        states: LevelStates,
+    },
+    /// Ask the master to let a level of this node join (protocol T-15).
+    Register {
+        /// Which.
+        registration: LevelRegistration,
+        /// The record that asks for it.
+        seen: Revision,
+    },
+    /// Ask the master to let a level of this node leave alone (protocol T-17).
+    Withdraw {
+        /// Which.
+        level: Level,
+        /// The record that asks for it.
+        seen: Revision,
+    },
     /// Tell the master of that term.
     Acknowledge {
         /// Its term.
@@ -100,8 +140,8 @@ enum Progress {
     },
 }
 
-/// The subsystem is asked again after 1, 2, 4 ... seconds, at most this many doublings.
-const BACK_OFF_DOUBLINGS_MAX: u32 = 5;
+/// Default of [`Agent::restarting_within`], in milliseconds.
+pub const RESTART_MS_DEFAULT: u64 = 10_000;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -115,14 +155,16 @@ pub struct Agent {
     failures: BTreeMap<NodeIncarnation, (NotificationId, u32)>,
     levels: Levels,
     own: OwnEntry,
+    subsystems: Subsystems,
+    restart_ms: u64,
 }
 
 impl Agent {
     /// Feeds `state` with all that can still make a difference while `newest` is the newest committed record: two agents that feed
     /// the same do the same with it and with every later one. For whoever looks for equal states.
     pub fn hash_beside<H: Hasher>(&self, newest: &MembershipRecord, state: &mut H) {
-        let Self { me, record: _, promised: _, dispatched, failures, levels, own } = self;
-        (me, failures, own).hash(state);
+        let Self { me, record: _, promised: _, dispatched, failures, levels, own, subsystems, restart_ms: _ } = self;
+        (me, failures, own, subsystems).hash(state);
         levels.hash(state);
         let open = |last: &Dispatched| {
             let current = subjects(newest).any(|(_, step)| step.transition == last.id.transition);
@@ -144,7 +186,16 @@ impl Agent {
             failures: BTreeMap::new(),
             levels: Levels::default(),
             own: OwnEntry::default(),
+            subsystems: Subsystems::default(),
+            restart_ms: RESTART_MS_DEFAULT,
         }
+    }
+
+    /// A dead subsystem may register again within this time (`T_restart`), in milliseconds.
+    #[must_use]
+    pub const fn restarting_within(mut self, restart_ms: u64) -> Self {
+        self.restart_ms = restart_ms;
+        self
     }
 
     /// Revision to publish as `seen`: the newest record processed, or the promise to a newer master.
@@ -165,6 +216,9 @@ impl Agent {
         match input {
             AgentInput::Record(record) => self.take(*record, &mut outputs),
             AgentInput::Answered(answered) => self.answered(answered, &mut outputs),
+            AgentInput::Register(registration) => self.register(registration, &mut outputs),
+            AgentInput::Refused(level) => self.subsystems.refused(level),
+            AgentInput::Died { level, policy } => self.died(level, policy),
             AgentInput::NewMaster { from, revision } => self.new_master(from, revision, &mut outputs),
             AgentInput::Tick(now) => self.ticked(now, &mut outputs),
         }
@@ -186,13 +240,14 @@ impl Agent {
         }
         self.forget_the_gone();
         match self.dispatch() {
-            Ok(notifications) => outputs.extend(notifications.into_iter().map(AgentOutput::Notify)),
+            Ok(notifications) => notifications.into_iter().for_each(|notification| self.deliver(notification, outputs)),
             Err(reason) => {
                 outputs.push(AgentOutput::Panic { reason });
                 return;
             }
         }
         self.repeat_answers(outputs);
+        self.ask_the_master(outputs);
     }
 
     /// What was known of incarnations that a newer one has replaced, and of levels that this node has left.
@@ -220,7 +275,7 @@ impl Agent {
                 last.is_none_or(|last| is_newer(step.kind, &step.notification(), &last.id))
             })
             .collect();
-        let own_join = |who: &NodeIncarnation, step: &Step| *who == self.me && step.kind == TransitionKind::Joining;
+        let own_join = |who: &NodeIncarnation, step: &Step| *who == self.me && joins(step.kind);
         fresh.sort_by_key(|(who, step)| !own_join(who, step));
         if bugs::active(Bug::BatchInPieces) {
             fresh.drain(..fresh.len().saturating_sub(1));
@@ -257,7 +312,7 @@ impl Agent {
         if self.own.deregistered().contains(&step.level) {
             return Err(format!("level {} of this node has left and is notified of node {who} (I-T10)", step.level));
         }
-        if who == self.me && step.kind == TransitionKind::Joining && step.barrier == 0 {
+        if who == self.me && joins(step.kind) && step.barrier == 0 {
             self.levels.start(step.level, self.me, &self.record);
         }
         let renotification = self.levels.enter(step.level, who, step.kind, arrival)?;
@@ -270,10 +325,9 @@ impl Agent {
 
     /// T-24: the coordinator has given up a join that a subsystem here refuses; what follows comes without its acknowledgement.
     fn accept_refusal(&mut self, who: NodeIncarnation, step: &Step) {
-        let follows = matches!(step.kind, TransitionKind::Joining | TransitionKind::Leaving);
-        let refused = |last: &&mut Dispatched| {
-            matches!(last.progress, Progress::Failed { .. }) && last.kind == TransitionKind::Joining && follows
-        };
+        let follows = joins(step.kind) || step.kind == TransitionKind::Leaving;
+        let refused =
+            |last: &&mut Dispatched| matches!(last.progress, Progress::Failed { .. }) && joins(last.kind) && follows;
         let Some(last) = self.dispatched.get_mut(&who).filter(refused) else { return };
         last.progress = Progress::Ended(SubsystemAnswer::Acknowledged);
         let (level, kind, last_barrier) = (last.id.level, last.kind, last.last_barrier);
@@ -300,7 +354,7 @@ impl Agent {
             return; // Void: the notice was replaced or has its answer.
         };
         match &answered.answer {
-            SubsystemAnswer::Failed { text } if who != self.me || last.kind != TransitionKind::Joining => {
+            SubsystemAnswer::Failed { text } if who != self.me || !joins(last.kind) => {
                 last.progress = Progress::Failed { text: text.clone(), again_at: None };
             }
             SubsystemAnswer::Acknowledged | SubsystemAnswer::Failed { .. } => {
@@ -335,47 +389,6 @@ impl Agent {
         let steps = self.dispatched.iter().map(|(who, last)| (last.id, last.answer(*who))).collect();
         outputs.push(AgentOutput::Report { to: from, seen: self.seen(), steps });
     }
-
-    /// T-24: subsystems that failed are notified again.
-    fn ticked(&mut self, now: Instant, outputs: &mut Vec<AgentOutput>) {
-        let mut due = Vec::new();
-        for (who, last) in &mut self.dispatched {
-            let Progress::Failed { again_at, .. } = &mut last.progress else { continue };
-            let Some(at) = *again_at else {
-                let failures = self.failures.entry(*who).or_insert((last.id, 0));
-                if failures.0 != last.id {
-                    *failures = (last.id, 0);
-                }
-                *again_at = Some(now.plus(1_000 << failures.1));
-                failures.1 = (failures.1 + 1).min(BACK_OFF_DOUBLINGS_MAX);
-                continue;
-            };
-            if at <= now {
-                last.progress = Progress::Processing;
-                due.push((*who, last.id, last.kind));
-            }
-        }
-        for (who, id, kind) in due {
-            outputs.extend(self.notify_again(who, id, kind).map(AgentOutput::Notify));
-        }
-    }
-
-    fn notify_again(
-        &self,
-        who: NodeIncarnation,
-        id: NotificationId,
-        kind: TransitionKind,
-    ) -> Option<SubsystemNotification> {
-        let (_, step) = subjects(&self.record).find(|(_, step)| step.notification() == id)?;
-        let NodeIncarnation { node, incarnation } = who;
-        Some(SubsystemNotification {
-            level: id.level,
-            batch: vec![TransitionNotice { id, node, incarnation, kind, renotification: false }],
-            states: states(&self.record, id.level),
-            participants: step.participants,
-            formation: self.record.formation,
-        })
-    }
 }
 
 impl Dispatched {
@@ -392,6 +405,11 @@ impl Dispatched {
         };
         Some(SubsystemAcknowledged { subject, id: self.id, answer })
     }
+}
+
+/// A node, or one level of it, joins.
+const fn joins(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending)
 }
 
 /// Never, but for deliberate bugs.

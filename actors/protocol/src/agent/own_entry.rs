@@ -1,7 +1,9 @@
-//! What a record says of this node itself: joined, left, or out (protocol §5.5, L-3, T-16, T-18).
+//! What a record says of this node itself: joined, left, or out (protocol §5.5, L-3, T-16, T-18), and which levels it has.
 
-use phalanx_messages::NodeIncarnation;
-use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState};
+use std::collections::BTreeSet;
+
+use phalanx_messages::membership::{LevelState, MemberEntry, MembershipRecord, NodeState};
+use phalanx_messages::{Level, NodeIncarnation};
 
 use super::{AgentOutput, Deregistered};
 use crate::bugs::{self, Bug};
@@ -12,11 +14,18 @@ use crate::coordinator::level_states::entry_state;
 pub(super) struct OwnEntry {
     joined: bool,
     left: bool,
+    /// Its levels in the newest record.
+    levels: BTreeSet<Level>,
     deregistered: Deregistered,
 }
 
 impl OwnEntry {
-    /// Levels that have completed this node's leave.
+    /// The newest record has this level of this node.
+    pub fn has(&self, level: Level) -> bool {
+        self.levels.contains(&level)
+    }
+
+    /// Levels that have completed this node's leave, and have not joined again.
     pub const fn deregistered(&self) -> &Deregistered {
         &self.deregistered
     }
@@ -30,13 +39,16 @@ impl OwnEntry {
         let Some(entry) = record.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation) else {
             return false;
         };
+        if entry.state != NodeState::Inactive {
+            self.learn_levels(entry, outputs);
+        }
         match entry.state {
             NodeState::Joined if !self.joined => {
                 self.joined = true;
                 outputs.push(AgentOutput::Joined);
             }
             NodeState::Leaving => {
-                let left = |level: &phalanx_messages::Level| entry_state(entry, *level) == LevelState::Inactive;
+                let left = |level: &Level| entry_state(entry, *level) == LevelState::Inactive;
                 for level in entry.levels.iter().rev().copied().filter(left) {
                     if self.deregistered.insert(level) {
                         outputs.push(AgentOutput::Deregistered(level));
@@ -54,6 +66,20 @@ impl OwnEntry {
             NodeState::Joined | NodeState::Joining | NodeState::ForcedLeaving => {}
         }
         false
+    }
+
+    /// T-16 for a level that has left alone, and T-15 for one that comes again.
+    fn learn_levels(&mut self, entry: &MemberEntry, outputs: &mut Vec<AgentOutput>) {
+        let levels: BTreeSet<Level> = entry.levels.iter().copied().collect();
+        for level in self.levels.difference(&levels) {
+            if self.deregistered.insert(*level) {
+                outputs.push(AgentOutput::Deregistered(*level));
+            }
+        }
+        if entry.state == NodeState::Joined {
+            self.deregistered.retain(|level| !levels.contains(level));
+        }
+        self.levels = levels;
     }
 
     /// Why this node must panic, if it must.

@@ -1,6 +1,6 @@
 //! Joins and graceful leaves are asked for (protocol T-12, T-13, T-14).
 
-use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX};
+use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX, NAME_BYTES_MAX};
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, MemberEntry, NodeState, StepPhase, TransitionKind};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::set::NodeSet;
@@ -31,7 +31,8 @@ impl Coordinator {
         } else if self.is_same_incarnation(from) {
             self.tell_again(from, outputs); // The request is a repetition, and the record is its answer.
         } else if let Err(refusal) = self
-            .old_incarnations_are_gone(from)
+            .check_quorum(from.node)
+            .and_then(|()| self.old_incarnations_are_gone(from))
             .and_then(|()| self.check_levels(&request))
             .and_then(|()| self.check_links(&request))
         {
@@ -80,13 +81,22 @@ impl Coordinator {
     }
 
     fn check_levels(&self, request: &Request) -> Result<(), JoinRefusal> {
-        for want in &request.levels {
-            let differs = |have: &&LevelRegistration| have.barriers != want.barriers || have.name != want.name;
-            if let Some(have) = self.draft.levels.get(&want.level).filter(differs) {
-                return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
-            }
+        if let Some((have, want)) = request.levels.iter().find_map(|want| Some((self.mismatch(want)?, want))) {
+            return Err(JoinRefusal::BarrierMismatch { have: have.clone(), want: want.clone() });
         }
-        Ok(())
+        if self.has_room_for(&request.levels) { Ok(()) } else { Err(JoinRefusal::LevelOrder) }
+    }
+
+    /// What the cluster has at that level, if it is something else (T-14, I-T12).
+    pub(super) fn mismatch(&self, want: &LevelRegistration) -> Option<&LevelRegistration> {
+        let differs = |have: &&LevelRegistration| have.barriers != want.barriers || have.name != want.name;
+        self.draft.levels.get(&want.level).filter(differs)
+    }
+
+    /// The registry of the cluster's levels has room for these too.
+    pub(super) fn has_room_for(&self, levels: &[LevelRegistration]) -> bool {
+        let new = levels.iter().filter(|want| !self.draft.levels.contains_key(&want.level)).count();
+        self.draft.levels.len() + new <= LEVELS_MAX
     }
 
     fn check_links(&self, request: &Request) -> Result<(), JoinRefusal> {
@@ -125,25 +135,31 @@ impl Coordinator {
             return; // Nothing to leave.
         };
         match entry.state {
-            NodeState::Joined => self.begin_leaving_at_top(who.node),
-            NodeState::Joining => self.reverse(who.node),
+            NodeState::Joined if entry.step.is_none() => self.begin_leaving_at_top(who.node),
+            NodeState::Joined | NodeState::Joining => self.reverse(who.node),
             NodeState::Leaving | NodeState::Inactive | NodeState::ForcedLeaving => self.tell_again(who, outputs),
         }
     }
 
-    fn begin_leaving_at_top(&mut self, node: NodeId) {
+    pub(super) fn begin_leaving_at_top(&mut self, node: NodeId) {
         let highest = self.draft.nodes.get(&node).and_then(|entry| entry.levels.last().copied());
         self.begin_gathering();
         self.begin_leaving(node, highest);
     }
 
-    /// T-12: a join that is being processed reverses when its level is complete, one between levels at once.
+    /// T-12: a join, or a joined node's level that comes or goes, that is being processed reverses when its level is complete,
+    /// one between levels at once.
     fn reverse(&mut self, node: NodeId) {
         let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
         entry.leave_requested = true;
         let Some(step) = entry.step.as_ref().filter(|step| step.phase == StepPhase::Between) else { return };
         let below = entry.levels.iter().rev().copied().find(|level| *level < step.level);
-        self.begin_leaving(node, below);
+        match step.kind {
+            TransitionKind::Leaving => self.begin_leaving_at_top(node),
+            TransitionKind::Joining | TransitionKind::JoinExtending | TransitionKind::ForcedLeaving => {
+                self.begin_leaving(node, below);
+            }
+        }
     }
 
     /// Begins a graceful leave at `level`, or ends it if there is none. The entry keeps `leave_requested`, which tells the
@@ -151,7 +167,7 @@ impl Coordinator {
     pub(super) fn begin_leaving(&mut self, node: NodeId, level: Option<Level>) {
         let step = level.map(|level| self.new_step(TransitionKind::Leaving, level));
         let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
-        entry.leave_requested = true;
+        (entry.leave_requested, entry.withdrawing) = (true, false);
         match step {
             Some(step) => (entry.state, entry.step) = (NodeState::Leaving, Some(step)),
             None => become_inactive(entry),
@@ -159,16 +175,19 @@ impl Coordinator {
     }
 }
 
+/// Names and barrier counts are within the limits.
+pub(super) fn is_sized(registration: &LevelRegistration) -> bool {
+    let barriers = registration.barriers;
+    let counts = [barriers.joining, barriers.leaving, barriers.forced_leaving];
+    // A level that hears nothing of a join does not know who leaves (spec, Table 1).
+    let counted = counts.into_iter().all(|count| (1..=BARRIERS_MAX).contains(&count));
+    registration.name.len() <= NAME_BYTES_MAX && counted
+}
+
 /// What can be refused without looking at the record.
 fn may_ask(request: &Request) -> Result<(), JoinRefusal> {
     let ascending = request.levels.windows(2).all(|pair| pair[0].level < pair[1].level);
-    let counts = |registration: &LevelRegistration| {
-        let barriers = registration.barriers;
-        let all = [barriers.joining, barriers.leaving, barriers.forced_leaving];
-        // A level that hears nothing of a join does not know who leaves (spec, Table 1).
-        all.into_iter().all(|count| (1..=BARRIERS_MAX).contains(&count))
-    };
-    let sized = (1..=LEVELS_MAX).contains(&request.levels.len()) && request.levels.iter().all(counts);
+    let sized = (1..=LEVELS_MAX).contains(&request.levels.len()) && request.levels.iter().all(is_sized);
     if !request.configured {
         Err(JoinRefusal::NotConfigured)
     } else if !request.key_matches {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::membership::{Step, StepPhase, TransitionKind};
+use phalanx_messages::membership::{NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, NotificationId, Revision};
@@ -93,27 +93,33 @@ impl Coordinator {
                         text: text.clone(),
                     }));
                 }
-                if kind == TransitionKind::Joining && subject == Subject::Node(by) {
+                let joins = matches!(kind, TransitionKind::Joining | TransitionKind::JoinExtending);
+                if joins && subject == Subject::Node(by) {
                     self.answers_to(subject, id).acknowledged.insert(by);
-                    self.join_failed(by, id, &text);
-                } else if kind == TransitionKind::Joining && self.is_given_up(subject) {
+                    self.give_up(by, format!("its own subsystem at level {} could not join: {text}", id.level));
+                } else if joins && self.is_given_up(subject) {
                     self.answers_to(subject, id).acknowledged.insert(by); // it will not stay: nobody has to take it
                 }
             }
         }
     }
 
-    /// T-24: the join turns into a leave when its level is complete, as if the node had asked for it (T-12).
-    fn join_failed(&mut self, node: NodeId, id: NotificationId, text: &str) {
-        if let Some(entry) = self.draft.nodes.get_mut(&node) {
+    /// T-24: the join turns into a leave when its level is complete, as if the node had asked for it (T-12). What joins a node
+    /// that is joined is only a level, so only the level goes: a newcomer never costs a member.
+    pub(super) fn give_up(&mut self, node: NodeId, reason: String) {
+        let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
+        if entry.state == NodeState::Joined {
+            entry.withdrawing = true;
+        } else {
             entry.leave_requested = true;
-            entry.reason = format!("its own subsystem at level {} could not join: {text}", id.level);
+            entry.reason = reason;
         }
     }
 
     /// The join will be reversed (T-12, T-24).
-    fn is_given_up(&self, subject: Subject) -> bool {
-        self.draft.nodes.get(&subject.node()).is_some_and(|entry| entry.leave_requested)
+    pub(super) fn is_given_up(&self, subject: Subject) -> bool {
+        let entry = self.draft.nodes.get(&subject.node());
+        entry.is_some_and(|entry| entry.leave_requested || entry.withdrawing)
     }
 
     pub(super) fn reported(

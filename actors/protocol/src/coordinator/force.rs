@@ -25,6 +25,9 @@ impl Coordinator {
         let state = self.draft.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
         if state.is_some_and(|entry| is_unmarked_member(entry.state)) {
             self.mark(victim.node, reason);
+            if proof != Some(FenceMethod::NewIncarnation) {
+                self.lose_vote(victim.node);
+            }
         }
         if let Some(method) = proof {
             self.certain(victim, method);
@@ -71,7 +74,7 @@ impl Coordinator {
         entry.step = Some(step);
         entry.top = top;
         entry.fence = FenceState { marked: true, ..FenceState::default() };
-        entry.leave_requested = false;
+        (entry.leave_requested, entry.withdrawing) = (false, false);
         entry.reason = reason;
         self.unreported.remove(node);
     }

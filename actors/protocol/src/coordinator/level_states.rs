@@ -40,12 +40,19 @@ pub fn entry_state(entry: &MemberEntry, level: Level) -> LevelState {
         (NodeState::Inactive, _) | (NodeState::Joining | NodeState::Leaving | NodeState::ForcedLeaving, None) => {
             LevelState::Inactive
         }
-        (NodeState::Joined, _) => LevelState::Joined,
-        (NodeState::Joining, Some(step)) if level < step.level => LevelState::Joined,
-        (NodeState::Joining, Some(step)) if level == step.level && step.phase != StepPhase::Between => {
+        (NodeState::Joined, None) => LevelState::Joined,
+        // One level leaves a joined node: those above it stay.
+        (NodeState::Joined, Some(step)) if step.kind == TransitionKind::Leaving => {
+            let leaving = level == step.level && step.phase != StepPhase::Between;
+            if leaving { LevelState::Leaving } else { LevelState::Joined }
+        }
+        (NodeState::Joining | NodeState::Joined, Some(step)) if level < step.level => LevelState::Joined,
+        (NodeState::Joining | NodeState::Joined, Some(step))
+            if level == step.level && step.phase != StepPhase::Between =>
+        {
             LevelState::Joining
         }
-        (NodeState::Joining, Some(_)) => LevelState::Inactive,
+        (NodeState::Joining | NodeState::Joined, Some(_)) => LevelState::Inactive,
         (NodeState::Leaving, Some(step)) if level > step.level => LevelState::Inactive,
         (NodeState::Leaving, Some(step)) if level == step.level && step.phase != StepPhase::Between => {
             LevelState::Leaving

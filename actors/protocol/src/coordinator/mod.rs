@@ -8,188 +8,36 @@
 //! step that was committed (T-2), and after they all reported to this master (§3.6); every notification is a whole committed
 //! record (T-23). Acknowledgements are not persisted: a new master collects them again.
 //!
-//! Absent: registration at run time (T-15), death of a single subsystem (T-17).
-//!
 //! Pure: no I/O, no clock. Time arrives with [`Input::Tick`](CoordinatorInput::Tick).
 
 mod admission;
 mod answers;
+mod extension;
 mod first_versions;
 mod force;
+mod io;
 pub mod level_states;
 mod overdue;
+mod quorate;
 mod schedule;
 mod telling;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
-use phalanx_messages::membership::{
-    FenceMethod, LevelRegistration, MembershipRecord, NodeState, Step, StepPhase, TransitionKind,
-};
-use phalanx_messages::notification::SubsystemAcknowledged;
-use phalanx_messages::peer::JoinRefusal;
+use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, TransitionId};
+use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, Revision, TransitionId};
 
 use crate::bugs::{self, Bug};
-use crate::detector::Verdict;
+use crate::quorum::Quorum;
 use answers::Answers;
 use level_states::{Subject, subjects, unmarked_members};
 
 pub use force::{cut, pills};
+pub use io::{CoordinatorInput, CoordinatorOutput, Warning};
 pub use overdue::Patience;
-
-/// What happens to the coordinator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CoordinatorInput {
-    /// The record given out by the last [`CoordinatorOutput::Commit`] is committed.
-    Committed,
-    /// A node asks to join (protocol T-14).
-    JoinRequest {
-        /// Who.
-        from: NodeIncarnation,
-        /// The levels it registers, ascending.
-        levels: Vec<LevelRegistration>,
-        /// It runs in the same boot of the kernel as this node.
-        same_boot: bool,
-        /// Nodes that the joiner hears.
-        hears: NodeSet,
-        /// Nodes that this node hears.
-        heard: NodeSet,
-        /// The configuration has it.
-        configured: bool,
-        /// Its static key is the configured one, or the first one.
-        key_matches: bool,
-        /// The configuration has no key for it yet: the commit that admits it also changes the configuration.
-        key_learnt: bool,
-    },
-    /// The caller has changed the configuration: the next commit names the new one (protocol §2, "MA and CF together").
-    Configured {
-        /// The nodes that it has; what is known of others that are inactive is forgotten.
-        nodes: NodeSet,
-    },
-    /// A node is to leave gracefully.
-    LeaveRequest {
-        /// Who.
-        node: NodeIncarnation,
-    },
-    /// These nodes must be forced out, in one commit.
-    Force {
-        /// Who, why, and whether death is already proved.
-        victims: Vec<Verdict>,
-    },
-    /// A death is proved.
-    Certain {
-        /// Who is dead.
-        victim: NodeIncarnation,
-        /// How it is known.
-        method: FenceMethod,
-    },
-    /// An administrator confirms a death (protocol §4.5, F5).
-    Confirmed {
-        /// Who is dead.
-        victim: NodeIncarnation,
-        /// Who says so, in words.
-        by: String,
-    },
-    /// Subsystems of a node ended steps.
-    Acknowledged {
-        /// Whose subsystems.
-        from: NodeIncarnation,
-        /// What they answered.
-        answers: Vec<SubsystemAcknowledged>,
-    },
-    /// Answer to [`CoordinatorOutput::NewMaster`].
-    Report {
-        /// Who reports.
-        from: NodeIncarnation,
-        /// Its promise: it no longer listens to smaller terms.
-        seen: Revision,
-        /// The newest step of each transitional node it knows.
-        steps: Vec<(NotificationId, Option<SubsystemAcknowledged>)>,
-    },
-    /// A sign of life tells which record a node has processed; one that is behind is told again.
-    Seen {
-        /// Who.
-        from: NodeIncarnation,
-        /// Newest record it has processed.
-        revision: Revision,
-    },
-    /// Time passes.
-    Tick(Instant),
-}
-
-/// What the caller must do next, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CoordinatorOutput {
-    /// Commit this record. Its revision is the next one of this term; the caller's Fenced Register Machine must agree. If it
-    /// names its own revision as that of the configuration, the changed configuration is committed with it.
-    Commit(Box<MembershipRecord>),
-    /// Send the committed record, to this node's own agent too if it is in `to`.
-    Notify {
-        /// Receivers.
-        to: NodeSet,
-        /// The newest committed record.
-        record: Box<MembershipRecord>,
-    },
-    /// Not (yet).
-    Refuse {
-        /// The joiner.
-        to: NodeIncarnation,
-        /// Why.
-        refusal: JoinRefusal,
-    },
-    /// Tell a victim that it is out.
-    Expel {
-        /// Who.
-        victim: NodeIncarnation,
-    },
-    /// Ask members where they stand (protocol §3.6).
-    NewMaster {
-        /// Receivers, this node included if it is a member.
-        to: NodeSet,
-    },
-    /// This node's own leave is committed: resign, then stop with `CleanDown` (protocol T-12).
-    HandOver,
-    /// For the log and the administrator (protocol T-20, T-24).
-    Warn(Warning),
-    /// An invariant is broken: the node must panic.
-    Panic {
-        /// Which.
-        reason: String,
-    },
-}
-
-/// Something that keeps a transition from ending.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
-    /// A step takes long (protocol T-20: `warn`, and `hung` if `hung`).
-    Slow {
-        /// The step.
-        id: NotificationId,
-        /// The node in transition.
-        node: NodeId,
-        /// Whose subsystems have not acknowledged.
-        missing: NodeSet,
-        /// Milliseconds since the step began.
-        running_ms: u64,
-        /// It counts as hung.
-        hung: bool,
-    },
-    /// A subsystem could not process a step (protocol T-24).
-    Failed {
-        /// The step.
-        id: NotificationId,
-        /// The node in transition.
-        node: NodeId,
-        /// Whose subsystem.
-        by: NodeId,
-        /// What it said.
-        text: String,
-    },
-}
 
 /// Default of [`Coordinator::gathering_for`], in milliseconds.
 pub const GATHER_MS: u64 = 100;
@@ -217,12 +65,20 @@ pub struct Coordinator {
     unreported: NodeSet,
     now: Option<Instant>,
     told_at: BTreeMap<NodeId, Instant>,
+    /// The record that last changed the levels of a node; of those not in here, the one that this coordinator began with.
+    levels_since: BTreeMap<NodeId, Revision>,
+    began_with: Revision,
     gather_ms: u64,
     gather: Gather,
     /// The next commit names a new configuration.
     reconfigure: bool,
     handed_over: bool,
     patience: Patience,
+    quorum: Quorum,
+    /// Not told yet = whoever there may be.
+    present: Option<NodeSet>,
+    /// It was said that quorum is lost.
+    waits_for_votes: bool,
 }
 
 /// What a coordinator knows beside the committed record, which whoever looks for equal states must compare himself. Times are
@@ -248,6 +104,7 @@ impl Coordinator {
         base: MembershipRecord,
         cold_start: Option<BTreeMap<NodeIncarnation, FenceMethod>>,
     ) -> (Self, Vec<CoordinatorOutput>) {
+        let began_with = base.revision;
         let mut coordinator = Self {
             me,
             draft: base.clone(),
@@ -257,11 +114,16 @@ impl Coordinator {
             unreported: NodeSet::EMPTY,
             now: None,
             told_at: BTreeMap::new(),
+            levels_since: BTreeMap::new(),
+            began_with,
             gather_ms: GATHER_MS,
             gather: Gather::Off,
             reconfigure: false,
             handed_over: false,
             patience: Patience::default(),
+            quorum: Quorum::default(),
+            present: None,
+            waits_for_votes: false,
         };
         let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
         if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
@@ -354,7 +216,12 @@ impl Coordinator {
             }
             CoordinatorInput::Configured { nodes } => self.configured(nodes),
             CoordinatorInput::LeaveRequest { node } => self.leave_requested(node, &mut outputs),
-            CoordinatorInput::Force { victims } => victims.into_iter().for_each(|verdict| self.force(verdict)),
+            CoordinatorInput::Register { from, registration, seen } => {
+                self.registration_requested(from, registration, seen, &mut outputs);
+            }
+            CoordinatorInput::Withdraw { from, level, seen } => self.withdrawal_requested(from, level, seen),
+            CoordinatorInput::Present { quorum, present } => self.is_present(quorum, present, &mut outputs),
+            CoordinatorInput::Force { victims } => self.force_all(victims),
             CoordinatorInput::Certain { victim, method } => self.certain(victim, method),
             CoordinatorInput::Confirmed { victim, by } => self.confirmed(victim, &by),
             CoordinatorInput::Acknowledged { from, answers } => self.acknowledged(from, answers, &mut outputs),

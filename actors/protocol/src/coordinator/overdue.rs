@@ -85,14 +85,15 @@ impl Coordinator {
         }
     }
 
-    /// T-24: a member cannot take the newcomer, so the newcomer goes, as if it had asked to (T-12). The level's other answers
-    /// are waited for; the refusals count as such.
+    /// T-24: a member cannot take the newcomer, so the newcomer goes. The level's other answers are waited for; the refusals
+    /// count as such.
     fn give_up_join(&mut self, overdue: &Overdue) {
         let node = overdue.subject.node();
         let id = overdue.step.notification();
-        let Some(entry) = self.draft.nodes.get_mut(&node).filter(|entry| !entry.leave_requested) else { return };
-        entry.leave_requested = true;
-        entry.reason = format!("a member could not take it at level {}: {}", id.level, overdue.text);
+        if self.is_given_up(overdue.subject) {
+            return;
+        }
+        self.give_up(node, format!("a member could not take it at level {}: {}", id.level, overdue.text));
         let failed = overdue.failed;
         let answers = self.answers_to(overdue.subject, id);
         answers.acknowledged = answers.acknowledged.union(&failed);
@@ -102,6 +103,9 @@ impl Coordinator {
         let step = &overdue.step;
         if nodes == step.participants && nodes.len() > 1 {
             return; // All of them: that is no node's fault, and the cluster must not empty itself. It was reported.
+        }
+        if !self.may_lose(&nodes) {
+            return; // It was reported, and those who would be left are too few to go on (§4.4).
         }
         if nodes.contains(self.me.node) {
             let reason = format!("its own subsystem at level {} does not answer", step.level);

@@ -107,6 +107,9 @@ impl Coordinator {
         if entry.leave_requested {
             return self.begin_leaving(node, Some(level)); // T-12: between notifications only, from this level down
         }
+        if entry.withdrawing {
+            return self.begin_withdrawal(node, level);
+        }
         match entry.levels.iter().copied().find(|next| *next > level) {
             Some(next) => self.wait_at(subject, next),
             None => (entry.state, entry.step) = (NodeState::Joined, None),
@@ -116,6 +119,9 @@ impl Coordinator {
     fn complete_leaving_level(&mut self, subject: Subject) {
         let Some(entry) = self.draft.nodes.get_mut(&subject.node()) else { return };
         let Some(level) = entry.step.as_ref().map(|step| step.level) else { return };
+        if entry.state == NodeState::Joined {
+            return self.complete_withdrawal(subject.node(), level);
+        }
         match entry.levels.iter().rev().copied().find(|next| *next < level) {
             Some(next) => self.wait_at(subject, next),
             None => become_inactive(entry),

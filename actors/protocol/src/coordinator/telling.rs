@@ -19,6 +19,7 @@ impl Coordinator {
             return;
         };
         let before = std::mem::replace(&mut self.committed, record);
+        self.note_changed_levels(&before);
         let marked = |record: &MembershipRecord, subject| victims(record).any(|victim| victim.subject == subject);
         for victim in victims(&self.committed).filter(|victim| !marked(&before, victim.subject)) {
             if let Some(victim) = incarnation_of(&self.committed, victim.subject) {
@@ -112,7 +113,7 @@ impl Coordinator {
 }
 
 /// Who must hear of a commit at once: the participants of each step that it starts, and every member (and whoever has just
-/// left) if the state of a node, what is certain of it, or the configuration has changed.
+/// left) if the state of a node, its levels, what is certain of it, or the configuration has changed, or a transition has ended.
 fn concerned(before: &MembershipRecord, record: &MembershipRecord) -> NodeSet {
     let started = |(subject, step): &(Subject, &Step)| {
         let known = step_of(before, *subject);
@@ -123,6 +124,8 @@ fn concerned(before: &MembershipRecord, record: &MembershipRecord) -> NodeSet {
         let known = before.nodes.get(node);
         known.is_none_or(|known| {
             (known.state, known.fence, known.incarnation) != (entry.state, entry.fence, entry.incarnation)
+                || known.levels != entry.levels
+                || (known.step.is_some() && entry.step.is_none())
         })
     };
     let changed: Vec<NodeId> = record.nodes.iter().filter(changed).map(|(node, _)| *node).collect();

@@ -53,6 +53,8 @@ impl Manager {
             AgentOutput::Stale { seen } => self.send(from, MembershipMessage::Stale { seen }),
             AgentOutput::Panic { reason } => self.panic(reason),
             AgentOutput::Joined | AgentOutput::Deregistered(_) => {}
+            // Nothing registers at run time or dies alone yet: an actor that panics takes its node with it.
+            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => {}
             AgentOutput::Left => self.left(),
         }
     }
@@ -158,7 +160,10 @@ impl Manager {
     pub(super) fn refused(&mut self, refusal: JoinRefusal) {
         self.remark(Remark::JoinRefused(refusal.clone()));
         match refusal {
-            JoinRefusal::NotMaster | JoinRefusal::BusyLeaving | JoinRefusal::NotFullyConnected { .. } => {}
+            JoinRefusal::NotMaster
+            | JoinRefusal::BusyLeaving
+            | JoinRefusal::NotFullyConnected { .. }
+            | JoinRefusal::NoQuorum { .. } => {}
             JoinRefusal::NotConfigured
             | JoinRefusal::BarrierMismatch { .. }
             | JoinRefusal::LevelOrder

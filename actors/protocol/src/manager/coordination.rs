@@ -101,6 +101,7 @@ impl Manager {
             CoordinatorOutput::Notify { to, record } => self.notify(to, &record),
             CoordinatorOutput::Refuse { to, refusal } if to.node == self.here() => self.refused(refusal),
             CoordinatorOutput::Refuse { to, refusal } => self.send(to.node, MembershipMessage::JoinRefused(refusal)),
+            CoordinatorOutput::RefuseLevel { .. } => {} // No peer message registers a level at run time yet.
             CoordinatorOutput::Expel { victim } => self.send(victim.node, MembershipMessage::Expelled { victim }),
             CoordinatorOutput::NewMaster { to } => {
                 let revision = self.newest.revision;
@@ -113,6 +114,9 @@ impl Manager {
                 }
             }
             CoordinatorOutput::HandOver => self.hand_over(),
+            CoordinatorOutput::Quorum { reached, votes, needed } => {
+                self.remark(Remark::Quorum { reached, votes, needed });
+            }
             CoordinatorOutput::Warn(warning) => self.remark(Remark::Overdue(warning)),
             CoordinatorOutput::Panic { reason } => self.panic(reason),
         }

@@ -4,6 +4,7 @@
 use crate::coordinator::CoordinatorInput;
 use crate::detector::Judgement;
 use crate::frm::FrmInput;
+use crate::quorum::Quorum;
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
@@ -61,9 +62,10 @@ impl Manager {
         }
         let now = self.now();
         let signs = self.watch.disk_signs(now);
-        let configuration = self.configuration.clone();
-        let votes = |node: NodeId| configuration.nodes.get(&node).map_or(1, |node| node.votes);
-        let Judgement { victims, abdicate } = self.detector.judge(now, self.here(), &self.newest, &signs, votes);
+        let quorum = Quorum::of(&self.configuration);
+        let judgement = self.detector.judge(now, self.here(), &self.newest, &signs, &quorum);
+        let Judgement { victims, abdicate, present } = judgement;
+        self.coordinate(CoordinatorInput::Present { quorum, present });
         if abdicate && victims.is_empty() {
             // Protocol §4.3: everybody else on this side is marked by now; those who stay elect one of theirs.
             return self.panic("links are cut, and the survivor rule chose others");

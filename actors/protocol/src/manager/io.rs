@@ -255,6 +255,15 @@ pub enum Remark {
     },
     /// The master does not let this node in, for now or for good.
     JoinRefused(JoinRefusal),
+    /// Quorum was lost or is there again (protocol §4.4).
+    Quorum {
+        /// It is there.
+        reached: bool,
+        /// Votes present, the disk's included.
+        votes: u32,
+        /// Votes needed.
+        needed: u32,
+    },
     /// A transition does not advance.
     Overdue(Warning),
     /// The configuration that the newest record names cannot be read; it is tried again.

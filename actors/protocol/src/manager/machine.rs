@@ -114,7 +114,7 @@ impl Manager {
             loaded_configuration: None,
             committing: None,
             coordinator: None,
-            agent: Agent::new(me),
+            agent: Agent::new(me).restarting_within(settings.profile.restart_ms),
             newest: Arc::default(),
             told_by: None,
             chronicle: Chronicle::default(),

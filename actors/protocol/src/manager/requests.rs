@@ -219,6 +219,11 @@ impl Manager {
             );
             return refused(EXIT_ERROR, text);
         }
+        if !coordinator.may_lose(&[victim.node].into_iter().collect()) {
+            let text =
+                format!("without node {name} there would be no quorum, so nobody may force it out (protocol §4.4)");
+            return refused(EXIT_ERROR, text);
+        }
         self.force_out(victim, reason);
         MasterAnswer::Accepted
     }

@@ -7,6 +7,7 @@
 pub mod f2_nothing_lands_after_certainty;
 pub mod f3_certainly_dead_is_dead;
 pub mod f5_the_marked_never_join;
+pub mod f6_no_minority_decides;
 pub mod f7_one_writer_at_a_time;
 pub mod m1_one_owner_of_a_term;
 pub mod m2_one_chain;

@@ -1,5 +1,8 @@
 //! The membership manager: carries the outputs of its machine out, in order (`phalanx_actors::membership_manager`).
 
+use std::sync::Arc;
+
+use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::OwnState;
@@ -11,6 +14,8 @@ use phalanx_protocol::registration::LeaseSigns;
 
 use super::World;
 use crate::invariants;
+use crate::simulation::clock::MS;
+use crate::simulation::invariants::f6_no_minority_decides;
 use crate::simulation::process::{Job, LeaseCommand, ProcessEvent};
 
 impl World {
@@ -111,6 +116,7 @@ impl World {
         self.broken_all(found.broken);
         if found.is_new && record.revision > newest.revision {
             self.check_forgotten(&newest, &record);
+            self.check_votes(&newest, &record);
         }
         if found.is_new {
             self.log.event(self.now, Some(node), "committed", &[revision.term.0, revision.seq], || describe(&record));
@@ -126,6 +132,24 @@ impl World {
         for member in members {
             let views = self.views(member.node);
             self.broken_all(invariants::t19_the_inactive_are_forgotten(before, record, member.node, &views));
+        }
+    }
+
+    /// I-F6. A decision takes a while to be committed, and until a node's end is noticed its vote counts: none of this takes longer
+    /// than the leases of master and node.
+    fn check_votes(&mut self, before: &MembershipRecord, record: &MembershipRecord) {
+        let since = self.now.saturating_sub(2 * self.setup.profile.takeover_ms() * MS);
+        let ended = self.hosts.values().filter_map(|host| host.ended).filter(|(_, at)| *at >= since);
+        let runs = self.hosts.values().filter_map(|host| host.process.as_ref()).map(|process| process.me);
+        let there: Vec<NodeIncarnation> = ended.map(|(who, _)| who).chain(runs).collect();
+        let named = [before.configuration, record.configuration].map(|named| self.disk.find_configuration(named));
+        let judged = |named: Option<Arc<ConfigurationRecord>>| {
+            named.map_or_else(Vec::new, |named| f6_no_minority_decides::check(before, record, &named, &there))
+        };
+        // A change of votes may be committed together with what was decided before it.
+        let [old, new] = named.map(judged);
+        if !old.is_empty() {
+            self.broken_all(new);
         }
     }
 
@@ -148,6 +172,9 @@ impl World {
                 }
             }
             Remark::DeathConfirmed { .. } => self.coverage.reach("death confirmed by hand"),
+            Remark::Quorum { reached, .. } => {
+                self.coverage.reach(if *reached { "quorum is there" } else { "quorum is lost" });
+            }
             Remark::JoinRefused(refusal) => self.coverage.refused(refusal),
             Remark::Overdue(_) => self.coverage.reach("a step is overdue"),
             Remark::ConfigurationUnreadable(_) => self.coverage.reach("configuration unreadable"),

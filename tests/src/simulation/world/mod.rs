@@ -52,6 +52,8 @@ pub struct Setup {
     pub levels: Vec<LevelRegistration>,
     /// Without a warden there is no local proof of death (containment `subreaper`), else there always is (`cgroup`).
     pub subreaper: bool,
+    /// Votes of the disk for quorum (protocol §4.4); none = it decides alone, 0 = a majority cluster.
+    pub disk_votes: Option<u16>,
     /// Faults.
     pub weather: Weather,
     /// Everything that is drawn.
@@ -69,7 +71,16 @@ impl Setup {
             level(Level::EVENT_MANAGER, "em", [1, 2, 1], Certainty::Death),
         ];
         let weather = Weather::calm();
-        Self { nodes, profile: TimingProfile::DEV, levels, subreaper: false, weather, seed: 1, keep_lines: true }
+        Self {
+            nodes,
+            profile: TimingProfile::DEV,
+            levels,
+            subreaper: false,
+            disk_votes: None,
+            weather,
+            seed: 1,
+            keep_lines: true,
+        }
     }
 
     /// As the seed draws it.
@@ -87,7 +98,9 @@ impl Setup {
         let profile = if random.chance(200) { TimingProfile::LOCAL_MMAP } else { TimingProfile::DEV };
         let subreaper = random.chance(200);
         let weather = Weather::drawn(&mut random);
-        Self { nodes, profile, levels, subreaper, weather, seed: random.next(), keep_lines }
+        let seed = random.next();
+        let disk_votes = random.chance(200).then_some(0);
+        Self { nodes, profile, levels, subreaper, disk_votes, weather, seed, keep_lines }
     }
 }
 
@@ -101,6 +114,8 @@ fn level(level: Level, name: &str, [joining, leaving, forced_leaving]: [u8; 3], 
 pub(super) struct Host {
     pub clock: NodeClock,
     pub process: Option<Process>,
+    /// Which start ran here before, and until when.
+    pub ended: Option<(NodeIncarnation, Micros)>,
     pub warden: Option<Warden>,
     /// Its disk operations end no earlier.
     pub stalled_until: Micros,
@@ -174,6 +189,7 @@ impl World {
         let configuration = ConfigurationRecord {
             cluster: "alpha".to_owned(),
             nodes: nodes.clone().map(|id| (id, configured(id))).collect(),
+            disk_votes: setup.disk_votes,
             ..ConfigurationRecord::default()
         };
         let drift = i64::try_from(setup.profile.drift_ppm).unwrap_or(0);
@@ -183,6 +199,7 @@ impl World {
             Host {
                 clock,
                 process: None,
+                ended: None,
                 warden: None,
                 stalled_until: 0,
                 kept_down: false,

@@ -229,6 +229,9 @@ impl World {
         self.cover_end_of(node);
         let Some(process) = self.hosts.get_mut(&node).and_then(|host| host.process.take()) else { return false };
         let me = process.me;
+        if let Some(host) = self.hosts.get_mut(&node) {
+            host.ended = Some((me, self.now));
+        }
         self.log.event(self.now, Some(node), "dies", &[process.id, me.incarnation.0], || format!("{me}: {why}"));
         if process.lease.as_ref().is_some_and(|lease| lease.waits.is_some()) {
             self.end_flight(node);

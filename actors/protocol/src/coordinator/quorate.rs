@@ -1,0 +1,80 @@
+//! Nobody is marked and nobody is let in without quorum (protocol §4.4, I-F6). What runs goes on: leaves, acknowledgements, and
+//! the recovery of those who were marked while there was quorum.
+
+use phalanx_messages::membership::{FenceMethod, MemberEntry, NodeState};
+use phalanx_messages::peer::JoinRefusal;
+use phalanx_messages::set::NodeSet;
+use phalanx_messages::{NodeId, NodeIncarnation};
+
+use super::level_states::unmarked_members;
+use super::{Coordinator, CoordinatorOutput};
+use crate::detector::Verdict;
+use crate::quorum::Quorum;
+
+impl Coordinator {
+    /// False while the cluster waits for more votes.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        self.present.is_none_or(|present| self.quorum.is_reached_by(&present))
+    }
+
+    pub(super) fn is_present(&mut self, quorum: Quorum, present: NodeSet, outputs: &mut Vec<CoordinatorOutput>) {
+        let present = present.difference(&self.marks_on_the_way());
+        (self.quorum, self.present) = (quorum, Some(present));
+        let reached = self.has_quorum();
+        if reached == self.waits_for_votes {
+            self.waits_for_votes = !reached;
+            let (votes, needed) = (self.quorum.votes(&present), self.quorum.needed());
+            outputs.push(CoordinatorOutput::Quorum { reached, votes, needed });
+        }
+    }
+
+    /// Whoever was marked in a record that is not committed yet: the detector still sees a member there. Not who was started again,
+    /// because its new incarnation is heard.
+    fn marks_on_the_way(&self) -> NodeSet {
+        let marked = |entry: &MemberEntry| entry.state == NodeState::ForcedLeaving;
+        let is_on_its_way = |(node, entry): &(&NodeId, &MemberEntry)| {
+            let again = entry.fence.method == Some(FenceMethod::NewIncarnation);
+            marked(entry) && !again && !self.committed.nodes.get(node).is_some_and(marked)
+        };
+        self.draft.nodes.iter().filter(is_on_its_way).map(|(node, _)| *node).collect()
+    }
+
+    /// The node was marked just now: its vote is gone before anybody says again who is present.
+    pub(super) fn lose_vote(&mut self, node: NodeId) {
+        if let Some(present) = &mut self.present {
+            present.remove(node);
+        }
+    }
+
+    /// Those who would be left without these nodes have quorum, so the nodes may be forced out.
+    #[must_use]
+    pub fn may_lose(&self, nodes: &NodeSet) -> bool {
+        self.present.is_none_or(|present| self.quorum.is_reached_by(&present.difference(nodes)))
+    }
+
+    /// Marks all of them or, without quorum, none. What is proved of those who are marked already counts in any case.
+    pub(super) fn force_all(&mut self, victims: Vec<Verdict>) {
+        let members = unmarked_members(&self.draft);
+        let marks = |victim: &NodeIncarnation| {
+            let entry = self.draft.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
+            entry.is_some() && members.contains(victim.node) && victim.node != self.me.node
+        };
+        let lost: NodeSet =
+            victims.iter().map(|verdict| verdict.victim).filter(marks).map(|victim| victim.node).collect();
+        let may_mark = self.may_lose(&lost);
+        for verdict in victims.into_iter().filter(|verdict| may_mark || !lost.contains(verdict.victim.node)) {
+            self.force(verdict);
+        }
+    }
+
+    /// E_NO_QUORUM of T-14: with the joiner's own vote there are still too few.
+    pub(super) fn check_quorum(&self, joiner: NodeId) -> Result<(), JoinRefusal> {
+        let Some(mut present) = self.present else { return Ok(()) };
+        present.insert(joiner);
+        if self.quorum.is_reached_by(&present) {
+            return Ok(());
+        }
+        Err(JoinRefusal::NoQuorum { votes: self.quorum.votes(&present), needed: self.quorum.needed() })
+    }
+}
