@@ -20,3 +20,4 @@ pub mod partition;
 pub mod quorum;
 pub mod registration;
 pub mod survivor;
+pub mod trace;

@@ -10,6 +10,7 @@ use phalanx_messages::register::Claim;
 use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, Moment, TICK_MS};
 use tokio::sync::oneshot;
 
+use super::traces::TraceQuestions;
 use super::{Edges, UseFence};
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, PeerEvent, RegistersRead, RequestForce, RequestLeave};
 
@@ -22,6 +23,8 @@ pub struct MembershipManager {
     pub(super) asked: u64,
     /// What the machine has just said to a request to leave.
     pub(super) leave_taken: Option<Result<(), String>>,
+    /// Questions to the peers that show what they keep of a transition.
+    pub(super) traces: TraceQuestions,
     guard_ms: u64,
 }
 
@@ -32,7 +35,8 @@ impl MembershipManager {
     pub fn new(settings: ManagerSettings, edges: Edges, claim: Claim) -> Self {
         let guard_ms = settings.profile.guard_ms;
         let machine = Manager::new(settings, claim);
-        Self { machine, edges, asking: BTreeMap::new(), asked: 0, leave_taken: None, guard_ms }
+        let traces = TraceQuestions::default();
+        Self { machine, edges, asking: BTreeMap::new(), asked: 0, leave_taken: None, traces, guard_ms }
     }
 
     /// Gives the machine an input and carries out what it wants.
@@ -121,6 +125,10 @@ impl Handler<PeerEvent> for MembershipManager {
             }
             PeerEvent::Received { from, message: PeerMessage::Heartbeat(heartbeat) } => {
                 ManagerInput::Heartbeat { from, seen: heartbeat.seen }
+            }
+            PeerEvent::Received { from, message: PeerMessage::Trace(message) } => {
+                let guard = self.edges.guard.clone();
+                return guard.run(|| self.trace_message(from.node, message));
             }
             PeerEvent::Received { message: PeerMessage::Registration(_), .. } => return,
         };

@@ -7,6 +7,7 @@ mod actor;
 mod answers;
 mod perform;
 mod status;
+mod traces;
 mod words;
 
 use std::collections::BTreeMap;
