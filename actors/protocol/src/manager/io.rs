@@ -164,6 +164,13 @@ pub enum ManagerOutput {
         /// What to say.
         message: MembershipMessage,
     },
+    /// Tell these peers, as far as they are connected, the committed record ([`MembershipMessage::Notify`]).
+    Tell {
+        /// Receivers.
+        to: NodeSet,
+        /// What they dispatch from.
+        record: Arc<MembershipRecord>,
+    },
     /// Notify a subsystem of this node.
     Notify(SubsystemNotification),
     /// Heartbeats say from now on that this record was processed.
