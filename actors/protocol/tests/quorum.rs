@@ -18,6 +18,15 @@ fn quorum(nodes: u16, disk_votes: Option<u16>) -> Quorum {
     Quorum::of(&ConfigurationRecord { disk_votes, nodes, ..ConfigurationRecord::default() })
 }
 
+/// Nodes with these votes, and none for the disk.
+fn votes(votes: &[u8]) -> ConfigurationRecord {
+    let node = |(id, votes): (u16, &u8)| {
+        (n(id), NodeConfiguration { votes: *votes, ..NodeConfiguration::new(format!("n{id}"), format!("h:{id}")) })
+    };
+    let nodes = (0..).zip(votes).map(node).collect();
+    ConfigurationRecord { disk_votes: Some(0), nodes, ..ConfigurationRecord::default() }
+}
+
 fn present(cluster: &mut Cluster, quorum: &Quorum, nodes: &[u16]) {
     let present = nodes.iter().copied().map(n).collect();
     cluster.coordinate(CoordinatorInput::Present { quorum: quorum.clone(), present });
@@ -147,4 +156,36 @@ fn a_second_mark_is_judged_by_what_the_first_one_leaves() {
     cluster.run();
     assert_eq!([1, 2].map(|id| cluster.state(id)), [NodeState::ForcedLeaving, NodeState::Joined]);
     assert!(cluster.quorum_changes.is_empty(), "two of three are left all the time");
+}
+
+/// A change of the votes and a mark can be committed in either order, or together.
+#[test]
+fn while_the_votes_change_a_decision_must_be_right_by_the_old_and_by_the_new_ones() {
+    let heavy = votes(&[3, 1]);
+    let light = votes(&[1, 1]);
+    for changing in [Quorum::of(&heavy).changing_to(&light), Quorum::of(&light).changing_to(&heavy)] {
+        let mut cluster = Cluster::joined(2, 2, &spec_levels());
+        present(&mut cluster, &changing, &[0, 1]);
+        cluster.kill(1, false);
+        cluster.detect(Some(FenceMethod::OwnWord));
+        cluster.run();
+        assert_eq!(cluster.state(1), NodeState::Joined, "1 of 2 votes is too little, 3 of 4 is not");
+        present(&mut cluster, &Quorum::of(&heavy), &[0]);
+        cluster.detect(Some(FenceMethod::OwnWord));
+        cluster.run();
+        assert_eq!(cluster.state(1), NodeState::Inactive);
+    }
+}
+
+/// The master takes no change of the votes beside a decision that is not committed.
+#[test]
+fn a_decision_that_is_not_committed_is_told_of() {
+    let mut cluster = Cluster::joined(2, 2, &spec_levels());
+    let decides = |cluster: &Cluster| cluster.master.as_ref().is_some_and(|(_, coordinator)| coordinator.decides());
+    assert!(!decides(&cluster));
+    cluster.kill(1, false);
+    cluster.detect(Some(FenceMethod::OwnWord));
+    assert!(decides(&cluster));
+    cluster.land_commit();
+    assert!(!decides(&cluster));
 }

@@ -37,6 +37,9 @@ pub(super) fn say(remark: &Remark) {
         Remark::Deposed { by } => tracing::warn!(%by, "deposed: another node owns a newer term"),
         Remark::MembersLive => tracing::warn!("members of the cluster are alive; the term is handed back"),
         Remark::ForcingOut { victim, reason } => tracing::warn!(%victim, %reason, "forcing out"),
+        Remark::KeptForQuorum { victim, reason } => {
+            tracing::error!(%victim, %reason, "not forced out: those who would be left have no quorum");
+        }
         Remark::DeathConfirmed { victim, by } => tracing::warn!(%victim, %by, "death confirmed by hand"),
         Remark::JoinRefused(refusal) => tracing::info!(?refusal, "join refused"),
         Remark::Quorum { reached: true, votes, needed } => tracing::info!(votes, needed, "quorum is there"),

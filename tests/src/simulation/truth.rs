@@ -210,8 +210,7 @@ impl Truth {
     fn follow(&mut self, before: &MembershipRecord, record: &MembershipRecord, found: &mut Vec<String>) {
         let acknowledged = |who, id: NotificationId| self.acknowledged.contains(&(who, key(&id)));
         found.extend(invariants::of_commit(before, record, &acknowledged));
-        invariants::soil(&mut self.unrecovered, before, record);
-        found.extend(invariants::t23_no_join_above_unrecovered(&self.unrecovered, before, record));
+        found.extend(invariants::t23_no_join_above_unrecovered(&mut self.unrecovered, before, record, false));
         found.extend(own::f3_certainly_dead_is_dead::check(record, self));
         found.extend(own::f5_the_marked_never_join::check(record, self));
         found.extend(own::t17_reversal_from_where_it_was::check(before, record));

@@ -431,8 +431,7 @@ impl State {
         for (id, node) in self.nodes.iter().filter(|(id, _)| self.is_live_member(**id)) {
             found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, *id, &node.views));
         }
-        invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
+        let joins_above = invariants::t23_no_join_above_unrecovered(&mut self.unrecovered, &self.disk, &record, true);
         self.log(&record);
         self.disk = record;
         found.into_iter().chain(joins_above).for_each(|text| self.broken(text));

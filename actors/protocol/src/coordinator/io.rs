@@ -39,6 +39,8 @@ pub enum CoordinatorInput {
     Configured {
         /// The nodes that it has; what is known of others that are inactive is forgotten.
         nodes: NodeSet,
+        /// The votes before and after.
+        quorum: Quorum,
     },
     /// A node is to leave gracefully.
     LeaveRequest {

@@ -214,7 +214,10 @@ impl Coordinator {
                     admission::Request { from, levels, same_boot, hears, heard, configured, key_matches, key_learnt };
                 self.join_requested(request, &mut outputs);
             }
-            CoordinatorInput::Configured { nodes } => self.configured(nodes),
+            CoordinatorInput::Configured { nodes, quorum } => {
+                self.quorum = quorum;
+                self.configured(nodes);
+            }
             CoordinatorInput::LeaveRequest { node } => self.leave_requested(node, &mut outputs),
             CoordinatorInput::Register { from, registration, seen } => {
                 self.registration_requested(from, registration, seen, &mut outputs);

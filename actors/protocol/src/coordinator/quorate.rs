@@ -24,7 +24,7 @@ impl Coordinator {
         let reached = self.has_quorum();
         if reached == self.waits_for_votes {
             self.waits_for_votes = !reached;
-            let (votes, needed) = (self.quorum.votes(&present), self.quorum.needed());
+            let (votes, needed) = self.quorum.count(&present);
             outputs.push(CoordinatorOutput::Quorum { reached, votes, needed });
         }
     }
@@ -68,6 +68,17 @@ impl Coordinator {
         }
     }
 
+    /// Somebody is marked or let in by a record that is not committed yet. The votes do not change beside that.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        let decided = |(node, entry): (&NodeId, &MemberEntry)| {
+            let known = self.committed.nodes.get(node).filter(|known| known.incarnation == entry.incarnation);
+            let was = known.map_or(NodeState::Inactive, |known| known.state);
+            matches!(entry.state, NodeState::Joining | NodeState::ForcedLeaving) && entry.state != was
+        };
+        self.draft.nodes.iter().any(decided)
+    }
+
     /// E_NO_QUORUM of T-14: with the joiner's own vote there are still too few.
     pub(super) fn check_quorum(&self, joiner: NodeId) -> Result<(), JoinRefusal> {
         let Some(mut present) = self.present else { return Ok(()) };
@@ -75,6 +86,7 @@ impl Coordinator {
         if self.quorum.is_reached_by(&present) {
             return Ok(());
         }
-        Err(JoinRefusal::NoQuorum { votes: self.quorum.votes(&present), needed: self.quorum.needed() })
+        let (votes, needed) = self.quorum.count(&present);
+        Err(JoinRefusal::NoQuorum { votes, needed })
     }
 }

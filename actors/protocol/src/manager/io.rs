@@ -246,6 +246,14 @@ pub enum Remark {
         /// Why.
         reason: String,
     },
+    /// A member ought to be forced out and is not, because those who would be left have no quorum (protocol §4.4). It is tried again
+    /// while the need exists.
+    KeptForQuorum {
+        /// Who.
+        victim: NodeIncarnation,
+        /// Why it ought to go.
+        reason: String,
+    },
     /// An administrator has confirmed a death (protocol §4.5, F5).
     DeathConfirmed {
         /// Who.

@@ -209,9 +209,9 @@ impl Manager {
         self.moment.now
     }
 
-    /// This node owns the highest term and may act on it.
+    /// This node owns the highest term and may act on it. While a newer claim may exist it may not (protocol §3.5, M-5).
     pub(super) fn is_master(&self) -> bool {
-        self.coordinator.is_some() && self.moment.may_act
+        self.leads() && self.moment.may_act
     }
 
     /// Nothing is said after a panic: what this node still believes may be wrong.

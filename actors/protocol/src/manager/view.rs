@@ -49,10 +49,10 @@ impl Manager {
         owners.map(|(node, candidate)| (candidate.claim.term, *node)).max()
     }
 
-    /// This node has a coordinator, be its lease valid or not.
+    /// This node has the role of the master and no doubt about it, be its lease valid or not.
     #[must_use]
     pub const fn leads(&self) -> bool {
-        self.coordinator.is_some()
+        self.coordinator.is_some() && self.frm.is_owner()
     }
 
     /// The lease was valid when it was last spoken of.

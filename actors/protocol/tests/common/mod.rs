@@ -504,13 +504,7 @@ impl Cluster {
             views.retain(|(level, _), _| !node.dead.contains(level)); // the dead see nothing
             found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, id, &views));
         }
-        // A join that entered and a mark that came after it may be one commit, if another was being written meanwhile: nobody can
-        // tell it from two. The model checker, where each decision is a commit, judges the mark that comes first.
-        let lost_before: BTreeSet<NodeId> = self.unrecovered.keys().copied().collect();
-        invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let mut unrecovered = self.unrecovered.clone();
-        unrecovered.retain(|node, _| lost_before.contains(node));
-        found.extend(invariants::t23_no_join_above_unrecovered(&unrecovered, &self.disk, &record));
+        found.extend(invariants::t23_no_join_above_unrecovered(&mut self.unrecovered, &self.disk, &record, false));
         self.violations.extend(found);
         for (node, entry) in &record.nodes {
             let before = self.disk.nodes.get(node).filter(|before| before.incarnation == entry.incarnation);
