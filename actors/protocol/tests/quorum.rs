@@ -189,3 +189,21 @@ fn a_decision_that_is_not_committed_is_told_of() {
     cluster.land_commit();
     assert!(!decides(&cluster));
 }
+
+/// A node that has left by a record that is still being written lends its vote to nobody.
+#[test]
+fn the_vote_of_a_leaver_is_gone_before_its_leave_is_committed() {
+    let majority = Quorum::of(&votes(&[2, 1, 1, 1, 1]));
+    let mut cluster = Cluster::joined(2, 3, &[level(Level::DLM, "DLM", 1, 1, 1)]);
+    present(&mut cluster, &majority, &[0, 1]);
+    cluster.leave(1);
+    while cluster.writing.as_ref().is_none_or(|record| record.nodes[&n(1)].state != NodeState::Inactive) {
+        assert!(cluster.run_one());
+    }
+    cluster.boot(2);
+    let asks = cluster.wire.pop_back();
+    cluster.deliver(asks.unwrap_or_else(|| panic!("nobody asks")));
+    assert_eq!(cluster.refusals, [(n(2), JoinRefusal::NoQuorum { votes: 3, needed: 4 })]);
+    cluster.run();
+    assert_eq!(cluster.state(2), NodeState::Inactive);
+}

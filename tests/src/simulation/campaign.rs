@@ -124,7 +124,7 @@ pub struct Report {
 impl Report {
     /// Long campaigns say on standard error how far they are.
     fn say_progress(&self, of: u64) {
-        if self.seeds % PROGRESS_SEEDS == 0 {
+        if self.seeds.is_multiple_of(PROGRESS_SEEDS) {
             eprintln!("{} of {of} seeds, {} failed", self.seeds, self.failures.len());
         }
     }

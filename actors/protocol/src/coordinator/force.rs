@@ -25,9 +25,6 @@ impl Coordinator {
         let state = self.draft.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
         if state.is_some_and(|entry| is_unmarked_member(entry.state)) {
             self.mark(victim.node, reason);
-            if proof != Some(FenceMethod::NewIncarnation) {
-                self.lose_vote(victim.node);
-            }
         }
         if let Some(method) = proof {
             self.certain(victim, method);

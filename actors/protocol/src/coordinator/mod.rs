@@ -234,6 +234,7 @@ impl Coordinator {
         }
         if !self.handed_over {
             self.settle();
+            self.take_votes_of_the_gone();
             self.give_out(&mut outputs);
         }
         outputs
