@@ -16,6 +16,7 @@ pub mod process_cluster;
 pub mod proxy;
 pub mod register_model;
 pub mod requirement;
+pub mod scripted_subsystem;
 pub mod simulated_cluster;
 pub mod simulated_network;
 pub mod simulation;

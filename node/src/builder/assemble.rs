@@ -252,6 +252,7 @@ fn start_actors(
             let level = make(membership.clone().recipient());
             add_level(&mut registrations, &mut levels, registration, level);
         }
+        registrations.extend(builder.subsystems.iter().map(|subsystem| subsystem.registration.clone()));
         registrations.sort_by_key(|registration| registration.level);
         for interested in &configured {
             interested.do_send(ConfigurationChanged(common.configuration.clone()));
@@ -270,6 +271,7 @@ fn start_actors(
             targets: interconnect.clone().recipient(),
             fence: None,
             levels: levels.clone(),
+            subsystems: builder.subsystems,
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],

@@ -58,6 +58,10 @@ impl Agent {
     pub(super) fn register(&mut self, registration: LevelRegistration, outputs: &mut Vec<AgentOutput>) {
         let level = registration.level;
         if let Some(Death::MayReturn { .. }) = self.subsystems.deaths.get(&level) {
+            if let Some(have) = self.differs(&registration) {
+                let refusal = LevelRefusal::BarrierMismatch { have, want: registration };
+                return outputs.push(AgentOutput::Refused { level, refusal }); // The dead one may still come back.
+            }
             self.subsystems.deaths.remove(&level);
             if self.own.has(level) {
                 return self.resume(level, outputs);
@@ -98,6 +102,12 @@ impl Agent {
             self.subsystems.deaths.insert(level, Death::Dropped);
             outputs.push(AgentOutput::Deregistered(level));
         }
+    }
+
+    /// What the record has at a level of this node, if a successor of the dead subsystem there wants something else.
+    fn differs(&self, want: &LevelRegistration) -> Option<LevelRegistration> {
+        let have = self.record.levels.get(&want.level).filter(|_| self.own.has(want.level))?;
+        (have.barriers != want.barriers || have.name != want.name).then(|| have.clone())
     }
 
     fn resume(&self, level: Level, outputs: &mut Vec<AgentOutput>) {
