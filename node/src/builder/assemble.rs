@@ -187,6 +187,8 @@ fn start_actors(
             services: registration.clone(),
             master: membership.clone().recipient(),
             try_change: membership.clone().recipient(),
+            register: membership.clone().recipient(),
+            withdraw: membership.clone().recipient(),
             restarts: restarts.clone(),
         };
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
