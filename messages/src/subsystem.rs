@@ -147,8 +147,6 @@ pub enum LineError {
     LineTooLong,
     /// More lines than [`crate::limits::SUBSYSTEM_LINES_PER_SECOND_MAX`].
     TooManyLines,
-    /// The client does not read what it is told.
-    NotReading,
     /// The client has not said hello and registered in time, or has not answered a notification in time.
     TooSlow,
     /// As many subsystems are attached as there can be.
