@@ -14,6 +14,7 @@ pub mod order_checker;
 pub mod peers;
 pub mod process_cluster;
 pub mod proxy;
+pub mod python_subsystem;
 pub mod register_model;
 pub mod requirement;
 pub mod scripted_subsystem;
