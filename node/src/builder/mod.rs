@@ -5,6 +5,7 @@
 
 mod assemble;
 mod error;
+mod from_file;
 mod identity;
 
 use std::path::PathBuf;
@@ -18,13 +19,14 @@ use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
 use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
-use phalanx_actors::local_api::{LocalApi, LogSources};
+use phalanx_actors::local_api::{Ask, LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave};
 use phalanx_actors::registration_and_launch::RegistrationAndLaunch;
 use phalanx_actors::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 use phalanx_actors::supervisor::{NodeSupervisor, PanicAction};
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, Status};
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::membership::{LevelRegistration, NodeState};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemNotification};
@@ -77,6 +79,8 @@ pub struct NodeBuilder {
     local_fence: Option<Recipient<ProveDead>>,
     panic: PanicAction,
     refuse_connections: bool,
+    /// The lock of the node id and its file, if the application holds it.
+    lock: Option<(std::fs::File, PathBuf)>,
 }
 
 /// Start here.
@@ -111,6 +115,7 @@ impl Node {
             local_fence: None,
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
+            lock: None,
         }
     }
 }
@@ -255,6 +260,13 @@ impl NodeHandle {
     /// What it knows of the membership; none once it has ended.
     pub async fn membership(&self) -> Option<MembershipStatus> {
         self.actors.membership.send(GetMembership).await.ok()
+    }
+
+    /// What it shows: master, nodes with their levels, transitions, services; none once it has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let answer = self.actors.local_api.send(Ask(AdminRequest::Status)).await.ok()?;
+        let AdminAnswer::Status(status) = answer else { return None };
+        Some(*status)
     }
 
     /// Asks for its graceful leave.
