@@ -80,15 +80,12 @@ impl SubsystemClient {
         let (cluster, node) = (String::new(), String::new());
         let mut client = Self { lines: BufReader::new(stream), answers, cluster, node };
         client.answers.say(&ClientLine::Hello { version: PROTOCOL_VERSION })?;
-        match client.hear()? {
-            NodeLine::Hello { cluster, node, .. } => (client.cluster, client.node) = (cluster, node),
-            other => return Err(ClientError::Unexpected(format!("{other:?}"))),
-        }
+        let hello = client.hear()?;
+        let NodeLine::Hello { cluster, node, .. } = &hello else { return Err(unexpected(&hello)) };
+        (client.cluster, client.node) = (cluster.clone(), node.clone());
         client.answers.say(&ClientLine::Register(registration))?;
-        match client.hear()? {
-            NodeLine::Registered => Ok(client),
-            other => Err(ClientError::Unexpected(format!("{other:?}"))),
-        }
+        let registered = client.hear()?;
+        if registered == NodeLine::Registered { Ok(client) } else { Err(unexpected(&registered)) }
     }
 
     /// Waits for the next line. [`NodeLine::Withdrawn`] is the last one.
@@ -138,4 +135,8 @@ impl SubsystemClient {
     pub fn answers(&self) -> Answers {
         self.answers.clone()
     }
+}
+
+fn unexpected(line: &NodeLine) -> ClientError {
+    ClientError::Unexpected(format!("{line:?}"))
 }

@@ -222,7 +222,7 @@ async fn what_is_overtaken_is_aborted_and_its_late_answer_is_void() {
     second.register(json!({})).await;
     let overtaken = first.expect("notification").await;
     nodes.force_out_last().await;
-    let mut lines = vec![first.hear().await.expect("a line"), first.hear().await.expect("a line")];
+    let mut lines = [first.hear().await.expect("a line"), first.hear().await.expect("a line")];
     lines.sort_by_key(|line| line["type"].to_string());
     assert_eq!(lines[0], json!({"type": "abort", "number": overtaken["number"]}));
     assert_eq!(batch(&lines[1]), one("n1", "forced-leaving", 0));
