@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phalanx_messages::membership::{LevelRegistration, MemberEntry, NodeState, TransitionKind};
+use phalanx_messages::membership::{LevelRegistration, MemberEntry, NodeState, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::peer::LevelRefusal;
 use phalanx_messages::subsystem::DeathPolicy;
-use phalanx_messages::{Instant, Level, NodeIncarnation, Revision};
+use phalanx_messages::{Instant, Level, NodeIncarnation, NotificationId, Revision};
 
 use super::{Agent, AgentOutput, Dispatched, Progress};
 use crate::coordinator::level_states::{incarnation_of, states, subjects};
@@ -226,8 +226,14 @@ impl Agent {
 
     /// T-24: subsystems that failed are notified again.
     fn notify_the_failed(&mut self, now: Instant, outputs: &mut Vec<AgentOutput>) {
+        let runs: Vec<NotificationId> = subjects(&self.record)
+            .map(|(_, step)| step)
+            .filter(|step| self.takes_part(step))
+            .map(Step::notification)
+            .collect();
         let mut due = Vec::new();
-        for (who, last) in &mut self.dispatched {
+        // A step on hold dispatches nothing (T-23); it is still to be repeated if it goes on.
+        for (who, last) in self.dispatched.iter_mut().filter(|(_, last)| runs.contains(&last.id)) {
             let Progress::Failed { again_at, .. } = &mut last.progress else { continue };
             let Some(at) = *again_at else {
                 let failures = self.failures.entry(*who).or_insert((last.id, 0));

@@ -97,6 +97,12 @@ impl World {
             let found = self.truth.record_told(node, record);
             self.broken_all(found);
         }
+        if let MembershipMessage::Acknowledged(answers) = &message
+            && let Some(me) = self.process(node).map(|process| process.me)
+        {
+            let found = self.truth.answers_sent(me, answers);
+            self.broken_all(found);
+        }
         self.send_message(node, to, message);
     }
 
