@@ -49,12 +49,11 @@ fn t15_a_level_below_the_event_manager_joins_alone_and_the_event_manager_stays_j
     assert_eq!(cluster.level_state(1, Level::EVENT_MANAGER), LevelState::Joined, "only the level joins");
     cluster.hung.clear();
     cluster.run();
-    let two_barriers = "N0 user: N1 joining
-        N1 user: N1 joining
-        N0 user: N1 joining
-        N1 user: N1 joining";
-    let told: Vec<_> = cluster.log.iter().map(|line| line.replace(" barrier 0", "")).collect();
-    assert_eq!(told, lines(two_barriers), "and no other level is told");
+    let two_barriers = "N0 user: N1 joining barrier 0
+        N1 user: N1 joining barrier 0
+        N0 user: N1 joining barrier 1
+        N1 user: N1 joining barrier 1";
+    assert_eq!(cluster.log, lines(two_barriers), "and no other level is told");
     assert!(all_levels_joined(&cluster, 1));
 }
 
@@ -98,30 +97,23 @@ fn a_node_with_a_level_that_came_later_leaves_and_is_recovered_in_level_order() 
 /// Protocol T-12, I-T17: the level is completed, then the leave begins at the highest level, not at the one that joined last.
 #[test]
 fn t12_a_leave_during_a_registration_below_the_event_manager_begins_at_the_top() {
-    let mut cluster = used(1);
-    let mut later = Cluster::joined(2, 2, &spec_levels());
-    later.register(0, user());
-    later.run();
-    later.hung.insert((n(0), USER));
-    later.register(1, user());
-    later.run();
-    later.leave(1);
-    later.run();
-    assert_eq!(later.state(1), NodeState::Joined);
-    later.log.clear();
-    later.hung.clear();
-    later.run();
-    let leaves: Vec<_> = later.log.iter().filter(|line| line.contains("N1 leaving")).take(4).cloned().collect();
-    let first = "N0 event manager: N1 leaving
-        N1 event manager: N1 leaving
-        N0 user: N1 leaving
-        N1 user: N1 leaving";
-    let once: Vec<_> = leaves.iter().map(|line| line.replace(" barrier 0", "")).collect();
-    assert!(once.starts_with(&lines(first)[..1]), "{:#?}", later.log);
-    assert_eq!(later.state(1), NodeState::Inactive);
-    cluster.leave(0);
+    let mut cluster = Cluster::joined(2, 2, &spec_levels());
+    cluster.register(0, user());
     cluster.run();
-    assert_eq!(cluster.state(0), NodeState::Inactive);
+    cluster.hung.insert((n(0), USER));
+    cluster.register(1, user());
+    cluster.run();
+    cluster.leave(1);
+    cluster.run();
+    assert_eq!(cluster.state(1), NodeState::Joined, "the level is not complete");
+    cluster.log.clear();
+    cluster.hung.clear();
+    cluster.run();
+    let of_n0 = cluster.log.iter().filter(|line| line.starts_with("N0"));
+    let told: Vec<&str> = of_n0.map(|line| line.split(" barrier").next().unwrap_or_default()).collect();
+    let order = ["N0 user: N1 joining", "N0 event manager: N1 leaving", "N0 user: N1 leaving", "N0 SFS: N1 leaving"];
+    assert_eq!(told[..4], order, "{:#?}", cluster.log);
+    assert_eq!(cluster.state(1), NodeState::Inactive);
 }
 
 /// Protocol T-12, between: a level that nobody was told of is told of no leave either.
@@ -197,25 +189,42 @@ fn a_subsystem_that_withdraws_while_it_joins_leaves_when_it_has_joined() {
 /// The request was on its way when the subsystem changed its mind: its node answers for a level that has nobody, and gives it up.
 #[test]
 fn a_subsystem_that_withdraws_before_it_is_let_in_leaves_nothing_behind() {
+    let mut cluster = Cluster::joined(2, 2, &spec_levels());
+    cluster.register(0, user());
+    cluster.run();
+    cluster.log.clear();
+    cluster.register(1, user());
+    cluster.withdraw(1, USER);
+    cluster.nobody_is_there(1, USER);
+    cluster.run();
+    cluster.tick(1_000);
+    cluster.run();
+    assert_eq!(cluster.level_state(1, USER), LevelState::Inactive, "{:#?}", cluster.log);
+    assert!(!cluster.log.iter().any(|line| line.starts_with("N1 user")), "nobody is there: {:#?}", cluster.log);
+    cluster.register(1, user());
+    cluster.run();
+    assert!(all_levels_joined(&cluster, 1));
+}
+
+#[test]
+fn a_built_in_level_does_not_leave_alone() {
     let mut cluster = used(1);
-    let mut two = Cluster::joined(2, 2, &spec_levels());
-    two.register(0, user());
-    two.run();
-    two.log.clear();
-    two.register(1, user());
-    two.withdraw(1, USER);
-    two.nobody_is_there(1, USER);
-    two.run();
-    two.tick(1_000);
-    two.run();
-    assert_eq!(two.level_state(1, USER), LevelState::Inactive, "{:#?}", two.log);
-    assert!(!two.log.iter().any(|line| line.starts_with("N1 user")), "nobody is there to be told: {:#?}", two.log);
-    two.register(1, user());
-    two.run();
-    assert!(all_levels_joined(&two, 1));
     cluster.withdraw(0, Level::EVENT_MANAGER);
     cluster.run();
-    assert_eq!(cluster.level_state(0, Level::EVENT_MANAGER), LevelState::Joined, "built-in levels stay");
+    assert_eq!((cluster.level_state(0, Level::EVENT_MANAGER), cluster.log.len()), (LevelState::Joined, 0));
+}
+
+/// Protocol T-17: a successor with other barriers would give the level two meanings.
+#[test]
+fn t17_a_successor_that_registers_something_else_is_refused_and_the_right_one_still_resumes() {
+    let mut cluster = used(2);
+    cluster.kill_subsystem(1, USER, DeathPolicy::ForceNode);
+    let other = level(USER, "user", 3, 1, 1);
+    cluster.deliver_registration(1, other.clone());
+    assert_eq!(cluster.told_refusals, [(n(1), USER, LevelRefusal::BarrierMismatch { have: user(), want: other })]);
+    cluster.register(1, user());
+    cluster.run();
+    assert_eq!(cluster.log, lines("N1 level 500: resumes"));
 }
 
 /// A refusal that arrives twice is told once, and not to a successor that wants something else.

@@ -222,6 +222,11 @@ impl Cluster {
         self.agent(n(id), AgentInput::Register(registration));
     }
 
+    /// Somebody wants to register on a node; nothing is assumed of who is there.
+    pub fn deliver_registration(&mut self, id: u16, registration: LevelRegistration) {
+        self.agent(n(id), AgentInput::Register(registration));
+    }
+
     /// A copy of a refusal reaches a node.
     pub fn deliver_refusal(&mut self, id: u16, registration: LevelRegistration, refusal: LevelRefusal) {
         self.agent(n(id), AgentInput::Refused(registration, refusal));
