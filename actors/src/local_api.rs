@@ -1,6 +1,6 @@
 //! The local socket: what the command line and scripts ask a daemon (architecture §5).
 //!
-//! Frames of JSON, see [`phalanx_messages::admin`]; subsystems outside the node speak lines ([`subsystems`]). Decides nothing: it asks the membership manager and registration-and-launch,
+//! Frames of JSON, see [`phalanx_messages::admin`]; subsystems outside the node speak lines (`subsystems`). Decides nothing: it asks the membership manager and registration-and-launch,
 //! and turns ids into names. A follower that does not read fast enough loses lines, never delays anybody.
 //!
 //! Not a kernel-level actor: the node lives on without it.
