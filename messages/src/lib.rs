@@ -19,5 +19,6 @@ pub mod registration;
 pub mod service;
 pub mod service_report;
 pub mod set;
+pub mod subsystem;
 
 pub use ids::*;

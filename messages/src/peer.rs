@@ -213,4 +213,26 @@ pub enum MembershipMessage {
         /// What became of it.
         answer: MasterAnswer,
     },
+    /// To the master: a subsystem of the sender registers at run time (protocol T-15). Repeated until a record has it or it is
+    /// refused.
+    RegisterLevel {
+        /// What it registers.
+        registration: LevelRegistration,
+        /// The record that the sender had processed when it asked; void if its levels have changed since.
+        seen: Revision,
+    },
+    /// From the master: that registration is refused. Safe to repeat.
+    LevelRefused {
+        /// Which.
+        registration: LevelRegistration,
+        /// Why.
+        refusal: LevelRefusal,
+    },
+    /// To the master: let one level of the sender leave alone (protocol T-17). Repeated until a record shows it.
+    WithdrawLevel {
+        /// Which.
+        level: Level,
+        /// As of `RegisterLevel`.
+        seen: Revision,
+    },
 }

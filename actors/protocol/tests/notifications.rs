@@ -140,7 +140,10 @@ impl Subsystem {
             }
             AgentOutput::Panic { reason } => Some(format!("panic: {reason}")),
             AgentOutput::Stale { seen } => Some(format!("stale: {seen}")),
-            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => None,
+            AgentOutput::Resume { .. }
+            | AgentOutput::Register { .. }
+            | AgentOutput::Refused { .. }
+            | AgentOutput::Withdraw { .. } => None,
             AgentOutput::Report { .. } | AgentOutput::Joined | AgentOutput::Deregistered(_) | AgentOutput::Left => None,
         }
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
+use phalanx_messages::Level;
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{MasterAnswer, PeerMessage};
 use phalanx_messages::register::Claim;
 use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, Moment, TICK_MS};
 use tokio::sync::oneshot;
 
+use super::subsystems::Attached;
 use super::{Edges, UseFence};
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, PeerEvent, RegistersRead, RequestForce, RequestLeave};
 
@@ -22,6 +24,10 @@ pub struct MembershipManager {
     pub(super) asked: u64,
     /// What the machine has just said to a request to leave.
     pub(super) leave_taken: Option<Result<(), String>>,
+    /// Subsystems that are not part of the node, by level.
+    pub(super) attached: BTreeMap<Level, Attached>,
+    /// Counts their registrations.
+    pub(super) registered: u64,
     guard_ms: u64,
 }
 
@@ -32,7 +38,16 @@ impl MembershipManager {
     pub fn new(settings: ManagerSettings, edges: Edges, claim: Claim) -> Self {
         let guard_ms = settings.profile.guard_ms;
         let machine = Manager::new(settings, claim);
-        Self { machine, edges, asking: BTreeMap::new(), asked: 0, leave_taken: None, guard_ms }
+        Self {
+            machine,
+            edges,
+            asking: BTreeMap::new(),
+            asked: 0,
+            leave_taken: None,
+            attached: BTreeMap::new(),
+            registered: 0,
+            guard_ms,
+        }
     }
 
     /// Gives the machine an input and carries out what it wants.
@@ -53,6 +68,9 @@ impl Actor for MembershipManager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        for subsystem in std::mem::take(&mut self.edges.subsystems) {
+            self.attach(subsystem, ctx);
+        }
         let liveness = self.edges.lease.liveness("membership manager");
         ctx.run_interval(Duration::from_millis(TICK_MS), move |actor, ctx| {
             liveness.tick();

@@ -7,6 +7,7 @@ mod actor;
 mod answers;
 mod perform;
 mod status;
+mod subsystems;
 mod words;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
 use crate::lease_thread::LeaseHandle;
 use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
 use crate::registration_and_launch::LeaseView;
+use crate::subsystem::Subsystem;
 
 pub use actor::MembershipManager;
 pub use phalanx_protocol::manager::ManagerSettings;
@@ -53,6 +55,8 @@ pub struct Edges {
     pub fence: Option<Addr<FenceActor>>,
     /// Subsystems of this node.
     pub levels: BTreeMap<Level, Recipient<SubsystemNotification>>,
+    /// Subsystems that an embedder has made part of this node's own join; each has a level in the settings too.
+    pub subsystems: Vec<Subsystem>,
     /// Whoever wants to hear what happens.
     pub observers: Vec<Recipient<Happened>>,
     /// Whoever uses names, addresses and keys.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::membership::{LevelState, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::coordinator::level_states::{entry_state, step_of};
+use phalanx_protocol::coordinator::level_states::{entry_state, members_at, step_of};
 
 use super::{running, subjects};
 
@@ -31,8 +31,14 @@ fn soil(unrecovered: &mut Unrecovered, before: &MembershipRecord, after: &Member
         let ran = step.phase == StepPhase::Notifying;
         let skipped = before.levels.get(&step.level).is_some_and(|level| level.optional);
         let recovered = done && (ran || skipped) && before.formation == after.formation;
+        // One commit may pass several optional levels that nobody has.
+        let passed = |level: Level| {
+            let optional = before.levels.get(&level).is_some_and(|registration| registration.optional);
+            let beyond = now.is_none_or(|now| now.transition != step.transition || now.level > level);
+            level > step.level && beyond && optional && members_at(after, level).is_empty()
+        };
         if let Some(levels) = unrecovered.get_mut(&subject.node()).filter(|_| recovered) {
-            levels.remove(&step.level);
+            levels.retain(|level| *level != step.level && !passed(*level));
         }
     }
     unrecovered.retain(|_, levels| !levels.is_empty());

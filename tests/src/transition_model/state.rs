@@ -494,7 +494,10 @@ impl State {
             AgentOutput::Panic { reason } => self.broken(reason),
             AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => {}
             // Registration is an action of its own, and no subsystem dies alone.
-            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => {}
+            AgentOutput::Resume { .. }
+            | AgentOutput::Register { .. }
+            | AgentOutput::Refused { .. }
+            | AgentOutput::Withdraw { .. } => {}
         }
     }
 

@@ -11,7 +11,7 @@ mod own_entry;
 mod subsystems;
 pub mod table;
 
-pub use subsystems::DeathPolicy;
+pub use phalanx_messages::subsystem::DeathPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -20,6 +20,7 @@ use phalanx_messages::membership::{LevelRegistration, MembershipRecord, Step, Tr
 use phalanx_messages::notification::{
     LevelStates, SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
 };
+use phalanx_messages::peer::LevelRefusal;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 
 use crate::bugs::{self, Bug};
@@ -39,8 +40,10 @@ pub enum AgentInput {
     /// A subsystem of this node registers at run time (protocol T-15), or again after its death (T-17). The caller has made
     /// sure that none that lives has the level.
     Register(LevelRegistration),
-    /// The master has refused to register this level.
-    Refused(Level),
+    /// The master has refused this registration.
+    Refused(LevelRegistration, LevelRefusal),
+    /// The subsystem at that level wants to leave alone; it lives and will be told of that leave. Built-in levels stay.
+    Withdraw(Level),
     /// The subsystem at that level has died without a leave (protocol T-17).
     Died {
         /// Which.
@@ -78,6 +81,13 @@ pub enum AgentOutput {
         registration: LevelRegistration,
         /// The record that asks for it.
         seen: Revision,
+    },
+    /// The subsystem that waits to register does not get in.
+    Refused {
+        /// Where.
+        level: Level,
+        /// Why.
+        refusal: LevelRefusal,
     },
     /// Ask the master to let a level of this node leave alone (protocol T-17).
     Withdraw {
@@ -217,7 +227,8 @@ impl Agent {
             AgentInput::Record(record) => self.take(*record, &mut outputs),
             AgentInput::Answered(answered) => self.answered(answered, &mut outputs),
             AgentInput::Register(registration) => self.register(registration, &mut outputs),
-            AgentInput::Refused(level) => self.subsystems.refused(level),
+            AgentInput::Refused(registration, refusal) => self.refused(&registration, refusal, &mut outputs),
+            AgentInput::Withdraw(level) => self.withdraw(level, &mut outputs),
             AgentInput::Died { level, policy } => self.died(level, policy),
             AgentInput::NewMaster { from, revision } => self.new_master(from, revision, &mut outputs),
             AgentInput::Tick(now) => self.ticked(now, &mut outputs),
@@ -235,6 +246,9 @@ impl Agent {
         }
         self.record = record;
         let fatal = self.own.learn(self.me, &self.record, outputs);
+        // Whoever waits for the level of a dead subsystem to go is not the one that goes.
+        let waits = |output: &AgentOutput| matches!(output, AgentOutput::Deregistered(level) if self.subsystems.waits_at(*level));
+        outputs.retain(|output| !waits(output));
         if fatal {
             return;
         }

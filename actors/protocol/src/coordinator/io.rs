@@ -143,8 +143,8 @@ pub enum CoordinatorOutput {
     RefuseLevel {
         /// Whose subsystem.
         to: NodeIncarnation,
-        /// Where.
-        level: Level,
+        /// What it wanted to register.
+        registration: LevelRegistration,
         /// Why.
         refusal: LevelRefusal,
     },

@@ -1,5 +1,6 @@
 //! What this node does while it is master: the coordinator's outputs (protocol §5.2, §5.4).
 
+use crate::agent::AgentInput;
 use crate::chronicle::Happening;
 use crate::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
 use crate::frm::FrmInput;
@@ -101,7 +102,12 @@ impl Manager {
             CoordinatorOutput::Notify { to, record } => self.notify(to, &record),
             CoordinatorOutput::Refuse { to, refusal } if to.node == self.here() => self.refused(refusal),
             CoordinatorOutput::Refuse { to, refusal } => self.send(to.node, MembershipMessage::JoinRefused(refusal)),
-            CoordinatorOutput::RefuseLevel { .. } => {} // No peer message registers a level at run time yet.
+            CoordinatorOutput::RefuseLevel { to, registration, refusal } if to.node == self.here() => {
+                self.advise_here(AgentInput::Refused(registration, refusal));
+            }
+            CoordinatorOutput::RefuseLevel { to, registration, refusal } => {
+                self.send(to.node, MembershipMessage::LevelRefused { registration, refusal });
+            }
             CoordinatorOutput::Expel { victim } => self.send(victim.node, MembershipMessage::Expelled { victim }),
             CoordinatorOutput::NewMaster { to } => {
                 let revision = self.newest.revision;

@@ -156,10 +156,7 @@ impl Manager {
             ManagerInput::Down(peer) => self.disconnected(peer),
             ManagerInput::Received { from, message } => self.received(from, message),
             ManagerInput::Heartbeat { from, seen } => self.coordinate(CoordinatorInput::Seen { from, revision: seen }),
-            ManagerInput::Answered(answer) => {
-                let me = self.here();
-                self.advise(AgentInput::Answered(answer), me);
-            }
+            ManagerInput::Answered(answer) => self.advise_here(AgentInput::Answered(answer)),
             ManagerInput::DeathProved { victim, method } => {
                 self.coordinate(CoordinatorInput::Certain { victim, method });
             }
@@ -169,6 +166,9 @@ impl Manager {
             }
             ManagerInput::Force { victim, reason } => self.force(victim, reason),
             ManagerInput::Ask { counter, request } => self.ask_master(counter, request),
+            ManagerInput::Register(registration) => self.advise_here(AgentInput::Register(registration)),
+            ManagerInput::Withdraw(level) => self.advise_here(AgentInput::Withdraw(level)),
+            ManagerInput::Died { level, policy } => self.advise_here(AgentInput::Died { level, policy }),
             ManagerInput::Disk(answer) => self.disk_answered(answer),
             ManagerInput::ClaimPublished(result) => self.claim_published(result),
             ManagerInput::Probe => self.probe_once(),

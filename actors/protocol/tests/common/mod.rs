@@ -99,6 +99,8 @@ pub struct Cluster {
     pub log: Vec<String>,
     pub refusals: Vec<(NodeId, JoinRefusal)>,
     pub level_refusals: Vec<(NodeId, Level, LevelRefusal)>,
+    /// What agents told their subsystems of it.
+    pub told_refusals: Vec<(NodeId, Level, LevelRefusal)>,
     pub warnings: Vec<Warning>,
     pub quorum_changes: Vec<bool>,
     pub hung: BTreeSet<(NodeId, Level)>,
@@ -164,6 +166,7 @@ impl Cluster {
             log: Vec::new(),
             refusals: Vec::new(),
             level_refusals: Vec::new(),
+            told_refusals: Vec::new(),
             warnings: Vec::new(),
             quorum_changes: Vec::new(),
             hung: BTreeSet::new(),
@@ -217,6 +220,26 @@ impl Cluster {
         node.later.retain(|known| known.level != registration.level);
         node.later.push(registration.clone());
         self.agent(n(id), AgentInput::Register(registration));
+    }
+
+    /// Somebody wants to register on a node; nothing is assumed of who is there.
+    pub fn deliver_registration(&mut self, id: u16, registration: LevelRegistration) {
+        self.agent(n(id), AgentInput::Register(registration));
+    }
+
+    /// A copy of a refusal reaches a node.
+    pub fn deliver_refusal(&mut self, id: u16, registration: LevelRegistration, refusal: LevelRefusal) {
+        self.agent(n(id), AgentInput::Refused(registration, refusal));
+    }
+
+    /// One subsystem of a node leaves alone.
+    pub fn withdraw(&mut self, id: u16, level: Level) {
+        self.agent(n(id), AgentInput::Withdraw(level));
+    }
+
+    /// Nobody is at that level of a node until it registers again.
+    pub fn nobody_is_there(&mut self, id: u16, level: Level) {
+        self.node_mut(n(id)).dead.insert(level);
     }
 
     /// One subsystem of a node dies.
@@ -454,9 +477,9 @@ impl Cluster {
                     self.wire.extend(to.iter().map(packet));
                 }
                 CoordinatorOutput::Refuse { to, refusal } => self.refusals.push((to.node, refusal)),
-                CoordinatorOutput::RefuseLevel { to, level, refusal } => {
-                    self.level_refusals.push((to.node, level, refusal));
-                    self.agent(to.node, AgentInput::Refused(level));
+                CoordinatorOutput::RefuseLevel { to, registration, refusal } => {
+                    self.level_refusals.push((to.node, registration.level, refusal.clone()));
+                    self.agent(to.node, AgentInput::Refused(registration, refusal));
                 }
                 CoordinatorOutput::Expel { victim } => {
                     if !self.is_dead(victim) {
@@ -610,6 +633,10 @@ impl Cluster {
                 }
                 AgentOutput::Deregistered(level) => {
                     self.node_mut(id).views.retain(|(at, _), _| *at != level);
+                    continue;
+                }
+                AgentOutput::Refused { level, refusal } => {
+                    self.told_refusals.push((id, level, refusal));
                     continue;
                 }
                 AgentOutput::Stale { .. } => continue,

@@ -81,6 +81,9 @@ impl World {
             | ManagerOutput::HeartbeatTargets(_)
             | ManagerOutput::Happened { .. }
             | ManagerOutput::LeaveBegun
+            | ManagerOutput::Resume { .. }
+            | ManagerOutput::LevelRefused { .. }
+            | ManagerOutput::Deregistered(_)
             | ManagerOutput::LeaveTaken(_) => {}
         }
     }
