@@ -131,8 +131,5 @@ fn two_runs_of_one_seed_are_the_same_run() {
         assert_eq!(lines(&one), lines(&other));
         assert_eq!(one.log.hash(), other.log.hash());
         assert_eq!(one.log.hash(), campaign::run_seed(seed).hash, "keeping the lines changes nothing");
-        let watched = campaign::run_world(seed, Detail::Machines);
-        assert_eq!(one.log.hash(), watched.log.hash(), "neither does watching the machines");
-        assert!(watched.log.lines().len() > 2 * one.log.lines().len());
     }
 }

@@ -3,6 +3,7 @@
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::FenceMethod;
 use phalanx_messages::profile::TimingProfile;
+use phalanx_tests::simulation::log::Detail;
 use phalanx_tests::simulation::scripted::Story;
 use phalanx_tests::simulation::{Oddity, Setup};
 
@@ -214,6 +215,22 @@ fn a_level_without_barriers_is_refused() {
     story.run_for(10_000);
     assert!(story.world.coverage.count("refused: level order") > 0);
     assert!(!story.is_at_rest());
+}
+
+/// What the replay program shows beside the events.
+#[test]
+fn watching_the_machines_changes_nothing() {
+    let run = |detail| {
+        let mut story = Story::with(Setup { detail, ..Setup::calm(2) });
+        story.all_join();
+        (story.world.log.hash(), story.world.log.lines().iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let ((hash, events), (watched, steps)) = (run(Detail::Events), run(Detail::Machines));
+    assert_eq!(hash, watched);
+    for shown in ["lease <- ", "lease -> ", "manager <- ", "manager -> ", "launcher <- ", "-         seq: "] {
+        let shows = |lines: &[String]| lines.iter().any(|line| line.contains(shown));
+        assert!(shows(&steps) && !shows(&events), "{shown}");
+    }
 }
 
 /// Protocol §3.5, M-5: an owner that goes on after its lease has expired may find a claim of somebody who took it for gone. However
