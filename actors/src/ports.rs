@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::Message;
-use phalanx_messages::admin::ServiceStatus;
+use phalanx_messages::admin::{QuorumStatus, ServiceStatus};
 use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, NodeChange};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
@@ -132,6 +132,8 @@ pub struct PlanOrder(pub RegistrationOrder);
 /// What the membership manager knows, for whoever shows status.
 #[derive(Debug, Clone)]
 pub struct MembershipStatus {
+    /// Votes, if the cluster needs a majority.
+    pub quorum: Option<QuorumStatus>,
     /// This node.
     pub me: NodeIncarnation,
     /// Newest committed record this node knows.

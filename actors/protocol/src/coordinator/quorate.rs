@@ -12,6 +12,12 @@ use crate::detector::Verdict;
 use crate::quorum::Quorum;
 
 impl Coordinator {
+    /// Whose votes count, if that was ever said.
+    #[must_use]
+    pub const fn present(&self) -> Option<NodeSet> {
+        self.present
+    }
+
     /// False while the cluster waits for more votes.
     #[must_use]
     pub fn has_quorum(&self) -> bool {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::configuration::{change, same_nodes};
+use crate::configuration::{change, same_settings};
 use crate::coordinator::level_states::unmarked_members;
 use crate::coordinator::{Coordinator, CoordinatorInput};
 use crate::detector::Verdict;
@@ -182,7 +182,7 @@ impl Manager {
         let membership = self.coordinator.as_ref()?.draft();
         match change(&self.configuration, membership, self.settings.nodes_max, changes) {
             Err(refusal) => Some(MasterAnswer::ChangeRefused(refusal)),
-            Ok(changed) if same_nodes(&changed, &self.configuration) => {
+            Ok(changed) if same_settings(&changed, &self.configuration) => {
                 Some(MasterAnswer::Unchanged { revision: self.configuration.revision })
             }
             Ok(mut changed) => {
