@@ -27,7 +27,7 @@ fn a_cluster_is_made_a_majority_cluster_and_its_last_node_waits_for_another() {
     assert!(cluster.succeed(&["config", "apply", &file]).contains("nothing to apply"));
 
     // Two of three go on.
-    cluster.succeed(&["kill", "n2", "--what", "host"]);
+    let _ = cluster.succeed(&["kill", "n2", "--what", "host"]);
     cluster.wait_status("n2 is out", |status| state(status, "n2") == "inactive");
     let _ = cluster.wait_registered("licences");
 
