@@ -32,7 +32,9 @@ fn a_cluster_is_made_a_majority_cluster_and_its_last_node_waits_for_another() {
     let _ = cluster.wait_registered("licences");
 
     // One does not: nobody is forced out, and nothing is started.
-    let _ = cluster.run(&["kill", "n1", "--what", "host"]);
+    let killed = cluster.run(&["kill", "n1", "--what", "host"]);
+    let said = String::from_utf8_lossy(&killed.stderr).into_owned();
+    assert!(killed.status.code() == Some(106) && said.contains("the others wait: 1 votes, 2 needed"), "{killed:?}");
     let waits = cluster.wait_status("n0 waits", |status| quorum(status) == (Some(false), Some(1), Some(2)));
     assert_eq!(state(&waits, "n1"), "joined", "{waits:#}");
     assert!(cluster.succeed(&["status"]).contains("1 votes, 2 needed: nobody is forced out"));
