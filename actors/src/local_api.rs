@@ -14,6 +14,7 @@ mod report;
 mod serve;
 mod status;
 mod subsystems;
+mod trace;
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,7 +38,7 @@ use self::logs::{GetLogSources, LogSourcesAnswer};
 use self::subsystems::{AttachPoint, GetAttachPoint};
 use crate::clock::wall_now_ms;
 use crate::ports::{
-    AskMaster, ConfigurationChanged, GetMembership, GetTraces, Happened, InjectPanic, RequestLeave, ServiceHappened,
+    AskMaster, AskTraces, ConfigurationChanged, GetMembership, Happened, InjectPanic, RequestLeave, ServiceHappened,
     TryChange,
 };
 use crate::registration_and_launch::RegistrationAndLaunch;
@@ -55,8 +56,8 @@ const SOCKET_PATH_MAX: usize = 107;
 pub struct LocalApiEdges {
     /// State of the membership.
     pub membership: Recipient<GetMembership>,
-    /// Kept transitions.
-    pub traces: Recipient<GetTraces>,
+    /// What the nodes keep of a transition.
+    pub traces: Recipient<AskTraces>,
     /// Graceful leaves.
     pub leave: Recipient<RequestLeave>,
     /// Client services.

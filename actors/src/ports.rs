@@ -13,8 +13,9 @@ use phalanx_messages::register::FenceHandle;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use phalanx_messages::set::NodeSet;
+use phalanx_messages::trace::TransitionTrace;
 use phalanx_messages::{NodeId, NodeIncarnation, Term, TransitionId};
-use phalanx_protocol::chronicle::{Happening, TransitionTrace};
+use phalanx_protocol::chronicle::Happening;
 use phalanx_protocol::expiry::RegistersReading;
 use phalanx_protocol::launcher::OrderFailure;
 
@@ -165,10 +166,21 @@ pub struct MembershipStatus {
 #[rtype(result = "MembershipStatus")]
 pub struct GetMembership;
 
-/// Sent by whoever shows traces to the membership manager; oldest first.
+/// What the nodes keep of one transition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TracesKept {
+    /// Who answered, and what it keeps; this node is one of them.
+    pub kept: BTreeMap<NodeId, Option<TransitionTrace>>,
+    /// Members that did not answer in time.
+    pub silent: NodeSet,
+}
+
+/// Sent by whoever shows traces to the membership manager: what this node and all members keep of that transition; if none
+/// is named, of the newest that this node keeps, or if it keeps none the newest of each. Answered when all have answered, or after
+/// [`TRACE_ANSWER_MS`](phalanx_messages::limits::TRACE_ANSWER_MS).
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<TransitionTrace>")]
-pub struct GetTraces;
+#[rtype(result = "TracesKept")]
+pub struct AskTraces(pub Option<TransitionId>);
 
 /// Sent by the local API, or by the warden on SIGTERM, to the membership manager: take this node out gracefully. `Ok` = accepted.
 #[derive(Debug, Clone, Copy, Message)]

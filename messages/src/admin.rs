@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{ConfigurationRecord, NodeChange};
-use crate::ids::Revision;
+use crate::ids::{Revision, TransitionId};
 use crate::membership::{NodeState, TransitionKind};
 use crate::order::RegistrationOrder;
 use crate::service::ServiceDefinition;
@@ -25,8 +25,11 @@ pub enum AdminRequest {
         /// The node's name; this daemon's own if none.
         node: Option<String>,
     },
-    /// The kept traces, oldest first.
-    Traces,
+    /// One transition, merged from what all nodes keep of it.
+    Trace {
+        /// Which; the newest if none.
+        which: Option<TransitionId>,
+    },
     /// Carry out an order about services; answered when it is committed.
     Order(RegistrationOrder),
     /// What that order would do.
@@ -84,8 +87,8 @@ pub enum AdminRequest {
 pub enum AdminAnswer {
     /// To `Status`.
     Status(Box<Status>),
-    /// To `Traces`.
-    Traces(Vec<Trace>),
+    /// To `Trace`.
+    Trace(Box<Trace>),
     /// To `Plan`.
     Plan(Vec<PlannedStep>),
     /// To `Definitions`, by name.
@@ -323,7 +326,8 @@ pub struct ServiceNodeStatus {
     pub notified: bool,
 }
 
-/// One transition from its first sight to its end.
+/// One transition from its first sight to its end, merged from what the nodes keep of it. Times are milliseconds on one node's
+/// clock since that node first saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Trace {
@@ -339,12 +343,57 @@ pub struct Trace {
     pub reason: String,
     /// How long it took; `null` while it runs.
     pub elapsed_ms: Option<u64>,
+    /// Time in which no subsystem was awaited: commits, proofs of death, other transitions that go first.
+    pub between_ms: u64,
+    /// The node whose clock the times are of: the master, or who led for longest of those that answered.
+    pub clock: String,
+    /// The step and the node that took longest; `null` if everything took less than a millisecond.
+    pub blame: Option<TraceBlame>,
+    /// How the clock of each other node that answered lies to that one.
+    pub offsets: BTreeMap<String, TraceOffset>,
+    /// Nodes that took part and cannot tell of it, and why.
+    pub missing: BTreeMap<String, String>,
+    /// The first steps, which nobody keeps any more.
+    pub steps_dropped: u64,
     /// Its steps, in order.
     pub steps: Vec<TraceStep>,
 }
 
-/// One step of a trace. Times count from the trace's begin.
+/// Who took longest in a transition, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TraceBlame {
+    /// The node.
+    pub node: String,
+    /// The level.
+    pub level: u16,
+    /// Its name.
+    pub name: String,
+    /// The barrier, from 0.
+    pub barrier: u8,
+    /// From the commit of the step to its acknowledgement at the master, or until now; what its subsystem took, where no master
+    /// can tell any more.
+    pub took_ms: u64,
+    /// How much of it its subsystem took, if that node answered.
+    pub subsystem_ms: Option<u64>,
+    /// It has not acknowledged yet.
+    pub awaited: bool,
+}
+
+/// What is added to a node's own times to place them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TraceOffset {
+    /// The middle of what is possible, since the one and the other node first saw the transition.
+    pub offset_ms: i64,
+    /// It may be off by so much; `null` if it is bounded on one side only.
+    pub within_ms: Option<u64>,
+    /// What bounds it: `master-times` (when the master sent steps and got their acknowledgements), `step-order` alone, or `nothing`.
+    pub from: String,
+}
+
+/// One step of a trace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TraceStep {
     /// The level.
@@ -355,10 +404,24 @@ pub struct TraceStep {
     pub barrier: u8,
     /// Restarts so far.
     pub restart: u32,
-    /// When it began.
+    /// When it was committed.
     pub begun_ms: u64,
-    /// When it ended.
+    /// When the next step or the end was.
     pub ended_ms: Option<u64>,
-    /// Who had to acknowledge, and when they did; times are known on the master only.
+    /// Who had to acknowledge, and when that arrived at the master; `null` if no master that answers has seen it.
     pub acknowledged_ms: BTreeMap<String, Option<u64>>,
+    /// What those nodes say themselves.
+    pub nodes: BTreeMap<String, TraceTimes>,
+}
+
+/// What a node says of its own part in a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TraceTimes {
+    /// When its subsystem was notified, placed by the offset.
+    pub notified_ms: u64,
+    /// When its subsystem answered, placed by the offset.
+    pub answered_ms: Option<u64>,
+    /// How long its subsystem took on its own clock.
+    pub subsystem_ms: Option<u64>,
 }

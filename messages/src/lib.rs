@@ -20,5 +20,6 @@ pub mod service;
 pub mod service_report;
 pub mod set;
 pub mod subsystem;
+pub mod trace;
 
 pub use ids::*;

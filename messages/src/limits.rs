@@ -46,6 +46,12 @@ pub const HANDSHAKES_MAX: usize = NODES_MAX;
 pub const COMMAND_BYTES_MAX: usize = 4096;
 /// Transitions kept for `phalanx trace`.
 pub const TRACES_KEPT_MAX: usize = 256;
+/// Steps kept of one of them; of a transition that is restarted for ever the first ones go.
+pub const TRACE_STEPS_MAX: usize = 2 * LEVELS_MAX * BARRIERS_MAX as usize;
+/// Steps and acknowledgements kept of all of them together: some 2 MiB. The oldest transitions go, the newest stays whatever it has.
+pub const TRACE_TIMES_KEPT_MAX: usize = 32 * 1024;
+/// A node that has not answered by then is missing from a merged trace, in milliseconds.
+pub const TRACE_ANSWER_MS: u64 = 1_000;
 /// Log lines that a node keeps in memory for `phalanx logs`.
 pub const LOG_LINES_KEPT_MAX: usize = 2_000;
 /// Bytes of these lines.

@@ -9,6 +9,7 @@ use crate::membership::{LevelRegistration, MembershipRecord};
 use crate::notification::SubsystemAcknowledged;
 use crate::registration::RegistrationMessage;
 use crate::set::NodeSet;
+use crate::trace::TraceMessage;
 
 /// One message from a node to another. Authenticated: the receiver knows which node and incarnation sent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum PeerMessage {
     Membership(MembershipMessage),
     /// Between registration-and-launch services.
     Registration(RegistrationMessage),
+    /// Somebody wants to see a trace.
+    Trace(TraceMessage),
 }
 
 /// Sign of life over the interconnect, every `T_net / 6` (protocol §4.1).

@@ -380,11 +380,25 @@ mod tests {
             restart,
             begun_ms,
             ended_ms,
-            acknowledged_ms: BTreeMap::new(),
+            ..TraceStep::default()
         };
         let faults = |kind, steps| {
-            let (id, node, reason) = ("3.1".to_owned(), "n1".to_owned(), String::new());
-            check_trace(&Trace { id, node, incarnation: 1, kind, reason, elapsed_ms: None, steps }).len()
+            check_trace(&Trace {
+                id: "3.1".to_owned(),
+                node: "n1".to_owned(),
+                incarnation: 1,
+                kind,
+                reason: String::new(),
+                elapsed_ms: None,
+                between_ms: 0,
+                clock: "n0".to_owned(),
+                blame: None,
+                offsets: BTreeMap::new(),
+                missing: BTreeMap::new(),
+                steps_dropped: 0,
+                steps,
+            })
+            .len()
         };
         let up = [step(100, 0, 0, 0, Some(1)), step(100, 1, 0, 1, Some(3)), step(200, 0, 0, 3, None)];
         assert_eq!(faults(TransitionKind::Joining, up.to_vec()), 0);

@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use phalanx_actors::membership_manager::MembershipEnded;
-use phalanx_actors::ports::{GetMembership, GetServices, GetTraces, InjectPanic, RequestLeave};
+use phalanx_actors::ports::{AskTraces, GetMembership, GetServices, InjectPanic, RequestLeave};
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::{Leaves, WardenRequest};
 use phalanx_messages::membership::NodeState;
@@ -61,9 +61,10 @@ async fn a_membership_manager_is_driven_by_its_mailbox_alone() {
     while state(&nodes[0], 1).await != NodeState::Inactive {
         tokio::task::yield_now().await;
     }
-    let traces: Recipient<GetTraces> = nodes[0].handle.actors().membership.clone().recipient();
-    let traces = traces.send(GetTraces).await.unwrap();
-    assert!(traces.iter().any(|trace| trace.subject.node == NodeId(1)), "{traces:#?}");
+    let traces: Recipient<AskTraces> = nodes[0].handle.actors().membership.clone().recipient();
+    let traces = traces.send(AskTraces(None)).await.unwrap();
+    let subjects: Vec<_> = traces.kept.values().flatten().map(|trace| trace.subject.node).collect();
+    assert!(subjects.contains(&NodeId(1)), "{traces:#?}");
 }
 
 /// A panic in the handler of any kernel-level actor is a panic of the node, with the gate shut (architecture §3).

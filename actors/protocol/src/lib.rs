@@ -21,3 +21,4 @@ pub mod processing;
 pub mod quorum;
 pub mod registration;
 pub mod survivor;
+pub mod trace;

@@ -12,14 +12,12 @@ use phalanx_protocol::registration::tell_refusal;
 
 use super::logs::LogSources;
 use super::{LocalApiEdges, report, status};
-use crate::ports::{
-    CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, GetTraces, PlanOrder, RequestLeave,
-};
+use crate::ports::{CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, PlanOrder, RequestLeave};
 
 /// Exit code "the node named is not running" (architecture §5).
 pub(super) const EXIT_NOT_RUNNING: u8 = 3;
 /// Exit code "no such node or service".
-const EXIT_UNKNOWN: u8 = 105;
+pub(super) const EXIT_UNKNOWN: u8 = 105;
 /// Exit code "no master or no majority".
 const EXIT_NO_MASTER: u8 = 106;
 /// Exit code "try again".
@@ -50,7 +48,7 @@ impl Asked {
         let answer = match request {
             AdminRequest::Status => self.status().await,
             AdminRequest::Leave { node } => self.leave(node).await,
-            AdminRequest::Traces => self.traces().await,
+            AdminRequest::Trace { which } => self.trace(which).await,
             AdminRequest::Order(order) => self.order(order).await,
             AdminRequest::Plan(order) => self.plan(order).await,
             AdminRequest::Definitions => self.definitions().await,
@@ -77,13 +75,6 @@ impl Asked {
         let accepted = self.edges.leave.send(RequestLeave(id)).await.map_err(Refusal::ending)?;
         accepted.map_err(|text| Refusal(EXIT_NOT_RUNNING, text))?;
         Ok(AdminAnswer::Done)
-    }
-
-    async fn traces(self) -> Result<AdminAnswer, Refusal> {
-        let (membership, traces) = (self.edges.membership.send(GetMembership), self.edges.traces.send(GetTraces));
-        let membership = membership.await.map_err(Refusal::ending)?;
-        let traces = traces.await.map_err(Refusal::ending)?;
-        Ok(AdminAnswer::Traces(traces.iter().map(|trace| report::trace(trace, &membership)).collect()))
     }
 
     async fn order(self, order: RegistrationOrder) -> Result<AdminAnswer, Refusal> {

@@ -1,12 +1,9 @@
-//! Happenings and traces in words.
+//! Happenings in words.
 
-use phalanx_messages::admin::{Trace, TraceStep};
+use phalanx_messages::NodeId;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::{NodeState, TransitionKind};
-use phalanx_messages::{Level, NodeId};
-use phalanx_protocol::chronicle::{Happening, StepTrace, TransitionTrace};
-
-use crate::ports::MembershipStatus;
+use phalanx_protocol::chronicle::Happening;
 
 /// A happening for people.
 pub(super) struct Words {
@@ -84,34 +81,5 @@ fn method_text(method: &str) -> &str {
         "Operator" => "confirmed by the administrator",
         "NewIncarnation" => "it was started again",
         other => other,
-    }
-}
-
-pub(super) fn trace(trace: &TransitionTrace, membership: &MembershipStatus) -> Trace {
-    let level_name = |level: Level| {
-        let registered = membership.record.levels.get(&level);
-        registered.map_or_else(String::new, |registration| registration.name.clone())
-    };
-    let step = |step: &StepTrace| TraceStep {
-        level: step.id.level.0,
-        name: level_name(step.id.level),
-        barrier: step.id.barrier,
-        restart: step.id.restart,
-        begun_ms: step.begun_ms,
-        ended_ms: step.ended_ms,
-        acknowledged_ms: step
-            .participants
-            .iter()
-            .map(|node| (membership.configuration.name_of(node), step.acknowledged_ms.get(&node).copied()))
-            .collect(),
-    };
-    Trace {
-        id: trace.id.to_string(),
-        node: membership.configuration.name_of(trace.subject.node),
-        incarnation: trace.subject.incarnation.0,
-        kind: trace.kind,
-        reason: trace.reason.clone(),
-        elapsed_ms: trace.elapsed_ms,
-        steps: trace.steps.iter().map(step).collect(),
     }
 }

@@ -12,6 +12,7 @@ use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, Moment, 
 use tokio::sync::oneshot;
 
 use super::subsystems::Attached;
+use super::traces::TraceQuestions;
 use super::{Edges, UseFence};
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, PeerEvent, RegistersRead, RequestForce, RequestLeave};
 
@@ -28,6 +29,8 @@ pub struct MembershipManager {
     pub(super) attached: BTreeMap<Level, Attached>,
     /// Counts their registrations.
     pub(super) registered: u64,
+    /// Questions to the peers that show what they keep of a transition.
+    pub(super) traces: TraceQuestions,
     guard_ms: u64,
 }
 
@@ -46,6 +49,7 @@ impl MembershipManager {
             leave_taken: None,
             attached: BTreeMap::new(),
             registered: 0,
+            traces: TraceQuestions::default(),
             guard_ms,
         }
     }
@@ -139,6 +143,10 @@ impl Handler<PeerEvent> for MembershipManager {
             }
             PeerEvent::Received { from, message: PeerMessage::Heartbeat(heartbeat) } => {
                 ManagerInput::Heartbeat { from, seen: heartbeat.seen }
+            }
+            PeerEvent::Received { from, message: PeerMessage::Trace(message) } => {
+                let guard = self.edges.guard.clone();
+                return guard.run(|| self.trace_message(from.node, message));
             }
             PeerEvent::Received { message: PeerMessage::Registration(_), .. } => return,
         };

@@ -8,6 +8,7 @@ mod answers;
 mod perform;
 mod status;
 mod subsystems;
+mod traces;
 mod words;
 
 use std::collections::BTreeMap;

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use actix::prelude::*;
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::QuorumStatus;
-use phalanx_protocol::chronicle::TransitionTrace;
 
 use super::MembershipManager;
 use crate::fence_actor::AwaitedProofs;
-use crate::ports::{GetMembership, GetTraces, MembershipStatus};
+use crate::ports::{GetMembership, MembershipStatus};
 
 impl MembershipManager {
     fn membership(&self) -> MembershipStatus {
@@ -46,14 +45,5 @@ impl Handler<GetMembership> for MembershipManager {
             let proofs_awaited = proofs.into_iter().map(|(victim, text)| (victim.node, text)).collect();
             MembershipStatus { proofs_awaited, ..status }
         })
-    }
-}
-
-impl Handler<GetTraces> for MembershipManager {
-    type Result = MessageResult<GetTraces>;
-
-    fn handle(&mut self, _: GetTraces, _: &mut Self::Context) -> Self::Result {
-        let traces: Vec<TransitionTrace> = self.machine.traces().cloned().collect();
-        MessageResult(traces)
     }
 }

@@ -170,7 +170,10 @@ impl Handler<PeerEvent> for RegistrationAndLaunch {
                 self.give(LauncherInput::Received { from, message }, ctx);
             }
             PeerEvent::Down(_)
-            | PeerEvent::Received { message: PeerMessage::Heartbeat(_) | PeerMessage::Membership(_), .. } => {}
+            | PeerEvent::Received {
+                message: PeerMessage::Heartbeat(_) | PeerMessage::Membership(_) | PeerMessage::Trace(_),
+                ..
+            } => {}
         }
     }
 }

@@ -4,10 +4,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use phalanx_messages::Revision;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest, Configuration, HappeningReport, Status, Trace};
 use phalanx_messages::configuration::NodeChange;
-use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
+use phalanx_messages::limits::{LOCAL_FRAME_BYTES_MAX, TRACE_ANSWER_MS};
+use phalanx_messages::{Revision, TransitionId};
 
 use super::Exit;
 use crate::config::SOCKET_PATH_BYTES_MAX;
@@ -86,14 +86,19 @@ impl Client {
         Ok(*status)
     }
 
-    /// The kept traces.
+    /// One transition as all nodes saw it; the newest if none is named.
     ///
     /// # Errors
-    /// As [`Self::ask`].
-    pub fn traces(&mut self) -> Result<Vec<Trace>, Exit> {
-        let answer = self.ask(&AdminRequest::Traces)?;
-        let AdminAnswer::Traces(traces) = answer else { return Err(unexpected(&answer)) };
-        Ok(traces)
+    /// As [`Self::ask`]; 105 if no node keeps it.
+    pub fn trace(&mut self, which: Option<TransitionId>) -> Result<Trace, Exit> {
+        // A frozen member is waited for, twice if the transition is not named.
+        let patience = ANSWER_WITHIN + 2 * std::time::Duration::from_millis(TRACE_ANSWER_MS);
+        self.stream.set_read_timeout(Some(patience)).ok();
+        let answer = self.ask(&AdminRequest::Trace { which });
+        self.stream.set_read_timeout(Some(ANSWER_WITHIN)).ok();
+        let answer = answer?;
+        let AdminAnswer::Trace(trace) = answer else { return Err(unexpected(&answer)) };
+        Ok(*trace)
     }
 
     /// The membership configuration as that node knows it.

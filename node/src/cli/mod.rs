@@ -28,6 +28,7 @@ mod service;
 mod show;
 mod subsystem;
 mod timing;
+mod trace;
 mod watch;
 
 pub use args::{Cli, DevArguments, Output};
@@ -75,7 +76,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         }
         Command::Man { out } => manual::man(out.as_deref()).map(|()| 0),
         Command::Schemas { out } => manual::schemas(&out).map(|()| 0),
-        Command::Trace { which, format } => show::trace(&which, format, &global).map(|()| 0),
+        Command::Trace { which, format } => trace::run(&which, format, &global).map(|()| 0),
         Command::Kill { node, what, for_ms } => play::kill(&node, what, for_ms, &global).map(|()| 0),
         Command::Start { node, for_ms } => play::start(&node, for_ms, &global).map(|()| 0),
         Command::Subsystem(command) => subsystem::run(command, &global).map(|()| 0),

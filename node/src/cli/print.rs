@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use phalanx_messages::admin::{NodeStatus, QuorumStatus, ServiceStatus, Status, Trace};
+use phalanx_messages::admin::{NodeStatus, QuorumStatus, ServiceStatus, Status};
 use phalanx_messages::membership::{NodeState, TransitionKind};
 
 /// Rows of cells as aligned columns; the first row is the heading.
@@ -171,40 +171,6 @@ pub fn service(service: &ServiceStatus) -> String {
             .map(|(name, node)| vec![name.clone(), node.state.clone(), yes(node.available), yes(node.notified)]),
     );
     text.push('\n');
-    text + &table(&rows)
-}
-
-/// One transition.
-#[must_use]
-pub fn trace(trace: &Trace) -> String {
-    let mut text = String::new();
-    let took = trace.elapsed_ms.map_or_else(|| "is running".to_owned(), |ms| format!("took {ms} ms"));
-    writeln!(text, "transition {}   {} {}   {took}", trace.id, trace.node, kind(trace.kind)).ok();
-    if !trace.reason.is_empty() {
-        writeln!(text, "because {}", trace.reason).ok();
-    }
-    let mut rows = vec![["LEVEL", "NAME", "BARRIER", "BEGUN", "ENDED", "ACKNOWLEDGED"].map(str::to_owned).to_vec()];
-    rows.extend(trace.steps.iter().map(|step| {
-        let ms = |ms: u64| format!("{ms} ms");
-        let acknowledged: Vec<String> = step
-            .acknowledged_ms
-            .iter()
-            .map(|(node, at)| at.map_or_else(|| node.clone(), |at| format!("{node} {at} ms")))
-            .collect();
-        let barrier = if step.restart > 0 {
-            format!("{} (restart {})", step.barrier, step.restart)
-        } else {
-            step.barrier.to_string()
-        };
-        vec![
-            step.level.to_string(),
-            step.name.clone(),
-            barrier,
-            ms(step.begun_ms),
-            step.ended_ms.map_or_else(|| "-".to_owned(), ms),
-            acknowledged.join(", "),
-        ]
-    }));
     text + &table(&rows)
 }
 

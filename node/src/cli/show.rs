@@ -1,6 +1,6 @@
 //! Commands that show what the daemons know.
 
-use phalanx_messages::admin::{Status, Trace};
+use phalanx_messages::admin::Status;
 
 use super::args::{Global, Output, StatusArguments};
 use super::client::EXIT_UNREACHABLE;
@@ -35,21 +35,4 @@ pub(super) fn look(global: &Global) -> Result<Status, Exit> {
         Some(disk) => disk_status::read(&disk, &why.text),
         None => Err(why),
     }
-}
-
-pub(super) fn trace(which: &str, format: Option<Output>, global: &Global) -> Result<(), Exit> {
-    let traces: Vec<Trace> = locate::connect(global)?.traces()?;
-    let found = match which {
-        "last" => traces.last(),
-        id => traces.iter().rev().find(|trace| trace.id == id),
-    };
-    let Some(found) = found else {
-        let text = format!("the answering node keeps no transition `{which}`");
-        return Err(Exit::code(EXIT_UNKNOWN, text).hint("`phalanx trace last` shows the newest"));
-    };
-    match format.unwrap_or(global.output) {
-        Output::Json => anstream::println!("{}", print::json(found)?),
-        Output::Text => anstream::print!("{}", print::trace(found)),
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::agent::{AgentInput, AgentOutput};
 use crate::coordinator::CoordinatorInput;
 use phalanx_messages::membership::{MembershipRecord, NodeState};
-use phalanx_messages::notification::SubsystemAcknowledged;
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer};
 use phalanx_messages::peer::{JoinRefusal, MembershipMessage};
 use phalanx_messages::{Level, NodeId, Revision, Term};
 
@@ -49,7 +49,11 @@ impl Manager {
 
     fn act(&mut self, output: AgentOutput, from: NodeId) {
         match output {
-            AgentOutput::Notify(notification) => self.emit(ManagerOutput::Notify(notification)),
+            AgentOutput::Notify(notification) => {
+                let now_ms = self.now().0;
+                notification.batch.iter().for_each(|notice| self.chronicle.notified(now_ms, notice.id));
+                self.emit(ManagerOutput::Notify(notification));
+            }
             AgentOutput::Acknowledge { answers, .. } => self.acknowledge(answers),
             AgentOutput::Report { to, seen, steps } if to == self.here() => {
                 let from = self.settings.me;
@@ -69,6 +73,9 @@ impl Manager {
     }
 
     fn acknowledge(&mut self, answers: Vec<SubsystemAcknowledged>) {
+        let now_ms = self.now().0;
+        let done = answers.iter().filter(|answer| answer.answer == SubsystemAnswer::Acknowledged);
+        done.for_each(|answer| self.chronicle.answered(now_ms, answer.id));
         match self.master() {
             Some(master) if master == self.here() => {
                 let from = self.settings.me;

@@ -4,10 +4,10 @@ use phalanx_messages::configuration::{ChangeRefusal, NodeChange};
 use phalanx_messages::membership::Step;
 use phalanx_messages::register::{ClaimPhase, Containment};
 use phalanx_messages::set::NodeSet;
+use phalanx_messages::trace::TransitionTrace;
 use phalanx_messages::{Instant, Term, TransitionId};
 
 use super::*;
-use crate::chronicle::TransitionTrace;
 use crate::configuration::{change, same_settings};
 use crate::coordinator::Coordinator;
 use crate::coordinator::level_states::unmarked_members;
@@ -113,9 +113,10 @@ impl Manager {
             .collect()
     }
 
-    /// Transitions that this node has seen, oldest first.
-    pub fn traces(&self) -> impl DoubleEndedIterator<Item = &TransitionTrace> {
-        self.chronicle.traces()
+    /// What this node remembers of a transition, or of the newest one it has seen.
+    #[must_use]
+    pub fn trace(&self, which: Option<TransitionId>, now: Instant) -> Option<TransitionTrace> {
+        self.chronicle.trace(which, now.0)
     }
 
     /// Whether these changes would change anything.

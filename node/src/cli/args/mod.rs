@@ -69,6 +69,17 @@ pub enum Output {
     Json,
 }
 
+/// How a trace is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TraceFormat {
+    /// Tables for people, with who is late.
+    Text,
+    /// JSON for programs.
+    Json,
+    /// Trace events for ui.perfetto.dev: one track a node.
+    Perfetto,
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -98,14 +109,16 @@ pub enum Command {
         service: String,
     },
     /// Show one transition: every level, barrier and node, with times.
-    #[command(after_help = "Examples:\n  phalanx trace last\n  phalanx trace 3.17 --format json")]
+    #[command(
+        after_help = "Examples:\n  phalanx trace last\n  phalanx trace 3.17 --format json\n  phalanx trace --format perfetto > trace.json"
+    )]
     Trace {
         /// `last`, or a transition's id such as 3.17.
         #[arg(default_value = "last")]
         which: String,
-        /// How it is printed.
+        /// How it is printed [default: as --output says].
         #[arg(long, value_enum)]
-        format: Option<Output>,
+        format: Option<TraceFormat>,
     },
     /// Show the log lines of a node, or the output of a service's commands on it.
     #[command(after_help = "Examples:\n  phalanx logs n1 --follow\n  phalanx logs --service licences --lines 20")]
