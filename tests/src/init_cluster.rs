@@ -117,8 +117,17 @@ impl InitCluster {
     /// # Panics
     /// If that fails.
     pub fn create_disk(&self) {
-        let config = self.config("n0").display().to_string();
-        let output = self.run(&["disk", "create", "--config", &config, "--nodes-max", "4", "--services-max", "10"]);
+        self.create_disk_for(4);
+    }
+
+    /// Makes a disk for so many nodes and few services.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn create_disk_for(&self, nodes_max: usize) {
+        let (config, nodes_max) = (self.config("n0").display().to_string(), nodes_max.max(2).to_string());
+        let sizes = ["--nodes-max", &nodes_max, "--services-max", "10"];
+        let output = self.run(&[&["disk", "create", "--config", &config], &sizes[..]].concat());
         assert!(output.status.success(), "{output:?}");
     }
 

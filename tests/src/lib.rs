@@ -2,6 +2,7 @@
 //!
 //! Harness code is library code: what a test needs twice lives here, written as carefully as the rest.
 
+pub mod bench;
 pub mod command_line;
 pub mod draw;
 pub mod fault_table;

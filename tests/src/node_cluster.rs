@@ -151,19 +151,28 @@ pub fn format_for(
     profile: TimingProfile,
     services: Vec<ServiceDefinition>,
 ) -> MemoryDisk {
-    let superblock = Superblock {
+    let superblock = superblock_of(configuration, profile);
+    let layout = Layout::new(superblock.nodes_max, superblock.services_max).expect("a small disk");
+    let disk = MemoryDisk::new(layout.blocks_needed());
+    let services = RegistrationRecord::of_definitions(services);
+    phalanx_storage::format(&disk, &superblock, configuration, &services).expect("memory takes everything");
+    disk
+}
+
+/// Of a disk that has room for these nodes and few services.
+///
+/// # Panics
+/// If there are more nodes than an id can name.
+#[must_use]
+pub fn superblock_of(configuration: &ConfigurationRecord, profile: TimingProfile) -> Superblock {
+    Superblock {
         cluster: Uuid::now_v7(),
         name: configuration.cluster.clone(),
         nodes_max: u16::try_from(configuration.nodes.len()).expect("few nodes").max(2),
         services_max: 4,
         profile,
         created_at_ms: 0,
-    };
-    let layout = Layout::new(superblock.nodes_max, superblock.services_max).expect("a small disk");
-    let disk = MemoryDisk::new(layout.blocks_needed());
-    let services = RegistrationRecord::of_definitions(services);
-    phalanx_storage::format(&disk, &superblock, configuration, &services).expect("memory takes everything");
-    disk
+    }
 }
 
 /// State of `node` as `at` knows it.

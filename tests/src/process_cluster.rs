@@ -30,7 +30,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn phalanx() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let path = test.parent().and_then(Path::parent).expect("tests run in target/<profile>/deps").join("phalanx");
+    // Tests and benches run in target/<profile>/deps, binaries beside `phalanx`.
+    let directory = test.parent().expect("a program has a directory");
+    let directory = if directory.ends_with("deps") { directory.parent().expect("above deps") } else { directory };
+    let path = directory.join("phalanx");
     assert!(path.exists(), "{} is missing: run `cargo build -p phalanx-node` first", path.display());
     path
 }
