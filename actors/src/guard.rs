@@ -25,6 +25,12 @@ impl PanicGuard {
         Self { name, gate, supervisor }
     }
 
+    /// The same for another actor.
+    #[must_use]
+    pub fn named(&self, name: &'static str) -> Self {
+        Self { name, ..self.clone() }
+    }
+
     /// Runs a handler. If it panics the gate closes, the supervisor is told, and the panic goes on.
     ///
     /// # Panics

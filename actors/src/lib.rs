@@ -19,4 +19,5 @@ pub mod membership_watcher;
 pub mod ports;
 pub mod registration_and_launch;
 pub mod restart;
+pub mod subsystem;
 pub mod supervisor;

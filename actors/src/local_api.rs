@@ -1,6 +1,6 @@
 //! The local socket: what the command line and scripts ask a daemon (architecture §5).
 //!
-//! Frames of JSON, see [`phalanx_messages::admin`]. Decides nothing: it asks the membership manager and registration-and-launch,
+//! Frames of JSON, see [`phalanx_messages::admin`]; subsystems outside the node speak lines (`subsystems`). Decides nothing: it asks the membership manager and registration-and-launch,
 //! and turns ids into names. A follower that does not read fast enough loses lines, never delays anybody.
 //!
 //! Not a kernel-level actor: the node lives on without it.
@@ -13,6 +13,7 @@ mod output_log;
 mod report;
 mod serve;
 mod status;
+mod subsystems;
 mod trace;
 
 use std::collections::VecDeque;
@@ -23,9 +24,10 @@ use std::sync::Arc;
 use actix::prelude::*;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest, HappeningReport};
 use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::limits::SUBSYSTEM_CLIENTS_MAX;
 use phalanx_messages::{NodeId, Term};
 use tokio::net::UnixListener;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast, watch};
 
 pub use self::log_ring::LogRing;
 pub use self::logs::{LogSources, ServiceLog};
@@ -33,6 +35,7 @@ pub use self::status::status;
 
 use self::answer::Asked;
 use self::logs::{GetLogSources, LogSourcesAnswer};
+use self::subsystems::{AttachPoint, GetAttachPoint};
 use crate::clock::wall_now_ms;
 use crate::ports::{
     AskMaster, AskTraces, ConfigurationChanged, GetMembership, Happened, InjectPanic, RequestLeave, ServiceHappened,
@@ -40,6 +43,7 @@ use crate::ports::{
 };
 use crate::registration_and_launch::RegistrationAndLaunch;
 use crate::restart::Restarts;
+use crate::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 
 /// Lines a slow follower may be behind.
 const FOLLOWED_MAX: usize = 4096;
@@ -62,6 +66,10 @@ pub struct LocalApiEdges {
     pub master: Recipient<AskMaster>,
     /// Whether a change of the configuration would be refused.
     pub try_change: Recipient<TryChange>,
+    /// Subsystems outside the node.
+    pub register: Recipient<RegisterSubsystem>,
+    /// Their leave.
+    pub withdraw: Recipient<WithdrawSubsystem>,
     /// Bears its panics.
     pub restarts: Restarts,
 }
@@ -116,6 +124,10 @@ pub struct LocalApi {
     recent: VecDeque<HappeningReport>,
     term: Term,
     logs: LogSources,
+    /// What connections of subsystems show of names.
+    names: watch::Sender<Arc<ConfigurationRecord>>,
+    /// Connections of subsystems.
+    clients: Arc<Semaphore>,
 }
 
 impl LocalApi {
@@ -134,6 +146,8 @@ impl LocalApi {
             listener,
             path,
             reporter,
+            names: watch::Sender::new(configuration.clone()),
+            clients: Arc::new(Semaphore::new(SUBSYSTEM_CLIENTS_MAX)),
             configuration,
             followers,
             recent: VecDeque::new(),
@@ -248,6 +262,21 @@ impl Handler<GetLogSources> for LocalApi {
     }
 }
 
+impl Handler<GetAttachPoint> for LocalApi {
+    type Result = MessageResult<GetAttachPoint>;
+
+    fn handle(&mut self, _: GetAttachPoint, _: &mut Self::Context) -> Self::Result {
+        MessageResult(AttachPoint {
+            register: self.edges.register.clone(),
+            withdraw: self.edges.withdraw.clone(),
+            names: self.names.subscribe(),
+            own: self.reporter,
+            socket: self.path.clone(),
+            clients: self.clients.clone(),
+        })
+    }
+}
+
 impl Handler<Happened> for LocalApi {
     type Result = ();
 
@@ -268,6 +297,7 @@ impl Handler<ConfigurationChanged> for LocalApi {
     type Result = ();
 
     fn handle(&mut self, ConfigurationChanged(configuration): ConfigurationChanged, _: &mut Self::Context) {
+        self.names.send_replace(configuration.clone());
         self.configuration = configuration;
     }
 }

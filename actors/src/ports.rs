@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::Message;
-use phalanx_messages::admin::ServiceStatus;
+use phalanx_messages::admin::{QuorumStatus, ServiceStatus};
 use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, NodeChange};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
@@ -25,17 +25,6 @@ use phalanx_protocol::launcher::OrderFailure;
 pub struct SendToPeer {
     /// Receiver.
     pub to: NodeId,
-    /// What to say.
-    pub message: PeerMessage,
-}
-
-/// Sent to the interconnect: deliver to each of these peers that is connected. As [`SendToPeer`] to each, but the message is
-/// encoded once.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct SendToPeers {
-    /// Receivers.
-    pub to: NodeSet,
     /// What to say.
     pub message: PeerMessage,
 }
@@ -144,6 +133,8 @@ pub struct PlanOrder(pub RegistrationOrder);
 /// What the membership manager knows, for whoever shows status.
 #[derive(Debug, Clone)]
 pub struct MembershipStatus {
+    /// Votes, if the cluster needs a majority.
+    pub quorum: Option<QuorumStatus>,
     /// This node.
     pub me: NodeIncarnation,
     /// Newest committed record this node knows.

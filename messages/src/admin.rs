@@ -164,6 +164,8 @@ pub struct Status {
     pub master: Option<String>,
     /// Node that answered; empty when read from the disk alone.
     pub node: String,
+    /// Votes, if the cluster needs a majority (`disk_votes`); null if the disk decides alone.
+    pub quorum: Option<QuorumStatus>,
     /// The shared disk as the answering node sees it.
     pub disk: DiskStatus,
     /// The nodes by id.
@@ -178,6 +180,18 @@ pub struct Status {
     pub source: String,
     /// Why no daemon was asked, when `source` is `disk`.
     pub source_reason: Option<String>,
+}
+
+/// Votes of a cluster that needs a majority (protocol §4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QuorumStatus {
+    /// There are enough: nodes may be forced out and let in.
+    pub reached: bool,
+    /// Votes of the nodes that are there, and of the disk.
+    pub votes: u32,
+    /// Votes needed.
+    pub needed: u32,
 }
 
 /// One line of a log.

@@ -176,14 +176,20 @@ pub enum NodeChange {
         /// The rest.
         settings: NodeSettings,
     },
+    /// [`ConfigurationRecord::disk_votes`] is changed; none = the disk decides alone again.
+    DiskVotes {
+        /// The new votes of the disk.
+        votes: Option<u16>,
+    },
 }
 
 impl NodeChange {
-    /// The node it is about.
+    /// The node it is about; none if it is about the cluster.
     #[must_use]
-    pub fn node(&self) -> &str {
+    pub fn node(&self) -> Option<&str> {
         match self {
-            Self::Add { name, .. } | Self::Remove { name } | Self::Set { name, .. } => name,
+            Self::Add { name, .. } | Self::Remove { name } | Self::Set { name, .. } => Some(name),
+            Self::DiskVotes { .. } => None,
         }
     }
 }

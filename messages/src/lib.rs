@@ -19,6 +19,7 @@ pub mod registration;
 pub mod service;
 pub mod service_report;
 pub mod set;
+pub mod subsystem;
 pub mod trace;
 
 pub use ids::*;

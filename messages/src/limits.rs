@@ -60,3 +60,11 @@ pub const LOG_BYTES_KEPT_MAX: usize = 1024 * 1024;
 pub const LOG_QUEUE_MAX: usize = 1_024;
 /// Different log lines whose repeats are counted.
 pub const LOG_REPEATS_MAX: usize = 256;
+/// Programs outside the node that are connected as subsystems, registered or not.
+pub const SUBSYSTEM_CLIENTS_MAX: usize = 2 * LEVELS_MAX;
+/// Bytes of one line that such a program may send.
+pub const SUBSYSTEM_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Lines that such a program may send within one second.
+pub const SUBSYSTEM_LINES_PER_SECOND_MAX: u32 = 1_000;
+/// Lines that wait for such a program to read them; one that is further behind is treated as dead.
+pub const SUBSYSTEM_LINES_WAITING_MAX: usize = 64;

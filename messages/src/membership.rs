@@ -122,6 +122,7 @@ pub struct FenceState {
 
 /// What a level needs before its recovery may start.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Certainty {
     /// I/O certainty: lock manager, volumes, file system.
     #[default]

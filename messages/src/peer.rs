@@ -1,7 +1,5 @@
 //! What two nodes tell each other over the interconnect.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -179,7 +177,7 @@ pub enum MembershipMessage {
         reason: String,
     },
     /// From the master: the committed record. Dispatch what is yours in it (protocol T-23).
-    Notify(Arc<MembershipRecord>),
+    Notify(Box<MembershipRecord>),
     /// To the master: subsystems of this node have ended steps.
     Acknowledged(Vec<SubsystemAcknowledged>),
     /// To a deposed master: a newer revision was seen.
@@ -217,5 +215,27 @@ pub enum MembershipMessage {
         counter: u64,
         /// What became of it.
         answer: MasterAnswer,
+    },
+    /// To the master: a subsystem of the sender registers at run time (protocol T-15). Repeated until a record has it or it is
+    /// refused.
+    RegisterLevel {
+        /// What it registers.
+        registration: LevelRegistration,
+        /// The record that the sender had processed when it asked; void if its levels have changed since.
+        seen: Revision,
+    },
+    /// From the master: that registration is refused. Safe to repeat.
+    LevelRefused {
+        /// Which.
+        registration: LevelRegistration,
+        /// Why.
+        refusal: LevelRefusal,
+    },
+    /// To the master: let one level of the sender leave alone (protocol T-17). Repeated until a record shows it.
+    WithdrawLevel {
+        /// Which.
+        level: Level,
+        /// As of `RegisterLevel`.
+        seen: Revision,
     },
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anyhow::Context as _;
 use phalanx_actors::command_subsystem::SubsystemCommands;
-use phalanx_actors::interconnect::{ClusterKey, Network, StaticKeyPair};
+use phalanx_actors::interconnect::ClusterKey;
 use phalanx_actors::local_api::{LogRing, LogSources};
 use phalanx_actors::membership_manager::MembershipEnded;
 use phalanx_messages::launch::Owner;
@@ -15,20 +15,17 @@ use phalanx_messages::membership::{Certainty, LevelRegistration};
 use phalanx_storage::{Access, ClusterDisk, opening};
 use tokio::sync::mpsc;
 
-use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
+use crate::builder::{CommandLevel, Node, NodeBuilder, NodeHandle, WardenPort};
 use crate::cli::Exit;
 use crate::cli::node::{EXIT_CONFIGURATION, EXIT_TRY_AGAIN};
 use crate::config::{NodeConfig, SubsystemConfig};
-use crate::local_fence::LocalFence;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::EXIT_FORCED_OUT;
 use crate::warden::client::{LeaveRequested, WardenLink, Words};
 use crate::warden::frames::Word;
 
 /// Name of a node's file with its static key, in its state directory.
-const KEY_FILE: &str = "static.key";
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
+pub(crate) const KEY_FILE: &str = "static.key";
 
 /// Opens the cluster's disk.
 ///
@@ -140,14 +137,6 @@ async fn start(
     listener: std::net::TcpListener,
     kept: LogRing,
 ) -> anyhow::Result<NodeHandle> {
-    let disk = open_disk(&config.disk)?;
-    let key = ClusterKey::load(&config.key_file).context("failed to read the cluster key (`key_file`)")?;
-    let key_pair = StaticKeyPair::load_or_create(&config.state_dir.join(KEY_FILE))
-        .with_context(|| format!("`state_dir` {} cannot be used", config.state_dir.display()))?;
-    rustix::net::listen(&listener, BACKLOG)?; // every peer may call at once
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let host = HostIdentity::read()?;
     let commands = command_logs(config);
     let logs = LogSources {
         own: Some(kept),
@@ -155,10 +144,8 @@ async fn start(
             commands.join(crate::warden::command_log(&Owner::Service(service.to_owned())))
         })),
     };
-    let builder = Node::builder(disk, &config.node, key, key_pair, Network::tcp(listener), host)
-        .socket(config.socket.clone())
+    let builder = Node::of_config(config, listener)?
         .logs(logs)
-        .local_fence(LocalFence.start().recipient())
         .on_panic(Box::new(halt))
         .refuse_connections(std::env::var_os("PHALANX_TEST_REFUSE_CONNECTIONS").is_some());
     let builder = config.subsystems.iter().cloned().map(command_level).fold(builder, NodeBuilder::command_level);

@@ -16,7 +16,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::FenceHandle;
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::service::ServiceDefinition;
-use phalanx_node::builder::{HostIdentity, Node, NodeHandle, WardenPort};
+use phalanx_node::builder::{HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
 use phalanx_storage::{ClusterDisk, Layout, MemoryDisk, Superblock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -78,13 +78,21 @@ impl TestCluster {
     /// # Panics
     /// If the loopback has no free port.
     pub async fn new(nodes: u16, services: Vec<ServiceDefinition>) -> Self {
+        Self::timed(nodes, services, TimingProfile::DEV).await
+    }
+
+    /// The same with another timing.
+    ///
+    /// # Panics
+    /// If the loopback has no free port.
+    pub async fn timed(nodes: u16, services: Vec<ServiceDefinition>, profile: TimingProfile) -> Self {
         let mut listeners = BTreeMap::new();
         for id in 0..nodes {
             listeners.insert(NodeId(id), TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
         }
         let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
         let configuration = configuration_of(listeners.iter().map(|(id, listener)| (id.0, address(listener))));
-        let disk = format_for(&configuration, TimingProfile::DEV, services);
+        let disk = format_for(&configuration, profile, services);
         let disk = ClusterDisk::open(Arc::new(disk)).expect("just formatted");
         Self { disk, key: ClusterKey::generate().expect("random bytes"), listeners }
     }
@@ -94,6 +102,14 @@ impl TestCluster {
     /// # Panics
     /// If it was started before, or does not boot.
     pub fn start(&mut self, id: u16) -> TestNode {
+        self.start_with(id, |builder| builder)
+    }
+
+    /// Starts a node that is built with something more.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with(&mut self, id: u16, more: impl FnOnce(NodeBuilder) -> NodeBuilder) -> TestNode {
         let listener = self.listeners.remove(&NodeId(id)).expect("each node is started once");
         let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(2) };
         let key_pair = StaticKeyPair::generate().expect("random bytes");
@@ -101,7 +117,7 @@ impl TestCluster {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let warden = FakeWarden(requests.clone()).start().recipient();
         let on_panic = Box::new(move |reason: &str| drop(panic_sender.send_replace(Some(reason.to_owned()))));
-        let handle = Node::builder(
+        let builder = Node::builder(
             self.disk.clone(),
             format!("n{id}"),
             self.key.clone(),
@@ -109,9 +125,10 @@ impl TestCluster {
             Network::tcp(listener),
             host,
         )
-        .on_panic(on_panic)
-        .start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), feed: None }))
-        .expect("the node boots");
+        .on_panic(on_panic);
+        let handle = more(builder)
+            .start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), feed: None }))
+            .expect("the node boots");
         TestNode { handle, panicked, requests }
     }
 }

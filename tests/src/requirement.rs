@@ -16,6 +16,8 @@ pub enum Requirement {
     Strace,
     /// This process may mount file systems.
     Mount,
+    /// `python3` is installed.
+    Python,
 }
 
 impl Requirement {
@@ -27,6 +29,7 @@ impl Requirement {
             Self::Cgroup => "cgroup",
             Self::Strace => "strace",
             Self::Mount => "mount",
+            Self::Python => "python3",
         }
     }
 
@@ -36,13 +39,8 @@ impl Requirement {
         match self {
             Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
             Self::Mount => (!may_mount()).then(|| "no capability to mount file systems".to_owned()),
-            Self::Strace => {
-                let mut directories = std::env::var_os("PATH")
-                    .into_iter()
-                    .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-                let there = directories.any(|directory| directory.join("strace").exists());
-                (!there).then(|| "strace is not installed".to_owned())
-            }
+            Self::Strace => not_installed("strace"),
+            Self::Python => not_installed("python3"),
             Self::Cgroup => match cgroup2_mount() {
                 None => Some("no cgroup v2 in the mount table".to_owned()),
                 Some(path) => {
@@ -71,6 +69,13 @@ pub fn available(needed: &[Requirement]) -> bool {
         }
     }
     true
+}
+
+/// Says so if no such program is in the path.
+fn not_installed(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    (!there).then(|| format!("{program} is not installed"))
 }
 
 /// Adds a line to the file that `PHALANX_SKIPPED` names: `.ci/run` tells at its end how many tests were skipped, and why.

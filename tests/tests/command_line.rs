@@ -90,6 +90,7 @@ fn check_schemas(cluster: &DevCluster) {
         ("status", vec![]),
         ("node list", vec![]),
         ("service list", vec![]),
+        ("subsystem list", vec![]),
         ("service show", vec!["licences"]),
         ("trace", vec!["last"]),
         ("service apply", vec![extra.as_str()]),

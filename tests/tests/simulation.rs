@@ -5,6 +5,7 @@
 
 use phalanx_protocol::agent::table::Row;
 use phalanx_tests::simulation::campaign::{self, Report};
+use phalanx_tests::simulation::log::Detail;
 
 /// Seeds of the test command.
 const SEEDS: u64 = 500;
@@ -123,7 +124,7 @@ fn every_invariant_holds_in_every_weather_and_everything_comes_to_rest() {
 #[test]
 fn two_runs_of_one_seed_are_the_same_run() {
     for seed in [3, 17, 280] {
-        let (one, other) = (campaign::run_world(seed, true), campaign::run_world(seed, true));
+        let (one, other) = (campaign::run_world(seed, Detail::Events), campaign::run_world(seed, Detail::Events));
         let lines = |world: &phalanx_tests::simulation::World| {
             world.log.lines().iter().map(ToString::to_string).collect::<Vec<_>>()
         };

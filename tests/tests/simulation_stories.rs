@@ -2,6 +2,8 @@
 
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::FenceMethod;
+use phalanx_messages::profile::TimingProfile;
+use phalanx_tests::simulation::log::Detail;
 use phalanx_tests::simulation::scripted::Story;
 use phalanx_tests::simulation::{Oddity, Setup};
 
@@ -215,6 +217,39 @@ fn a_level_without_barriers_is_refused() {
     assert!(!story.is_at_rest());
 }
 
+/// What the replay program shows beside the events.
+#[test]
+fn watching_the_machines_changes_nothing() {
+    let run = |detail| {
+        let mut story = Story::with(Setup { detail, ..Setup::calm(2) });
+        story.all_join();
+        (story.world.log.hash(), story.world.log.lines().iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let ((hash, events), (watched, steps)) = (run(Detail::Events), run(Detail::Machines));
+    assert_eq!(hash, watched);
+    for shown in ["lease <- ", "lease -> ", "manager <- ", "manager -> ", "launcher <- ", "-         seq: "] {
+        let shows = |lines: &[String]| lines.iter().any(|line| line.contains(shown));
+        assert!(shows(&steps) && !shows(&events), "{shown}");
+    }
+}
+
+/// Protocol §3.5, M-5: an owner that goes on after its lease has expired may find a claim of somebody who took it for gone. However
+/// the two meet, one of them at most leads: the claimant sees it alive, or it sees the claim and suspends.
+#[test]
+fn an_owner_that_goes_on_beside_a_claim_does_not_lead() {
+    let mut deposed = 0;
+    for frozen_ms in (TimingProfile::DEV.lease_ms - 500..TimingProfile::DEV.lease_ms + 1_000).step_by(10) {
+        let mut story = joined(3);
+        let Some(master) = story.master() else { panic!("nobody leads") };
+        let term = story.term();
+        story.freeze_with_warden(master, frozen_ms);
+        story.run_for(frozen_ms);
+        story.until("all is well again", 60_000, |story| story.runs(master) && story.is_at_rest());
+        deposed += usize::from(story.term() > term);
+    }
+    assert!((1..150).contains(&deposed), "{deposed} of 150 lost the term: the freezes miss the moment");
+}
+
 /// Protocol §4.4: with three votes of nodes and none of the disk, two are needed.
 fn majority_of_three() -> Story {
     let mut story = Story::with(Setup { disk_votes: Some(0), ..Setup::calm(3) });
@@ -242,6 +277,23 @@ fn a_fence_that_would_cost_quorum_is_refused_by_name() {
     assert_eq!(story.state(second), "joined");
     story.start(first);
     story.until("the first one is joined again", 20_000, |story| story.is_at_rest());
+}
+
+/// Whoever cannot let go is forced out, but for its vote: then the cluster waits, and says so.
+#[test]
+fn a_majority_cluster_does_not_force_out_whom_it_needs() {
+    let mut story = Story::with(Setup { disk_votes: Some(0), ..Setup::calm(2) });
+    story.all_join();
+    let Some(master) = story.master() else { panic!("nobody leads") };
+    let other = 1 - master;
+    story.world.cannot_let_go(NodeId(other));
+    story.run_for(10_000);
+    assert_eq!((story.count("KeptForQuorum"), story.count("ForcingOut")), (1, 0));
+    assert!(story.is_at_rest());
+    // The master itself panics, and comes back: both votes are there again.
+    story.world.cannot_let_go(NodeId(master));
+    story.until("it is back", 60_000, |story| story.incarnation(master).0 == 2 && story.is_at_rest());
+    assert_eq!(story.incarnation(other).0, 1);
 }
 
 /// The votes of whoever is marked count no more, though it may still be heard.

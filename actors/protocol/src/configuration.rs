@@ -38,6 +38,7 @@ pub fn change(
             }
             NodeChange::Remove { name } => remove(&mut changed, membership, name)?,
             NodeChange::Set { name, address, settings } => set(&mut changed, name, address.as_deref(), settings)?,
+            NodeChange::DiskVotes { votes } => changed.disk_votes = *votes,
         }
     }
     if let Some(name) = record.nodes.values().next().map(|node| node.name.clone()).filter(|_| changed.nodes.is_empty())
@@ -49,10 +50,10 @@ pub fn change(
     Ok(changed)
 }
 
-/// True if both say the same of every node; revision and consumed changes do not count.
+/// True if both say the same of every node and of the disk; revision and consumed changes do not count.
 #[must_use]
-pub fn same_nodes(one: &ConfigurationRecord, other: &ConfigurationRecord) -> bool {
-    one.nodes == other.nodes
+pub fn same_settings(one: &ConfigurationRecord, other: &ConfigurationRecord) -> bool {
+    one.nodes == other.nodes && one.disk_votes == other.disk_votes
 }
 
 /// The changes that turn the nodes of `from` into those of `to`, as far as an administrator decides them: a static key is the

@@ -126,6 +126,8 @@ enum State {
     Checking(Doubt),
     /// `commit_check` saw a newer claim; awaits `Poll`.
     Suspended(Doubt),
+    /// `commit_check` once more, in doubt all the while; awaits `Registers`.
+    LookingAgain(Doubt),
     Owner,
     /// The last word about this claim is being written; awaits `Published`.
     Leaving(Farewell),
@@ -250,8 +252,8 @@ impl Frm {
         match self.state {
             State::Surveying => self.survey(views),
             State::Contending => self.contend(views),
-            State::Checking(_) if self.resign_wanted => self.leave(Farewell::Resigned),
-            State::Checking(doubt) => self.check(doubt, views),
+            State::Checking(_) | State::LookingAgain(_) if self.resign_wanted => self.leave(Farewell::Resigned),
+            State::Checking(doubt) | State::LookingAgain(doubt) => self.check(doubt, views),
             State::Idle
             | State::SurveyBlocked
             | State::Claiming
@@ -383,6 +385,7 @@ impl Frm {
             | State::Writing
             | State::Checking(_)
             | State::Suspended(_)
+            | State::LookingAgain(_)
             | State::Owner => Vec::new(),
         }
     }
@@ -426,6 +429,7 @@ impl Frm {
             | State::Announcing
             | State::Checking(_)
             | State::Suspended(_)
+            | State::LookingAgain(_)
             | State::Owner
             | State::Leaving(_) => Vec::new(),
         }
@@ -499,7 +503,7 @@ impl Frm {
         self.state = match self.state {
             State::SurveyBlocked => State::Surveying,
             State::Waiting => State::Contending,
-            State::Suspended(doubt) => State::Checking(doubt),
+            State::Suspended(doubt) => State::LookingAgain(doubt),
             State::Idle
             | State::Surveying
             | State::Claiming
@@ -509,6 +513,7 @@ impl Frm {
             | State::Announcing
             | State::Writing
             | State::Checking(_)
+            | State::LookingAgain(_)
             | State::Owner
             | State::Leaving(_) => return Vec::new(),
         };
@@ -529,7 +534,8 @@ impl Frm {
             | State::WritingBase
             | State::Announcing
             | State::Writing
-            | State::Checking(_) => {
+            | State::Checking(_)
+            | State::LookingAgain(_) => {
                 self.resign_wanted = true;
                 Vec::new()
             }

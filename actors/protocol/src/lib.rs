@@ -17,6 +17,7 @@ pub mod manager;
 pub mod mastership;
 pub mod moment;
 pub mod partition;
+pub mod processing;
 pub mod quorum;
 pub mod registration;
 pub mod survivor;

@@ -14,6 +14,8 @@ use phalanx_messages::set::NodeSet;
 pub struct Quorum {
     disk_votes: Option<u32>,
     node_votes: BTreeMap<NodeId, u8>,
+    /// Votes that are being committed.
+    coming: Option<Box<Quorum>>,
 }
 
 impl Quorum {
@@ -23,7 +25,17 @@ impl Quorum {
         Self {
             disk_votes: configuration.disk_votes.map(u32::from),
             node_votes: configuration.nodes.iter().map(|(id, node)| (*id, node.votes)).collect(),
+            coming: None,
         }
+    }
+
+    /// A change of the votes is on its way. What is decided meanwhile is committed before it, with it or after it, so it must be
+    /// right by both.
+    #[must_use]
+    pub fn changing_to(mut self, configuration: &ConfigurationRecord) -> Self {
+        let coming = Self::of(configuration);
+        self.coming = (coming != self).then(|| Box::new(coming));
+        self
     }
 
     /// Votes of one node.
@@ -32,15 +44,20 @@ impl Quorum {
         self.node_votes.get(&node).copied().unwrap_or(1)
     }
 
-    /// Votes needed: `floor((expected + 2) / 2)`.
+    /// Votes that are there and votes needed, by the configuration that has not enough, if one has not.
     #[must_use]
-    pub fn needed(&self) -> u32 {
+    pub fn count(&self, present: &NodeSet) -> (u32, u32) {
+        let coming = self.coming.as_ref().filter(|coming| !coming.is_reached_by(present));
+        coming.map_or((self.votes(present), self.needed()), |coming| coming.count(present))
+    }
+
+    /// Votes needed: `floor((expected + 2) / 2)`.
+    fn needed(&self) -> u32 {
         (self.all_nodes() + self.disk() + 2) / 2
     }
 
     /// Votes of these nodes, of those that are configured, and of the disk.
-    #[must_use]
-    pub fn votes(&self, present: &NodeSet) -> u32 {
+    fn votes(&self, present: &NodeSet) -> u32 {
         let configured = self.node_votes.iter().filter(|(node, _)| present.contains(**node));
         configured.map(|(_, votes)| u32::from(*votes)).sum::<u32>() + self.disk()
     }
@@ -48,7 +65,8 @@ impl Quorum {
     /// These nodes may decide who is a member.
     #[must_use]
     pub fn is_reached_by(&self, present: &NodeSet) -> bool {
-        self.disk_votes.is_none() || self.votes(present) >= self.needed()
+        let reached = self.disk_votes.is_none() || self.votes(present) >= self.needed();
+        reached && self.coming.as_ref().is_none_or(|coming| coming.is_reached_by(present))
     }
 
     fn all_nodes(&self) -> u32 {

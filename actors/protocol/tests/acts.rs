@@ -4,7 +4,7 @@ mod common;
 
 use common::{Cluster, level, n};
 use phalanx_messages::Level;
-use phalanx_messages::membership::{FenceMethod, LevelRegistration, NodeState};
+use phalanx_messages::membership::{FenceMethod, LevelRegistration, NodeState, StepPhase};
 
 /// Two levels; the lower one has two barriers to join.
 fn levels() -> Vec<LevelRegistration> {
@@ -124,4 +124,29 @@ fn t20_a_leave_at_the_event_manager_is_not_acted_on() {
     assert_eq!(cluster.state(1), NodeState::Leaving);
     cluster.hung.clear();
     cluster.run_until(|cluster| cluster.state(1) == NodeState::Inactive);
+}
+
+/// Protocol T-23, T-24: a recovery puts the refused join on hold; what is on hold is not notified, whatever was refused before.
+#[test]
+fn t24_what_is_refused_is_not_notified_again_while_it_is_on_hold() {
+    let mut cluster = Cluster::joined(3, 4, &levels());
+    cluster.failing.insert((n(1), Level::VDM), 1);
+    cluster.boot(3);
+    cluster.run();
+    cluster.tick(0);
+    cluster.kill(2, false);
+    cluster.detect(None);
+    cluster.run();
+    let phase = cluster.disk.nodes[&n(3)].step.as_ref().map(|step| step.phase);
+    assert_eq!(phase, Some(StepPhase::Held), "the recovery waits for a proof, and the join for the recovery");
+    let asked = |cluster: &Cluster| cluster.log.iter().filter(|line| line.contains("N1 VDM: N3 joining")).count();
+    assert_eq!(asked(&cluster), 1);
+    for _ in 0..5 {
+        cluster.tick(1_000);
+        cluster.run();
+    }
+    assert_eq!(asked(&cluster), 1, "{:#?}", cluster.log);
+    cluster.prove();
+    cluster.run_until(|cluster| cluster.state(3) == NodeState::Joined);
+    assert!(asked(&cluster) > 1);
 }

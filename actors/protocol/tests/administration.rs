@@ -8,6 +8,7 @@ use phalanx_messages::limits::REASON_BYTES_MAX;
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::set::NodeSet;
 use phalanx_protocol::coordinator::CoordinatorInput;
+use phalanx_protocol::quorum::Quorum;
 
 fn nodes(ids: &[u16]) -> NodeSet {
     ids.iter().map(|id| n(*id)).collect()
@@ -18,7 +19,7 @@ fn nodes(ids: &[u16]) -> NodeSet {
 fn a_changed_configuration_is_one_commit_that_every_member_hears_of() {
     let mut cluster = Cluster::joined(2, 3, &[level(Level::DLM, "DLM", 1, 1, 1)]);
     let before = cluster.disk.clone();
-    cluster.coordinate(CoordinatorInput::Configured { nodes: nodes(&[0, 1, 2]) });
+    cluster.coordinate(CoordinatorInput::Configured { nodes: nodes(&[0, 1, 2]), quorum: Quorum::default() });
     cluster.run();
     assert_eq!(cluster.disk.revision.seq, before.revision.seq + 1);
     assert_eq!(cluster.disk.configuration, cluster.disk.revision);
@@ -37,7 +38,7 @@ fn a_removed_node_that_runs_nowhere_is_forgotten_and_an_active_one_never() {
     let mut cluster = Cluster::joined(3, 3, &[level(Level::DLM, "DLM", 1, 1, 1)]);
     cluster.leave(2);
     cluster.run();
-    cluster.coordinate(CoordinatorInput::Configured { nodes: nodes(&[0]) });
+    cluster.coordinate(CoordinatorInput::Configured { nodes: nodes(&[0]), quorum: Quorum::default() });
     cluster.run();
     assert_eq!(cluster.disk.nodes.keys().copied().collect::<NodeSet>(), nodes(&[0, 1]));
 }

@@ -7,7 +7,7 @@ use phalanx_messages::configuration::{
 };
 use phalanx_messages::membership::{MemberEntry, MembershipRecord, NodeState};
 use phalanx_messages::{Incarnation, NodeId, Revision};
-use phalanx_protocol::configuration::{change, difference, same_nodes, whole};
+use phalanx_protocol::configuration::{change, difference, same_settings, whole};
 use proptest::prelude::*;
 
 const NODES_MAX: u16 = 6;
@@ -56,6 +56,17 @@ fn a_new_node_gets_the_lowest_free_id_and_the_panic_policy_of_the_others() {
     let record = change(&record, &MembershipRecord::default(), NODES_MAX, &[add("n9", None, 9)]).unwrap();
     let new = &record.nodes[&NodeId(1)];
     assert_eq!((new.name.as_str(), new.panic, new.votes, new.shutdown_ms), ("n9", PanicPolicy::Reboot, 1, 300_000));
+}
+
+/// Protocol §4.4.
+#[test]
+fn the_votes_of_the_disk_are_changed_beside_the_nodes() {
+    let (record, membership) = (three(), MembershipRecord::default());
+    let majority = change(&record, &membership, NODES_MAX, &[NodeChange::DiskVotes { votes: Some(0) }]).unwrap();
+    assert_eq!((majority.disk_votes, &majority.nodes), (Some(0), &record.nodes));
+    assert!(!same_settings(&record, &majority), "it is a change that has to be committed");
+    let alone = change(&majority, &membership, NODES_MAX, &[NodeChange::DiskVotes { votes: None }]).unwrap();
+    assert!(same_settings(&record, &alone));
 }
 
 #[test]
@@ -120,7 +131,7 @@ fn two_nodes_swap_their_addresses_in_one_change() {
 #[test]
 fn a_change_that_touches_nothing_is_empty() {
     let unchanged = change(&three(), &MembershipRecord::default(), NODES_MAX, &[address("n0", 7600)]).unwrap();
-    assert!(same_nodes(&three(), &unchanged));
+    assert!(same_settings(&three(), &unchanged));
     assert_eq!(difference(&three().nodes, &unchanged.nodes), []);
 }
 
@@ -236,6 +247,6 @@ proptest! {
             settings: whole(node),
         });
         let after = change(&before, &MembershipRecord::default(), NODES_MAX, &again.collect::<Vec<_>>()).unwrap();
-        prop_assert!(same_nodes(&before, &after));
+        prop_assert!(same_settings(&before, &after));
     }
 }

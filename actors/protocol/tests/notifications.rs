@@ -115,7 +115,7 @@ impl Subsystem {
     }
 
     fn take(&mut self, record: MembershipRecord) -> Vec<String> {
-        let outputs = self.agent.step(AgentInput::Record(std::sync::Arc::new(record)));
+        let outputs = self.agent.step(AgentInput::Record(Box::new(record)));
         self.texts(outputs)
     }
 
@@ -140,7 +140,10 @@ impl Subsystem {
             }
             AgentOutput::Panic { reason } => Some(format!("panic: {reason}")),
             AgentOutput::Stale { seen } => Some(format!("stale: {seen}")),
-            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => None,
+            AgentOutput::Resume { .. }
+            | AgentOutput::Register { .. }
+            | AgentOutput::Refused { .. }
+            | AgentOutput::Withdraw { .. } => None,
             AgentOutput::Report { .. } | AgentOutput::Joined | AgentOutput::Deregistered(_) | AgentOutput::Left => None,
         }
     }

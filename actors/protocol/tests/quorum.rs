@@ -18,6 +18,15 @@ fn quorum(nodes: u16, disk_votes: Option<u16>) -> Quorum {
     Quorum::of(&ConfigurationRecord { disk_votes, nodes, ..ConfigurationRecord::default() })
 }
 
+/// Nodes with these votes, and none for the disk.
+fn votes(votes: &[u8]) -> ConfigurationRecord {
+    let node = |(id, votes): (u16, &u8)| {
+        (n(id), NodeConfiguration { votes: *votes, ..NodeConfiguration::new(format!("n{id}"), format!("h:{id}")) })
+    };
+    let nodes = (0..).zip(votes).map(node).collect();
+    ConfigurationRecord { disk_votes: Some(0), nodes, ..ConfigurationRecord::default() }
+}
+
 fn present(cluster: &mut Cluster, quorum: &Quorum, nodes: &[u16]) {
     let present = nodes.iter().copied().map(n).collect();
     cluster.coordinate(CoordinatorInput::Present { quorum: quorum.clone(), present });
@@ -147,4 +156,54 @@ fn a_second_mark_is_judged_by_what_the_first_one_leaves() {
     cluster.run();
     assert_eq!([1, 2].map(|id| cluster.state(id)), [NodeState::ForcedLeaving, NodeState::Joined]);
     assert!(cluster.quorum_changes.is_empty(), "two of three are left all the time");
+}
+
+/// A change of the votes and a mark can be committed in either order, or together.
+#[test]
+fn while_the_votes_change_a_decision_must_be_right_by_the_old_and_by_the_new_ones() {
+    let heavy = votes(&[3, 1]);
+    let light = votes(&[1, 1]);
+    for changing in [Quorum::of(&heavy).changing_to(&light), Quorum::of(&light).changing_to(&heavy)] {
+        let mut cluster = Cluster::joined(2, 2, &spec_levels());
+        present(&mut cluster, &changing, &[0, 1]);
+        cluster.kill(1, false);
+        cluster.detect(Some(FenceMethod::OwnWord));
+        cluster.run();
+        assert_eq!(cluster.state(1), NodeState::Joined, "1 of 2 votes is too little, 3 of 4 is not");
+        present(&mut cluster, &Quorum::of(&heavy), &[0]);
+        cluster.detect(Some(FenceMethod::OwnWord));
+        cluster.run();
+        assert_eq!(cluster.state(1), NodeState::Inactive);
+    }
+}
+
+/// The master takes no change of the votes beside a decision that is not committed.
+#[test]
+fn a_decision_that_is_not_committed_is_told_of() {
+    let mut cluster = Cluster::joined(2, 2, &spec_levels());
+    let decides = |cluster: &Cluster| cluster.master.as_ref().is_some_and(|(_, coordinator)| coordinator.decides());
+    assert!(!decides(&cluster));
+    cluster.kill(1, false);
+    cluster.detect(Some(FenceMethod::OwnWord));
+    assert!(decides(&cluster));
+    cluster.land_commit();
+    assert!(!decides(&cluster));
+}
+
+/// A node that has left by a record that is still being written lends its vote to nobody.
+#[test]
+fn the_vote_of_a_leaver_is_gone_before_its_leave_is_committed() {
+    let majority = Quorum::of(&votes(&[2, 1, 1, 1, 1]));
+    let mut cluster = Cluster::joined(2, 3, &[level(Level::DLM, "DLM", 1, 1, 1)]);
+    present(&mut cluster, &majority, &[0, 1]);
+    cluster.leave(1);
+    while cluster.writing.as_ref().is_none_or(|record| record.nodes[&n(1)].state != NodeState::Inactive) {
+        assert!(cluster.run_one());
+    }
+    cluster.boot(2);
+    let asks = cluster.wire.pop_back();
+    cluster.deliver(asks.unwrap_or_else(|| panic!("nobody asks")));
+    assert_eq!(cluster.refusals, [(n(2), JoinRefusal::NoQuorum { votes: 3, needed: 4 })]);
+    cluster.run();
+    assert_eq!(cluster.state(2), NodeState::Inactive);
 }

@@ -8,19 +8,23 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Cluster, level, n};
-use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, NodeState};
+use phalanx_messages::membership::{Certainty, FenceMethod, LevelRegistration, LevelState, NodeState};
 use phalanx_messages::{Level, NodeId};
 use phalanx_protocol::agent::DeathPolicy;
 
-struct Random(u64);
+struct Random {
+    bits: u64,
+    /// Where subsystems register at run time in this run.
+    later: Level,
+}
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
+        self.bits ^= self.bits << 13;
+        self.bits ^= self.bits >> 7;
+        self.bits ^= self.bits << 17;
         let limit = u64::try_from(limit).expect("a small number");
-        usize::try_from(self.0 % limit).expect("a small number")
+        usize::try_from(self.bits % limit).expect("a small number")
     }
 
     fn one_in(&mut self, chances: usize) -> bool {
@@ -38,11 +42,12 @@ fn levels() -> Vec<LevelRegistration> {
 }
 
 /// An optional level that some nodes come to use at run time.
-fn monitor() -> LevelRegistration {
-    LevelRegistration { optional: true, ..level(MONITOR, "monitor", 2, 1, 1) }
+fn monitor(at: Level) -> LevelRegistration {
+    LevelRegistration { optional: true, ..level(at, "monitor", 2, 1, 1) }
 }
 
-const MONITOR: Level = Level(1_100);
+/// Above the event manager, and between it and the kernel.
+const LATER: [Level; 2] = [Level(1_100), Level(500)];
 
 /// One event of many, faults included while the budget lasts.
 fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
@@ -79,16 +84,21 @@ fn event(cluster: &mut Cluster, random: &mut Random, faults: &mut u32) {
 fn fault(cluster: &mut Cluster, random: &mut Random, nodes: usize) {
     let id = u16::try_from(random.below(nodes)).expect("a small number");
     let alive = cluster.nodes[&n(id)].alive;
+    let monitor = monitor(random.later);
+    let registered = cluster.nodes[&n(id)].later.contains(&monitor);
     match random.below(9) {
         0 | 1 if alive => cluster.kill(id, random.one_in(2)),
         2 | 3 if !alive => cluster.boot(id),
         4 if alive => cluster.leave(id),
-        6 | 7 if alive && !cluster.nodes[&n(id)].later.contains(&monitor()) => cluster.register(id, monitor()),
-        8 if alive && cluster.nodes[&n(id)].later.contains(&monitor()) => {
+        6 | 7 if alive && !registered => cluster.register(id, monitor),
+        8 if alive && cluster.level_state(id, random.later) == LevelState::Joined && random.one_in(4) => {
+            cluster.withdraw(id, random.later);
+        }
+        8 if alive && registered => {
             let policy = if random.one_in(3) { DeathPolicy::ForceNode } else { DeathPolicy::DropLevel };
-            cluster.kill_subsystem(id, MONITOR, policy);
+            cluster.kill_subsystem(id, random.later, policy);
             if random.one_in(2) {
-                cluster.register(id, monitor());
+                cluster.register(id, monitor);
             }
         }
         5 if alive && cluster.live_master().is_some_and(|master| master != n(id)) => cluster.suspect(id),
@@ -128,7 +138,8 @@ fn is_at_rest(cluster: &Cluster) -> bool {
 
 /// Gives the changes of state that were seen.
 fn run(seed: u64, nodes: u16, joined: u16) -> Result<BTreeSet<(NodeState, NodeState)>, String> {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let later = LATER[usize::try_from(seed / 5 % 2).expect("a small number")];
+    let mut random = Random { bits: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, later };
     let mut cluster =
         if joined > 0 { Cluster::joined(joined, nodes, &levels()) } else { Cluster::new(nodes, &levels()) };
     cluster.gather_ms = 300 * (seed % 2);
@@ -182,7 +193,7 @@ fn seeds() -> std::ops::Range<u64> {
         let (first, last) = text.split_once("..")?;
         Some(first.parse().ok()?..last.parse().ok()?)
     });
-    chosen.unwrap_or(0..400)
+    chosen.unwrap_or(0..800)
 }
 
 /// Spec, "A. Membership manager": the ways of a node between its states, as commits show them.

@@ -108,7 +108,7 @@ impl Asked {
     async fn removed_nodes_are_not_named(&self, changes: &[NodeChange]) -> Result<(), Refusal> {
         let removed = changes.iter().filter_map(|change| match change {
             NodeChange::Remove { name } => self.configuration.id_of(name).map(|id| (id, name)),
-            NodeChange::Add { .. } | NodeChange::Set { .. } => None,
+            NodeChange::Add { .. } | NodeChange::Set { .. } | NodeChange::DiskVotes { .. } => None,
         });
         let removed: Vec<(NodeId, &String)> = removed.collect();
         if removed.is_empty() {

@@ -5,14 +5,15 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::limits::LOCAL_FRAME_BYTES_MAX;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{AskAs, Follow, LocalApi, logs};
+use super::{AskAs, Follow, LocalApi, logs, subsystems};
 
 /// A connection.
-pub(super) type Frames = Framed<UnixStream, LengthDelimitedCodec>;
+pub(super) type Frames = Framed<BufReader<UnixStream>, LengthDelimitedCodec>;
 
 /// Takes connections in until the actor ends.
 pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
@@ -29,6 +30,10 @@ pub(super) async fn accept(listener: UnixListener, api: Addr<LocalApi>) {
 
 async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
     let uid = stream.peer_cred().ok().map(|credentials| credentials.uid()); // as the kernel saw it at connect
+    let mut stream = BufReader::new(stream);
+    if stream.fill_buf().await.is_ok_and(|first| first.first() == Some(&b'{')) {
+        return subsystems::serve(stream, api).await;
+    }
     let codec = LengthDelimitedCodec::builder().max_frame_length(LOCAL_FRAME_BYTES_MAX).new_codec();
     let mut frames = Framed::new(stream, codec);
     while let Some(Ok(frame)) = frames.next().await {

@@ -28,6 +28,7 @@ pub fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
         transitions: transitions(membership),
         services: known.services,
         source: "daemon".to_owned(),
+        quorum: membership.quorum,
         source_reason: None,
     }
 }

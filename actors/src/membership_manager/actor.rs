@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
+use phalanx_messages::Level;
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{MasterAnswer, PeerMessage};
 use phalanx_messages::register::Claim;
 use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, Moment, TICK_MS};
 use tokio::sync::oneshot;
 
+use super::subsystems::Attached;
 use super::traces::TraceQuestions;
 use super::{Edges, UseFence};
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, PeerEvent, RegistersRead, RequestForce, RequestLeave};
@@ -23,6 +25,10 @@ pub struct MembershipManager {
     pub(super) asked: u64,
     /// What the machine has just said to a request to leave.
     pub(super) leave_taken: Option<Result<(), String>>,
+    /// Subsystems that are not part of the node, by level.
+    pub(super) attached: BTreeMap<Level, Attached>,
+    /// Counts their registrations.
+    pub(super) registered: u64,
     /// Questions to the peers that show what they keep of a transition.
     pub(super) traces: TraceQuestions,
     guard_ms: u64,
@@ -35,8 +41,17 @@ impl MembershipManager {
     pub fn new(settings: ManagerSettings, edges: Edges, claim: Claim) -> Self {
         let guard_ms = settings.profile.guard_ms;
         let machine = Manager::new(settings, claim);
-        let traces = TraceQuestions::default();
-        Self { machine, edges, asking: BTreeMap::new(), asked: 0, leave_taken: None, traces, guard_ms }
+        Self {
+            machine,
+            edges,
+            asking: BTreeMap::new(),
+            asked: 0,
+            leave_taken: None,
+            attached: BTreeMap::new(),
+            registered: 0,
+            traces: TraceQuestions::default(),
+            guard_ms,
+        }
     }
 
     /// Gives the machine an input and carries out what it wants.
@@ -57,6 +72,9 @@ impl Actor for MembershipManager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        for subsystem in std::mem::take(&mut self.edges.subsystems) {
+            self.attach(subsystem, ctx);
+        }
         let liveness = self.edges.lease.liveness("membership manager");
         ctx.run_interval(Duration::from_millis(TICK_MS), move |actor, ctx| {
             liveness.tick();

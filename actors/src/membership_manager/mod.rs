@@ -7,6 +7,7 @@ mod actor;
 mod answers;
 mod perform;
 mod status;
+mod subsystems;
 mod traces;
 mod words;
 
@@ -24,8 +25,9 @@ use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
 use crate::lease_thread::LeaseHandle;
-use crate::ports::{ConfigurationChanged, Happened, SendToPeer, SendToPeers};
+use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
 use crate::registration_and_launch::LeaseView;
+use crate::subsystem::Subsystem;
 
 pub use actor::MembershipManager;
 pub use phalanx_protocol::manager::ManagerSettings;
@@ -44,8 +46,6 @@ pub struct Edges {
     pub guard: PanicGuard,
     /// Interconnect.
     pub peers: Recipient<SendToPeer>,
-    /// Interconnect: one message to many peers.
-    pub many: Recipient<SendToPeers>,
     /// Interconnect: what its heartbeats say this node has processed.
     pub seen: Recipient<SetSeen>,
     /// Interconnect: who must be beaten regularly.
@@ -56,6 +56,8 @@ pub struct Edges {
     pub fence: Option<Addr<FenceActor>>,
     /// Subsystems of this node.
     pub levels: BTreeMap<Level, Recipient<SubsystemNotification>>,
+    /// Subsystems that an embedder has made part of this node's own join; each has a level in the settings too.
+    pub subsystems: Vec<Subsystem>,
     /// Whoever wants to hear what happens.
     pub observers: Vec<Recipient<Happened>>,
     /// Whoever uses names, addresses and keys.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::peer::{MembershipMessage, PeerMessage};
+use phalanx_messages::peer::PeerMessage;
 use phalanx_protocol::manager::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, PROBE_MS};
 use phalanx_storage::Durability;
 
@@ -15,8 +15,9 @@ use crate::disk::{
 };
 use crate::fence_actor::SeekProofs;
 use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
-use crate::ports::{ConfigurationChanged, Happened, SendToPeer, SendToPeers};
+use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
 use crate::registration_and_launch::LeaseView;
+use crate::subsystem::SubsystemEvent;
 
 impl MembershipManager {
     pub(super) fn perform(&mut self, output: ManagerOutput, ctx: &mut Context<Self>) {
@@ -40,17 +41,10 @@ impl MembershipManager {
             ManagerOutput::Send { to, message } => {
                 self.edges.peers.do_send(SendToPeer { to, message: PeerMessage::Membership(message) });
             }
-            ManagerOutput::Tell { to, record } => {
-                let message = PeerMessage::Membership(MembershipMessage::Notify(record));
-                self.edges.many.do_send(SendToPeers { to, message });
-            }
-            ManagerOutput::Notify(notification) => match self.edges.levels.get(&notification.level) {
-                Some(level) => level.do_send(notification),
-                None => {
-                    let reason = format!("level {} is not registered here", notification.level);
-                    self.edges.guard.node_panic(&reason);
-                }
-            },
+            ManagerOutput::Notify(notification) => self.notify_subsystem(notification),
+            ManagerOutput::Resume { level, states } => self.tell_subsystem(level, SubsystemEvent::Resumed(states)),
+            ManagerOutput::LevelRefused { level, refusal } => self.refuse_subsystem(level, refusal),
+            ManagerOutput::Deregistered(level) => self.release(level, SubsystemEvent::Withdrawn),
             ManagerOutput::Seen(revision) => self.edges.seen.do_send(SetSeen(revision)),
             ManagerOutput::MasterIs(master) => self.edges.master.do_send(MasterIs(Some(master))),
             ManagerOutput::HeartbeatTargets(targets) => self.edges.targets.do_send(SetHeartbeatTargets(targets)),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use actix::prelude::*;
 use phalanx_messages::NodeId;
+use phalanx_messages::admin::QuorumStatus;
 
 use super::MembershipManager;
 use crate::fence_actor::AwaitedProofs;
@@ -15,6 +16,7 @@ impl MembershipManager {
         let record = machine.record().clone();
         let owner = machine.owner(now);
         MembershipStatus {
+            quorum: machine.votes(now).map(|(reached, votes, needed)| QuorumStatus { reached, votes, needed }),
             me: machine.me(),
             term: owner.map_or(record.revision.term, |(term, _)| term.max(record.revision.term)),
             master: owner.map(|(_, node): (_, NodeId)| node),

@@ -1,5 +1,8 @@
 //! What people read.
 
+use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX, NAME_BYTES_MAX};
+use phalanx_messages::membership::BarrierCounts;
+use phalanx_messages::peer::LevelRefusal;
 use phalanx_protocol::manager::Remark;
 
 use super::JoinRefusal;
@@ -31,12 +34,45 @@ pub(super) fn refusal_text(refusal: &JoinRefusal) -> String {
     }
 }
 
+/// Why the cluster does not take a subsystem, and what to do.
+pub(super) fn level_refusal_text(refusal: &LevelRefusal) -> String {
+    match refusal {
+        LevelRefusal::NotMember => "this node is no member any more".to_owned(),
+        LevelRefusal::Leaving => "this node is leaving the cluster; register again when it has joined".to_owned(),
+        LevelRefusal::BelowJoined { highest } => {
+            format!("level {highest} of this node has joined above it; subsystems register from the lowest level up")
+        }
+        LevelRefusal::BarrierMismatch { have, want } if have.name != want.name => format!(
+            "level {} is `{}` in the cluster, not `{}`; a level is the same subsystem on every node",
+            have.level, have.name, want.name
+        ),
+        LevelRefusal::BarrierMismatch { have, want } => format!(
+            "level {} `{}` has barriers {} in the cluster, and registers with {}; they are the same on every node",
+            have.level,
+            have.name,
+            barriers_text(have.barriers),
+            barriers_text(want.barriers)
+        ),
+        LevelRefusal::TooMany => format!(
+            "a node and a cluster have at most {LEVELS_MAX} levels, a level 1 to {BARRIERS_MAX} barriers of each kind and a \
+             name of at most {NAME_BYTES_MAX} bytes"
+        ),
+    }
+}
+
+fn barriers_text(BarrierCounts { joining, leaving, forced_leaving }: BarrierCounts) -> String {
+    format!("joining={joining},leaving={leaving},forced_leaving={forced_leaving}")
+}
+
 pub(super) fn say(remark: &Remark) {
     match remark {
         Remark::Leads(term) => tracing::info!(%term, "this node is master"),
         Remark::Deposed { by } => tracing::warn!(%by, "deposed: another node owns a newer term"),
         Remark::MembersLive => tracing::warn!("members of the cluster are alive; the term is handed back"),
         Remark::ForcingOut { victim, reason } => tracing::warn!(%victim, %reason, "forcing out"),
+        Remark::KeptForQuorum { victim, reason } => {
+            tracing::error!(%victim, %reason, "not forced out: those who would be left have no quorum");
+        }
         Remark::DeathConfirmed { victim, by } => tracing::warn!(%victim, %by, "death confirmed by hand"),
         Remark::JoinRefused(refusal) => tracing::info!(?refusal, "join refused"),
         Remark::Quorum { reached: true, votes, needed } => tracing::info!(votes, needed, "quorum is there"),

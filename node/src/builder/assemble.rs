@@ -187,6 +187,8 @@ fn start_actors(
             services: registration.clone(),
             master: membership.clone().recipient(),
             try_change: membership.clone().recipient(),
+            register: membership.clone().recipient(),
+            withdraw: membership.clone().recipient(),
             restarts: restarts.clone(),
         };
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
@@ -252,6 +254,7 @@ fn start_actors(
             let level = make(membership.clone().recipient());
             add_level(&mut registrations, &mut levels, registration, level);
         }
+        registrations.extend(builder.subsystems.iter().map(|subsystem| subsystem.registration.clone()));
         registrations.sort_by_key(|registration| registration.level);
         for interested in &configured {
             interested.do_send(ConfigurationChanged(common.configuration.clone()));
@@ -265,12 +268,12 @@ fn start_actors(
             gate: common.gate.clone(),
             guard: common.guard("membership manager"),
             peers: interconnect.clone().recipient(),
-            many: interconnect.clone().recipient(),
             seen: interconnect.clone().recipient(),
             master: interconnect.clone().recipient(),
             targets: interconnect.clone().recipient(),
             fence: None,
             levels: levels.clone(),
+            subsystems: builder.subsystems,
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod error;
+mod from_file;
 mod identity;
 
 use std::path::PathBuf;
@@ -18,12 +19,14 @@ use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
 use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
-use phalanx_actors::local_api::{LocalApi, LogSources};
+use phalanx_actors::local_api::{Ask, LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave};
 use phalanx_actors::registration_and_launch::RegistrationAndLaunch;
+use phalanx_actors::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 use phalanx_actors::supervisor::{NodeSupervisor, PanicAction};
+use phalanx_messages::admin::{AdminAnswer, AdminRequest, Status};
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::membership::{LevelRegistration, NodeState};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemNotification};
@@ -34,6 +37,7 @@ use tokio::sync::watch;
 
 pub use error::BootError;
 pub use identity::HostIdentity;
+pub use phalanx_actors::subsystem::{DeathPolicy, Notification, RegisterError, Subsystem, SubsystemEvent};
 
 /// What runs this node's commands, knows how to fence it, and waits for its signs of life.
 pub struct WardenPort {
@@ -71,9 +75,12 @@ pub struct NodeBuilder {
     logs: LogSources,
     command_levels: Vec<CommandLevel>,
     levels: Vec<(LevelRegistration, MakeLevel)>,
+    subsystems: Vec<Subsystem>,
     local_fence: Option<Recipient<ProveDead>>,
     panic: PanicAction,
     refuse_connections: bool,
+    /// The lock of the node id and its file, if the application holds it.
+    lock: Option<(std::fs::File, PathBuf)>,
 }
 
 /// Start here.
@@ -104,9 +111,11 @@ impl Node {
             logs: LogSources::default(),
             command_levels: Vec::new(),
             levels: Vec::new(),
+            subsystems: Vec::new(),
             local_fence: None,
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
+            lock: None,
         }
     }
 }
@@ -144,6 +153,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn level(mut self, registration: LevelRegistration, make: MakeLevel) -> Self {
         self.levels.push((registration, make));
+        self
+    }
+
+    /// Registers a subsystem that joins with the node, at its level.
+    #[must_use]
+    pub fn subsystem(mut self, subsystem: Subsystem) -> Self {
+        self.subsystems.push(subsystem);
         self
     }
 
@@ -246,10 +262,34 @@ impl NodeHandle {
         self.actors.membership.send(GetMembership).await.ok()
     }
 
+    /// What it shows: master, nodes with their levels, transitions, services; none once it has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let answer = self.actors.local_api.send(Ask(AdminRequest::Status)).await.ok()?;
+        let AdminAnswer::Status(status) = answer else { return None };
+        Some(*status)
+    }
+
     /// Asks for its graceful leave.
     pub async fn leave(&self) {
         // A node that has ended has left.
         drop(self.actors.membership.send(RequestLeave(self.me.node)).await);
+    }
+
+    /// Registers a subsystem while the node runs (protocol T-15), or the successor of one that died (T-17). Returns at once (spec,
+    /// Figs. 7a to 7c): the notification of its own join, or [`SubsystemEvent::Refused`], comes to its mailbox.
+    ///
+    /// # Errors
+    /// This node does not ask the cluster: the level is taken or built in, or the node is ending.
+    pub async fn register(&self, subsystem: Subsystem) -> Result<(), RegisterError> {
+        self.actors.membership.send(RegisterSubsystem(subsystem)).await.unwrap_or(Err(RegisterError::Ending))
+    }
+
+    /// Lets the subsystem at `level` leave alone. It is notified of that leave, then hears [`SubsystemEvent::Withdrawn`].
+    ///
+    /// # Errors
+    /// No subsystem has registered there, or the node is ending.
+    pub async fn withdraw(&self, level: Level) -> Result<(), RegisterError> {
+        self.actors.membership.send(WithdrawSubsystem(level)).await.unwrap_or(Err(RegisterError::Ending))
     }
 
     /// Waits until it is joined. False if it ends before.

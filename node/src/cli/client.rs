@@ -46,6 +46,11 @@ impl Client {
         }
     }
 
+    /// The socket.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Waits so long for answers from now on.
     pub(super) fn set_patience(&self, patience: std::time::Duration) {
         self.stream.set_read_timeout(Some(patience)).ok();

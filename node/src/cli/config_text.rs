@@ -6,13 +6,14 @@ use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent, NodeConfi
 use phalanx_messages::service::ServiceDefinition;
 
 use super::configuration::panic_text;
-use crate::config::{duration_text, service_text};
+use crate::config::{DiskVotes, duration_text, service_text};
 
 /// Everything.
 #[must_use]
 pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> String {
     let mut text =
         format!("# Configuration {} of the cluster.\n[cluster]\nname = {}\n", record.revision, quoted(&record.cluster));
+    writeln!(text, "disk_votes = {}", DiskVotes(record.disk_votes)).ok(); // a string takes everything
     for (id, node) in &record.nodes {
         let NodeConfiguration { name, address, votes, panic, shutdown_ms, watchdog_attested, .. } = node;
         writeln!(
@@ -109,9 +110,11 @@ mod tests {
     fn what_is_shown_is_read_back_and_changes_nothing() {
         let mut bare = record();
         bare.nodes.values_mut().for_each(|node| node.fence.clear());
+        bare.disk_votes = Some(0);
         for record in [record(), bare] {
             let wanted = read(&whole(&record, &[]));
             assert_eq!(wanted.cluster, "alpha");
+            assert_eq!(wanted.disk_votes, Some(DiskVotes(record.disk_votes)));
             let nodes = wanted.nodes.iter().map(|node| (node.id, node.configuration(None)));
             assert_eq!(nodes.collect::<std::collections::BTreeMap<_, _>>(), record.nodes);
             let plan = plan_nodes(&record, &wanted.nodes, true).unwrap();

@@ -49,6 +49,7 @@ pub(super) fn read(path: &Path, reason: &str) -> Result<Status, Exit> {
         heartbeat_age_ms: 0,
         lease_valid: false,
         nodes_max: disk.superblock().nodes_max,
+        quorum: None,
     };
     Ok(Status {
         node: String::new(),

@@ -26,6 +26,7 @@ pub mod report;
 pub mod schema;
 mod service;
 mod show;
+mod subsystem;
 mod timing;
 mod trace;
 mod watch;
@@ -78,6 +79,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Trace { which, format } => trace::run(&which, format, &global).map(|()| 0),
         Command::Kill { node, what, for_ms } => play::kill(&node, what, for_ms, &global).map(|()| 0),
         Command::Start { node, for_ms } => play::start(&node, for_ms, &global).map(|()| 0),
+        Command::Subsystem(command) => subsystem::run(command, &global).map(|()| 0),
         Command::Disk(command) => disk::run(command, &global).map(|()| 0),
         Command::Timing(arguments) => timing::run(&arguments, &global).map(|()| 0),
         Command::Config(command) => config(command, &global).map(|()| 0),

@@ -19,6 +19,8 @@ use crate::daemon;
 
 /// Exit code "the node named is not running".
 const EXIT_NOT_RUNNING: u8 = 3;
+/// Exit code "no master or no majority".
+const EXIT_NO_QUORUM: u8 = 106;
 /// Exit code "timed out".
 const EXIT_TIMED_OUT: u8 = 124;
 
@@ -104,7 +106,7 @@ fn survivor(directory: &Path, victim: &str) -> Option<Client> {
     others.filter_map(|socket| Client::connect(&socket).ok()).next()
 }
 
-/// Prints what happens until the node is out and every wanted service runs again.
+/// Prints what happens until the node is out and every wanted service runs again, or the cluster waits for votes.
 fn follow(directory: &Path, node: &str, for_ms: u64, client: Client) -> Result<(), Exit> {
     let text = format!("{node} is killed; its recovery goes on, `phalanx status --watch` follows it");
     interrupt::ends_with(EXIT_INTERRUPTED, text)?;
@@ -124,6 +126,10 @@ fn follow(directory: &Path, node: &str, for_ms: u64, client: Client) -> Result<(
         }
         let status = Global { dir: Some(directory.to_owned()), ..Global::default() };
         let status = locate::connect(&status).and_then(|mut client| client.status());
+        if let Some(waits) = status.as_ref().ok().and_then(|status| status.quorum).filter(|quorum| !quorum.reached) {
+            let text = format!("{node} is killed, and the others wait: {} votes, {} needed", waits.votes, waits.needed);
+            return Err(Exit::code(EXIT_NO_QUORUM, text).hint("start a node (`phalanx start`), and they go on"));
+        }
         if status.is_ok_and(|status| has_recovered(&status, node)) {
             anstream::eprintln!("{node} is out and its services run again after {} ms", now().since(begun));
             return Ok(());

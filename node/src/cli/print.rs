@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use phalanx_messages::admin::{NodeStatus, ServiceStatus, Status};
+use phalanx_messages::admin::{NodeStatus, QuorumStatus, ServiceStatus, Status};
 use phalanx_messages::membership::{NodeState, TransitionKind};
 
 /// Rows of cells as aligned columns; the first row is the heading.
@@ -107,9 +107,18 @@ fn heading(status: &Status) -> String {
     }
     let master = status.master.as_deref().unwrap_or("none");
     format!(
-        "cluster {cluster}   term {term}   master {master}   answered by {}\ndisk {} (renewed {} ms ago)\n\n",
-        status.node, disk.state, disk.heartbeat_age_ms
+        "cluster {cluster}   term {term}   master {master}   answered by {}\ndisk {} (renewed {} ms ago)\n{}\n",
+        status.node,
+        disk.state,
+        disk.heartbeat_age_ms,
+        status.quorum.map(quorum).unwrap_or_default()
     )
+}
+
+/// What a majority cluster may decide now.
+fn quorum(QuorumStatus { reached, votes, needed }: QuorumStatus) -> String {
+    let waits = if reached { "" } else { ": nobody is forced out or let in until more nodes are there" };
+    format!("quorum: {votes} votes, {needed} needed{waits}\n")
 }
 
 /// Everything `status` shows.

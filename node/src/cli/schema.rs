@@ -9,6 +9,7 @@ use super::apply::ApplyReport;
 use super::configuration::report::{ConfigurationApplied, ConfigurationShown};
 use super::order::OrderReport;
 use super::report::disk::{CheckReport, CreatedReport, DiskReport};
+use super::report::subsystem::SubsystemReport;
 use super::report::timing::TimingReport;
 
 /// Makes the schema of one type.
@@ -16,7 +17,7 @@ type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
 /// `status --watch` and `logs` print one such value a line.
-const TABLE: [(&str, Make); 22] = [
+const TABLE: [(&str, Make); 23] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
@@ -30,6 +31,7 @@ const TABLE: [(&str, Make); 22] = [
     ("service hold", || schema_for!(OrderReport)),
     ("service clear", || schema_for!(OrderReport)),
     ("service remove", || schema_for!(OrderReport)),
+    ("subsystem list", || schema_for!(Vec<SubsystemReport>)),
     ("explain", || schema_for!(ServiceExplanation)),
     ("trace", || schema_for!(Trace)),
     ("logs", || schema_for!(LogLine)),

@@ -168,6 +168,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
     let mut mistakes = Mistakes::new(documents);
     let raw = &documents.raw;
     let (cluster, cluster_nodes) = cluster::check_nodes(documents, &mut mistakes);
+    let disk_votes = cluster::check_disk_votes(documents, &mut mistakes);
     let key_file = raw.cluster.as_ref().map(|raw| cluster::check_key_file(documents, raw, &mut mistakes));
     let key_file = key_file.unwrap_or_default(); // a missing [cluster] is a mistake already
     let name = required(raw.node.as_ref().and_then(|node| node.name.clone()), "node", "name", "\"n0\"", &mut mistakes);
@@ -192,6 +193,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         file: documents.file.clone(),
         cluster,
         id: me.map_or(NodeId(0), |node| node.id),
+        disk_votes,
         cluster_nodes,
         key_file,
         node: name,

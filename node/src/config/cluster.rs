@@ -8,14 +8,15 @@ use phalanx_messages::limits::NODES_MAX;
 
 use super::check::{Mistakes, check_name, required};
 use super::document::{Documents, Key};
-use super::raw::{RawCluster, RawClusterNode};
-use super::{ClusterConfig, ClusterNode, fencing, names, service, subsystem};
+use super::raw::{RawCluster, RawClusterNode, RawScalar};
+use super::{ClusterConfig, ClusterNode, DiskVotes, fencing, names, service, subsystem};
 
 /// Checks a file that has `[cluster]` and nothing of one node: what `config show` prints.
 pub(super) fn check(documents: &Documents) -> Result<ClusterConfig, super::ConfigErrors> {
     let mut mistakes = Mistakes::new(documents);
     let raw = &documents.raw;
     let (cluster, nodes) = check_nodes(documents, &mut mistakes);
+    let disk_votes = check_disk_votes(documents, &mut mistakes);
     if !raw.subsystem.is_empty() {
         let message = "[[subsystem]] has no place in a file for the whole cluster";
         mistakes.add(&["subsystem".into()], message, "write it into the file of each node");
@@ -24,7 +25,7 @@ pub(super) fn check(documents: &Documents) -> Result<ClusterConfig, super::Confi
     let known = super::check::KnownNodes::new(&nodes);
     // Whether a node may exit is judged with its own file, which tells its timing.
     let services = service::check_all(&raw.service, &known, true, &mut mistakes);
-    mistakes.ended(ClusterConfig { cluster, nodes, services })
+    mistakes.ended(ClusterConfig { cluster, disk_votes, nodes, services })
 }
 
 /// Name of the cluster and its nodes, with their fence methods.
@@ -42,6 +43,25 @@ pub(super) fn check_nodes(documents: &Documents, mistakes: &mut Mistakes<'_>) ->
     let mut nodes = check_each(&raw.node, mistakes);
     fencing::check(documents.raw.fencing.as_ref(), &mut nodes, mistakes);
     (name, nodes)
+}
+
+/// Written for a disk that needs no votes.
+pub const DISK_ALONE: &str = "alone";
+
+/// A number of votes, or the word for a disk that decides alone.
+pub(super) fn check_disk_votes(documents: &Documents, mistakes: &mut Mistakes<'_>) -> Option<DiskVotes> {
+    let said = documents.raw.cluster.as_ref()?.disk_votes.as_ref()?;
+    let votes = match said {
+        RawScalar::Text(text) if text == DISK_ALONE => Some(DiskVotes(None)),
+        RawScalar::Number(votes) => u16::try_from(*votes).ok().map(|votes| DiskVotes(Some(votes))),
+        RawScalar::Text(_) | RawScalar::Flag(_) => None,
+    };
+    if votes.is_none() {
+        let message = format!("disk_votes is `{said}`; it must be a number in 0..65535, or \"{DISK_ALONE}\"");
+        let hint = "0 makes a majority cluster; leave the key out for a disk that decides alone";
+        mistakes.add(&["cluster".into(), "disk_votes".into()], message, hint);
+    }
+    votes
 }
 
 /// Where a node finds the cluster key.

@@ -18,6 +18,7 @@ mod subsystem;
 mod timing;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, NodeSettings, PanicPolicy};
@@ -27,7 +28,7 @@ use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::{Level, NodeId};
 
 pub(crate) use check::SOCKET_PATH_BYTES_MAX;
-pub use cluster::parse_panic;
+pub use cluster::{DISK_ALONE, parse_panic};
 pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use names::{mistake_in_address, mistake_in_name};
@@ -40,6 +41,8 @@ pub struct NodeConfig {
     pub file: PathBuf,
     /// Name of the cluster.
     pub cluster: String,
+    /// Votes of the shared disk; none = not said.
+    pub disk_votes: Option<DiskVotes>,
     /// The nodes listed under `[[cluster.node]]`: used by `disk create`; a running cluster reads them from the disk.
     pub cluster_nodes: Vec<ClusterNode>,
     /// File with the cluster key as 64 hexadecimal digits, readable by its owner only.
@@ -67,6 +70,19 @@ pub struct NodeConfig {
     pub subsystems: Vec<SubsystemConfig>,
     /// The services defined in the file: written to the disk by `disk create`.
     pub services: Vec<ServiceDefinition>,
+}
+
+/// `disk_votes` under `[cluster]`: the votes of the shared disk for quorum (protocol §4.4), or none if it decides alone.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct DiskVotes(pub Option<u16>);
+
+impl fmt::Display for DiskVotes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(votes) => votes.fmt(f),
+            None => write!(f, "\"{DISK_ALONE}\""),
+        }
+    }
 }
 
 /// One line of `[[cluster.node]]`.
@@ -104,6 +120,8 @@ impl ClusterNode {
 pub struct ClusterConfig {
     /// Name of the cluster.
     pub cluster: String,
+    /// Votes of the shared disk; none = not said.
+    pub disk_votes: Option<DiskVotes>,
     /// The nodes.
     pub nodes: Vec<ClusterNode>,
     /// The services.
@@ -175,7 +193,8 @@ impl NodeConfig {
     pub fn configuration(&self) -> ConfigurationRecord {
         let node = |node: &ClusterNode| (node.id, node.configuration(self.panic));
         let nodes = self.cluster_nodes.iter().map(node).collect::<BTreeMap<_, _>>();
-        ConfigurationRecord { cluster: self.cluster.clone(), nodes, ..ConfigurationRecord::default() }
+        let disk_votes = self.disk_votes.unwrap_or_default().0;
+        ConfigurationRecord { cluster: self.cluster.clone(), nodes, disk_votes, ..ConfigurationRecord::default() }
     }
 }
 
@@ -188,8 +207,8 @@ impl ClusterConfig {
         if let Some(documents) = document::Documents::open_of_cluster(file)? {
             return cluster::check(&documents);
         }
-        let NodeConfig { cluster, cluster_nodes: nodes, services, .. } = NodeConfig::load(file)?;
-        Ok(Self { cluster, nodes, services })
+        let NodeConfig { cluster, disk_votes, cluster_nodes: nodes, services, .. } = NodeConfig::load(file)?;
+        Ok(Self { cluster, disk_votes, nodes, services })
     }
 }
 

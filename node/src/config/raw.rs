@@ -61,6 +61,7 @@ pub(super) struct RawNode {
 pub(super) struct RawCluster {
     pub name: Option<String>,
     pub key_file: Option<String>,
+    pub disk_votes: Option<RawScalar>,
     #[serde(default)]
     pub node: Vec<RawClusterNode>,
 }

@@ -357,3 +357,24 @@ fn samples_are_right_and_dev_has_two_levels_with_different_barriers() {
     assert_ne!(levels[0].1, levels[1].1);
     assert!(matches!(check_file(&configs.join("node.toml")).unwrap(), Checked::Node(_)));
 }
+
+/// Protocol §4.4. What is not said is not changed by `config apply`; a new disk decides alone then.
+#[test]
+fn votes_of_the_disk_are_a_number_or_the_word_for_none() {
+    let with = |votes: &str| WHOLE.replace("name = \"alpha\"", &format!("name = \"alpha\"\ndisk_votes = {votes}"));
+    for (said, expected) in [("0", Some(0)), ("1", Some(1)), ("\"alone\"", None)] {
+        let (_dir, loaded) = load(&with(said));
+        let config = loaded.unwrap();
+        assert_eq!(config.disk_votes, Some(DiskVotes(expected)));
+        assert_eq!(config.configuration().disk_votes, expected);
+        assert_eq!(DiskVotes(expected).to_string(), said);
+    }
+    let (_dir, loaded) = load(WHOLE);
+    let config = loaded.unwrap();
+    assert_eq!((config.disk_votes, config.configuration().disk_votes), (None, None));
+    for wrong in ["-1", "65536", "true", "\"majority\""] {
+        let found = mistakes(&with(wrong));
+        let says = format!("disk_votes is `{}`", wrong.trim_matches('"'));
+        assert!(found.len() == 1 && found[0].contains(&says), "{found:#?}");
+    }
+}

@@ -27,7 +27,7 @@ pub use t02_no_step_without_its_acknowledgements::gives_up;
 pub use t07_no_join_over_an_old_one::t07_no_join_over_an_old_one;
 pub use t09_members_see_what_is_so::{Views, at_rest};
 pub use t19_the_inactive_are_forgotten::t19_the_inactive_are_forgotten;
-pub use t23_no_join_above_unrecovered::{Unrecovered, soil, t23_no_join_above_unrecovered};
+pub use t23_no_join_above_unrecovered::{Unrecovered, t23_no_join_above_unrecovered};
 
 /// What a subsystem really knows of one incarnation of a node.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,8 +1,9 @@
 //! I-T20: while a step runs at a level, every victim that the level still has to recover is in the same batch. The exception is the
 //! join that forms an empty level, where the victims are parked (T-19).
 
-use phalanx_messages::membership::{MembershipRecord, Step, StepPhase, TransitionKind};
-use phalanx_protocol::coordinator::level_states::{Subject, members_at, victims};
+use phalanx_messages::Level;
+use phalanx_messages::membership::{LevelState, MembershipRecord, Step, StepPhase, TransitionKind};
+use phalanx_protocol::coordinator::level_states::{Subject, entry_state, ghost_state, members_at, victims};
 
 use super::running;
 
@@ -14,7 +15,7 @@ fn outside_the_batch(record: &MembershipRecord, subject: Subject, step: &Step) -
     let forced = step.kind == TransitionKind::ForcedLeaving;
     victims(record)
         .filter(|victim| victim.subject != subject)
-        .filter(|victim| victim.step.level <= step.level && victim.top.is_some_and(|top| step.level <= top))
+        .filter(|victim| state_at(record, victim.subject, step.level) == LevelState::ForcedLeaving)
         .filter(|victim| {
             let mate = forced && victim.step.level == step.level && victim.step.phase == StepPhase::Notifying;
             let forming = !forced
@@ -25,4 +26,13 @@ fn outside_the_batch(record: &MembershipRecord, subject: Subject, step: &Step) -
         })
         .map(|victim| format!("I-T20: {step:?} runs beside {victim:?}"))
         .collect()
+}
+
+/// `pls` of a victim: a level that it never had is not recovered, and what runs there is not beside it.
+fn state_at(record: &MembershipRecord, victim: Subject, level: Level) -> LevelState {
+    let state = match victim {
+        Subject::Node(node) => record.nodes.get(&node).map(|entry| entry_state(entry, level)),
+        Subject::Ghost(node) => record.ghosts.get(&node).map(|ghost| ghost_state(ghost, level)),
+    };
+    state.unwrap_or_default()
 }

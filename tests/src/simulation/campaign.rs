@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::clock::{MS, Micros, SECOND};
 use super::coverage::Coverage;
+use super::log::Detail;
 use super::random::Random;
 use super::world::{Setup, World};
 
@@ -19,6 +20,9 @@ const REST_WITHIN: Micros = 60 * SECOND;
 const AFTERMATH: Micros = 6 * SECOND;
 /// A subsystem that never ends its step is waited for (protocol T-20, `act`), and its node's recovery may have another one.
 const REST_WITHIN_IF_HUNG: Micros = 400 * SECOND;
+
+/// Progress is said after so many seeds.
+const PROGRESS_SEEDS: u64 = 1_000;
 
 /// What became of one seed.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ pub struct Outcome {
 /// Runs a seed to its end.
 #[must_use]
 pub fn run_seed(seed: u64) -> Outcome {
-    outcome(seed, run_world(seed, false))
+    outcome(seed, run_world(seed, Detail::Hash))
 }
 
 fn outcome(seed: u64, world: World) -> Outcome {
@@ -56,8 +60,8 @@ fn outcome(seed: u64, world: World) -> Outcome {
 
 /// Runs a seed to its end and gives the world as it is then.
 #[must_use]
-pub fn run_world(seed: u64, keep_lines: bool) -> World {
-    let setup = Setup::drawn(seed, keep_lines);
+pub fn run_world(seed: u64, detail: Detail) -> World {
+    let setup = Setup::drawn(seed, detail);
     let mut random = Random::new(seed ^ 0x5eed);
     // The larger the cluster the more happens at the same time.
     let storm = random.between(60, 300) * SECOND * 2 / u64::from(setup.nodes.max(2));
@@ -117,6 +121,15 @@ pub struct Report {
     pub failures: Vec<(u64, String)>,
 }
 
+impl Report {
+    /// Long campaigns say on standard error how far they are.
+    fn say_progress(&self, of: u64) {
+        if self.seeds.is_multiple_of(PROGRESS_SEEDS) {
+            eprintln!("{} of {of} seeds, {} failed", self.seeds, self.failures.len());
+        }
+    }
+}
+
 /// Runs the seeds on that many threads. Stops early once a few have failed.
 #[must_use]
 pub fn run(seeds: Range<u64>, threads: usize) -> Report {
@@ -139,6 +152,7 @@ pub fn run(seeds: Range<u64>, threads: usize) -> Report {
                     report.lasted += outcome.lasted;
                     report.coverage.add(&outcome.coverage);
                     report.failures.extend(outcome.violation.map(|violation| (seed, violation)));
+                    report.say_progress(seeds.end - seeds.start);
                 }
             });
         }
@@ -177,7 +191,7 @@ fn parse_seeds(text: &str) -> Option<Range<u64>> {
 #[must_use]
 pub fn explain(seed: u64, violation: &str) -> String {
     let mut text = format!("seed {seed}: {violation}\n");
-    let replayed = std::panic::catch_unwind(|| run_world(seed, true));
+    let replayed = std::panic::catch_unwind(|| run_world(seed, Detail::Events));
     if let Ok(world) = replayed {
         let lines = world.log.lines();
         for line in &lines[lines.len().saturating_sub(TAIL)..] {

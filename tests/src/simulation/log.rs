@@ -1,5 +1,5 @@
 //! Everything that happened, one line an event. A run always has the hash of its log; it has the lines if it was asked to keep
-//! them, so that a campaign is fast and a failing seed, run again, can be read.
+//! them, so that a failing seed, run again, can be read.
 
 use std::fmt::{self, Write as _};
 
@@ -12,7 +12,19 @@ use super::clock::{MS, Micros};
 pub struct EventLog {
     hash: u64,
     events: u64,
-    lines: Option<Vec<Line>>,
+    detail: Detail,
+    lines: Vec<Line>,
+}
+
+/// What a log keeps beside its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Nothing: a campaign is fast.
+    Hash,
+    /// A line for every event.
+    Events,
+    /// And every step of every machine: input, outputs, differences of its state.
+    Machines,
 }
 
 /// One event.
@@ -39,8 +51,8 @@ impl fmt::Display for Line {
 impl EventLog {
     /// An empty log.
     #[must_use]
-    pub fn new(keep_lines: bool) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, events: 0, lines: keep_lines.then(Vec::new) }
+    pub const fn new(detail: Detail) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, events: 0, detail, lines: Vec::new() }
     }
 
     /// An event. `numbers` tell it from others of its kind; `text` is made only if lines are kept.
@@ -58,13 +70,13 @@ impl EventLog {
             self.mix(*word);
         }
         kind.bytes().for_each(|byte| self.mix(u64::from(byte)));
-        if let Some(lines) = &mut self.lines {
+        if self.detail >= Detail::Events {
             let mut line = kind.to_owned();
             let detail = text();
             if !detail.is_empty() {
                 write!(line, " {detail}").ok(); // a string takes everything
             }
-            lines.push(Line { event: self.events, at, node, text: line });
+            self.lines.push(Line { event: self.events, at, node, text: line });
         }
     }
 
@@ -87,6 +99,18 @@ impl EventLog {
     /// The lines kept; none if they are not.
     #[must_use]
     pub fn lines(&self) -> &[Line] {
-        self.lines.as_deref().unwrap_or_default()
+        &self.lines
+    }
+
+    /// Steps of machines are to be shown.
+    #[must_use]
+    pub fn shows_machines(&self) -> bool {
+        self.detail == Detail::Machines
+    }
+
+    /// A step of a machine, which belongs to the event that was last. It is not an event: the hash stays what it is.
+    pub fn machine_step(&mut self, at: Micros, node: NodeId, texts: Vec<String>) {
+        let event = self.events;
+        self.lines.extend(texts.into_iter().map(|text| Line { event, at, node: Some(node), text }));
     }
 }

@@ -23,6 +23,7 @@ pub mod random;
 pub mod scripted;
 mod service_truth;
 mod truth;
+mod watched;
 pub mod weather;
 mod world;
 

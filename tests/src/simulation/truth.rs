@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use phalanx_messages::membership::{MembershipRecord, NodeState, StepPhase};
-use phalanx_messages::notification::SubsystemNotification;
+use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
 use phalanx_messages::register::{NodeRegister, Pill};
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, Revision, Term, TransitionId};
 
@@ -58,6 +58,8 @@ pub struct Truth {
     /// Incarnations that were marked.
     pub marked: BTreeSet<NodeIncarnation>,
     acknowledged: BTreeSet<(NodeIncarnation, StepKey)>,
+    /// Steps that a node has said its subsystem has done.
+    pub said_done: BTreeSet<(NodeIncarnation, StepKey)>,
     /// Steps of committed records that were to be notified.
     pub steps: BTreeSet<StepKey>,
     unrecovered: Unrecovered,
@@ -69,8 +71,9 @@ pub struct Truth {
 
 impl Truth {
     /// A start of a node has found out who it is.
-    pub fn runs(&mut self, who: NodeIncarnation) {
+    pub fn runs(&mut self, who: NodeIncarnation) -> Vec<String> {
         self.running.insert(who);
+        own::t11_one_start_at_a_time::check(who, self)
     }
 
     /// Its process is gone, and nothing of it is written any more.
@@ -207,10 +210,10 @@ impl Truth {
     fn follow(&mut self, before: &MembershipRecord, record: &MembershipRecord, found: &mut Vec<String>) {
         let acknowledged = |who, id: NotificationId| self.acknowledged.contains(&(who, key(&id)));
         found.extend(invariants::of_commit(before, record, &acknowledged));
-        invariants::soil(&mut self.unrecovered, before, record);
-        found.extend(invariants::t23_no_join_above_unrecovered(&self.unrecovered, before, record));
+        found.extend(invariants::t23_no_join_above_unrecovered(&mut self.unrecovered, before, record, false));
         found.extend(own::f3_certainly_dead_is_dead::check(record, self));
         found.extend(own::f5_the_marked_never_join::check(record, self));
+        found.extend(own::t17_reversal_from_where_it_was::check(before, record));
         found.extend(own::t7_no_join_beside_its_own_recovery::check(record, self));
         for (node, entry) in &record.nodes {
             let who = NodeIncarnation { node: *node, incarnation: entry.incarnation };
@@ -235,6 +238,14 @@ impl Truth {
     /// The subsystems of a node are notified.
     pub fn notified(&self, who: NodeIncarnation, notification: &SubsystemNotification) -> Vec<String> {
         own::t4_only_committed_steps::check(who, notification, self)
+    }
+
+    /// A node tells the master what its subsystems have answered.
+    pub fn answers_sent(&mut self, who: NodeIncarnation, answers: &[SubsystemAcknowledged]) -> Vec<String> {
+        let found = own::t13_one_answer::check(who, answers, self);
+        let done = answers.iter().filter(|answer| answer.answer == SubsystemAnswer::Acknowledged);
+        self.said_done.extend(done.map(|answer| (who, key(&answer.id))));
+        found
     }
 
     /// A node takes itself for the owner of that term.

@@ -1,7 +1,6 @@
 //! One state of the world of MC4, and what each action makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use phalanx_messages::membership::{FenceMethod, MemberEntry, MembershipRecord, NodeState, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
@@ -288,13 +287,13 @@ impl State {
     fn act(&mut self, model: &TransitionModel, action: Action) -> bool {
         match action {
             Action::Take(id) => {
-                let record = Arc::new(self.disk.clone());
+                let record = Box::new(self.disk.clone());
                 self.agent(id, AgentInput::Record(record));
                 self.check_rest();
             }
             Action::TakeOlder(id, at) => {
                 let record = self.log.as_ref().and_then(|log| log.get(at)).cloned();
-                self.agent(id, AgentInput::Record(Arc::new(record.unwrap_or_default())));
+                self.agent(id, AgentInput::Record(Box::new(record.unwrap_or_default())));
             }
             Action::Answer(id, subject, _) => return self.answer(id, subject),
             Action::Acknowledge(index) => {
@@ -432,8 +431,7 @@ impl State {
         for (id, node) in self.nodes.iter().filter(|(id, _)| self.is_live_member(**id)) {
             found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, *id, &node.views));
         }
-        invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let joins_above = invariants::t23_no_join_above_unrecovered(&self.unrecovered, &self.disk, &record);
+        let joins_above = invariants::t23_no_join_above_unrecovered(&mut self.unrecovered, &self.disk, &record, true);
         self.log(&record);
         self.disk = record;
         found.into_iter().chain(joins_above).for_each(|text| self.broken(text));
@@ -496,7 +494,10 @@ impl State {
             AgentOutput::Panic { reason } => self.broken(reason),
             AgentOutput::Stale { .. } | AgentOutput::Deregistered(_) => {}
             // Registration is an action of its own, and no subsystem dies alone.
-            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => {}
+            AgentOutput::Resume { .. }
+            | AgentOutput::Register { .. }
+            | AgentOutput::Refused { .. }
+            | AgentOutput::Withdraw { .. } => {}
         }
     }
 

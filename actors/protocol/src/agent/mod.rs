@@ -11,16 +11,16 @@ mod own_entry;
 mod subsystems;
 pub mod table;
 
-pub use subsystems::DeathPolicy;
+pub use phalanx_messages::subsystem::DeathPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord, Step, TransitionKind};
 use phalanx_messages::notification::{
     LevelStates, SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice,
 };
+use phalanx_messages::peer::LevelRefusal;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision, Term};
 
 use crate::bugs::{self, Bug};
@@ -34,14 +34,16 @@ use table::Arrival;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentInput {
     /// A committed record has come, from the master or from the disk.
-    Record(Arc<MembershipRecord>),
+    Record(Box<MembershipRecord>),
     /// A subsystem of this node has ended the processing of one notice.
     Answered(SubsystemAcknowledged),
     /// A subsystem of this node registers at run time (protocol T-15), or again after its death (T-17). The caller has made
     /// sure that none that lives has the level.
     Register(LevelRegistration),
-    /// The master has refused to register this level.
-    Refused(Level),
+    /// The master has refused this registration.
+    Refused(LevelRegistration, LevelRefusal),
+    /// The subsystem at that level wants to leave alone; it lives and will be told of that leave. Built-in levels stay.
+    Withdraw(Level),
     /// The subsystem at that level has died without a leave (protocol T-17).
     Died {
         /// Which.
@@ -79,6 +81,13 @@ pub enum AgentOutput {
         registration: LevelRegistration,
         /// The record that asks for it.
         seen: Revision,
+    },
+    /// The subsystem that waits to register does not get in.
+    Refused {
+        /// Where.
+        level: Level,
+        /// Why.
+        refusal: LevelRefusal,
     },
     /// Ask the master to let a level of this node leave alone (protocol T-17).
     Withdraw {
@@ -149,7 +158,7 @@ pub const RESTART_MS_DEFAULT: u64 = 10_000;
 pub struct Agent {
     me: NodeIncarnation,
     /// The newest record processed.
-    record: Arc<MembershipRecord>,
+    record: MembershipRecord,
     /// No smaller term is listened to.
     promised: Revision,
     dispatched: BTreeMap<NodeIncarnation, Dispatched>,
@@ -181,7 +190,7 @@ impl Agent {
     pub fn new(me: NodeIncarnation) -> Self {
         Self {
             me,
-            record: Arc::default(),
+            record: MembershipRecord::default(),
             promised: Revision::default(),
             dispatched: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -207,7 +216,7 @@ impl Agent {
 
     /// The newest record processed.
     #[must_use]
-    pub fn record(&self) -> &MembershipRecord {
+    pub const fn record(&self) -> &MembershipRecord {
         &self.record
     }
 
@@ -215,10 +224,11 @@ impl Agent {
     pub fn step(&mut self, input: AgentInput) -> Vec<AgentOutput> {
         let mut outputs = Vec::new();
         match input {
-            AgentInput::Record(record) => self.take(record, &mut outputs),
+            AgentInput::Record(record) => self.take(*record, &mut outputs),
             AgentInput::Answered(answered) => self.answered(answered, &mut outputs),
             AgentInput::Register(registration) => self.register(registration, &mut outputs),
-            AgentInput::Refused(level) => self.subsystems.refused(level),
+            AgentInput::Refused(registration, refusal) => self.refused(&registration, refusal, &mut outputs),
+            AgentInput::Withdraw(level) => self.withdraw(level, &mut outputs),
             AgentInput::Died { level, policy } => self.died(level, policy),
             AgentInput::NewMaster { from, revision } => self.new_master(from, revision, &mut outputs),
             AgentInput::Tick(now) => self.ticked(now, &mut outputs),
@@ -226,7 +236,7 @@ impl Agent {
         outputs
     }
 
-    fn take(&mut self, record: Arc<MembershipRecord>, outputs: &mut Vec<AgentOutput>) {
+    fn take(&mut self, record: MembershipRecord, outputs: &mut Vec<AgentOutput>) {
         if record.revision.term < self.seen().term && !bugs::active(Bug::OlderTermHeard) {
             outputs.push(AgentOutput::Stale { seen: self.seen() });
             return;
@@ -236,6 +246,9 @@ impl Agent {
         }
         self.record = record;
         let fatal = self.own.learn(self.me, &self.record, outputs);
+        // Whoever waits for the level of a dead subsystem to go is not the one that goes.
+        let waits = |output: &AgentOutput| matches!(output, AgentOutput::Deregistered(level) if self.subsystems.waits_at(*level));
+        outputs.retain(|output| !waits(output));
         if fatal {
             return;
         }

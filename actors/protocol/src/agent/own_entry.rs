@@ -59,6 +59,8 @@ impl OwnEntry {
             NodeState::Inactive => {
                 if !self.left {
                     self.left = true;
+                    let last = |level: &&Level| !level.is_built_in() && !self.deregistered.contains(level);
+                    outputs.extend(self.levels.iter().filter(last).map(|level| AgentOutput::Deregistered(*level)));
                     outputs.push(AgentOutput::Left);
                 }
                 return true;

@@ -5,11 +5,13 @@
 //! What always holds: a subsystem that is dead is told nothing. While it may come back, its node answers nothing for it, so the
 //! others wait; when its level is given up, its node acknowledges everything for it, because there is nothing left to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use phalanx_messages::membership::{LevelRegistration, MemberEntry, NodeState, TransitionKind};
+use phalanx_messages::membership::{LevelRegistration, MemberEntry, NodeState, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
-use phalanx_messages::{Instant, Level, NodeIncarnation, Revision};
+use phalanx_messages::peer::LevelRefusal;
+use phalanx_messages::subsystem::DeathPolicy;
+use phalanx_messages::{Instant, Level, NodeIncarnation, NotificationId, Revision};
 
 use super::{Agent, AgentOutput, Dispatched, Progress};
 use crate::coordinator::level_states::{incarnation_of, states, subjects};
@@ -18,16 +20,6 @@ use crate::coordinator::level_states::{incarnation_of, states, subjects};
 const BACK_OFF_DOUBLINGS_MAX: u32 = 5;
 /// What the master has not answered is asked again after this long (protocol §5.6, 7).
 const ASK_AGAIN_MS: u64 = 1_000;
-
-/// What becomes of a subsystem that died and did not register again in time (protocol T-17).
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DeathPolicy {
-    /// Its node panics, and the others recover it: the subsystem may have held something.
-    #[default]
-    ForceNode,
-    /// Its level leaves alone: it only watched. Built-in levels are never given up like this.
-    DropLevel,
-}
 
 /// A subsystem that died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,15 +36,17 @@ pub(super) struct Subsystems {
     /// Registered here and not in the record yet.
     wanted: BTreeMap<Level, LevelRegistration>,
     deaths: BTreeMap<Level, Death>,
+    /// They live and want to leave alone.
+    leaving: BTreeSet<Level>,
     /// For which record, and when, the master was last asked.
     asked: Option<(Revision, Option<Instant>)>,
     now: Option<Instant>,
 }
 
 impl Subsystems {
-    /// The master does not let it in.
-    pub fn refused(&mut self, level: Level) {
-        self.wanted.remove(&level);
+    /// A subsystem waits until the record has its level, or has it anew.
+    pub fn waits_at(&self, level: Level) -> bool {
+        self.wanted.contains_key(&level)
     }
 
     fn is_dropped(&self, level: Level) -> bool {
@@ -64,6 +58,10 @@ impl Agent {
     pub(super) fn register(&mut self, registration: LevelRegistration, outputs: &mut Vec<AgentOutput>) {
         let level = registration.level;
         if let Some(Death::MayReturn { .. }) = self.subsystems.deaths.get(&level) {
+            if let Some(have) = self.differs(&registration) {
+                let refusal = LevelRefusal::BarrierMismatch { have, want: registration };
+                return outputs.push(AgentOutput::Refused { level, refusal }); // The dead one may still come back.
+            }
             self.subsystems.deaths.remove(&level);
             if self.own.has(level) {
                 return self.resume(level, outputs);
@@ -72,8 +70,44 @@ impl Agent {
         // Whoever comes after its level was given up waits until the level has left, and joins anew.
         if !self.own.has(level) || self.subsystems.is_dropped(level) {
             self.subsystems.wanted.insert(level, registration);
-            self.ask_the_master(outputs);
+            self.ask_at_once(outputs);
         }
+    }
+
+    /// The master does not let it in. Said once, and not to whoever asks for the same level with something else.
+    pub(super) fn refused(
+        &mut self,
+        registration: &LevelRegistration,
+        refusal: LevelRefusal,
+        outputs: &mut Vec<AgentOutput>,
+    ) {
+        let level = registration.level;
+        if self.subsystems.wanted.get(&level) == Some(registration) {
+            self.subsystems.wanted.remove(&level);
+            outputs.push(AgentOutput::Refused { level, refusal });
+        }
+    }
+
+    /// A subsystem that the record has leaves as a step of its own. One that it does not have is gone at once; should the master
+    /// have let it in meanwhile, its node answers for it.
+    pub(super) fn withdraw(&mut self, level: Level, outputs: &mut Vec<AgentOutput>) {
+        if level.is_built_in() {
+            return;
+        }
+        if self.own.has(level) && !self.subsystems.is_dropped(level) {
+            self.subsystems.leaving.insert(level);
+            self.ask_at_once(outputs);
+        } else {
+            self.subsystems.wanted.remove(&level);
+            self.subsystems.deaths.insert(level, Death::Dropped);
+            outputs.push(AgentOutput::Deregistered(level));
+        }
+    }
+
+    /// What the record has at a level of this node, if a successor of the dead subsystem there wants something else.
+    fn differs(&self, want: &LevelRegistration) -> Option<LevelRegistration> {
+        let have = self.record.levels.get(&want.level).filter(|_| self.own.has(want.level))?;
+        (have.barriers != want.barriers || have.name != want.name).then(|| have.clone())
     }
 
     fn resume(&self, level: Level, outputs: &mut Vec<AgentOutput>) {
@@ -84,6 +118,7 @@ impl Agent {
     pub(super) fn died(&mut self, level: Level, policy: DeathPolicy) {
         let policy = if level.is_built_in() { DeathPolicy::ForceNode } else { policy };
         self.subsystems.wanted.remove(&level);
+        self.subsystems.leaving.remove(&level);
         if self.subsystems.is_dropped(level) {
             return; // It was waiting for its level to leave.
         }
@@ -115,6 +150,12 @@ impl Agent {
         }
     }
 
+    /// There is something new to ask for.
+    fn ask_at_once(&mut self, outputs: &mut Vec<AgentOutput>) {
+        self.subsystems.asked = None;
+        self.ask_the_master(outputs);
+    }
+
     /// What only the master can do for this node's levels, one thing at a time (T-4), as soon as the record allows it.
     pub(super) fn ask_the_master(&mut self, outputs: &mut Vec<AgentOutput>) {
         self.forget_the_registered();
@@ -132,8 +173,9 @@ impl Agent {
 
     /// A level that the record has needs no request; one that has left is forgotten with its death, and may join anew.
     fn forget_the_registered(&mut self) {
-        let Subsystems { wanted, deaths, .. } = &mut self.subsystems;
+        let Subsystems { wanted, deaths, leaving, .. } = &mut self.subsystems;
         let own = &self.own;
+        leaving.retain(|level| own.has(*level));
         deaths.retain(|level, death| *death != Death::Dropped || own.has(*level) || !wanted.contains_key(level));
         wanted.retain(|level, _| !own.has(*level) || deaths.contains_key(level));
     }
@@ -141,7 +183,8 @@ impl Agent {
     fn question(&self) -> Option<AgentOutput> {
         let entry = self.record.nodes.get(&self.me.node).filter(|entry| entry.incarnation == self.me.incarnation)?;
         let seen = self.record.revision;
-        let gives_up = |level: &Level| self.subsystems.is_dropped(*level) && may_withdraw(entry, *level);
+        let goes = |level: &Level| self.subsystems.is_dropped(*level) || self.subsystems.leaving.contains(level);
+        let gives_up = |level: &Level| goes(level) && may_withdraw(entry, *level);
         if let Some(level) = entry.levels.iter().copied().find(gives_up) {
             return Some(AgentOutput::Withdraw { level, seen });
         }
@@ -183,8 +226,14 @@ impl Agent {
 
     /// T-24: subsystems that failed are notified again.
     fn notify_the_failed(&mut self, now: Instant, outputs: &mut Vec<AgentOutput>) {
+        let runs: Vec<NotificationId> = subjects(&self.record)
+            .map(|(_, step)| step)
+            .filter(|step| self.takes_part(step))
+            .map(Step::notification)
+            .collect();
         let mut due = Vec::new();
-        for (who, last) in &mut self.dispatched {
+        // A step on hold dispatches nothing (T-23); it is still to be repeated if it goes on.
+        for (who, last) in self.dispatched.iter_mut().filter(|(_, last)| runs.contains(&last.id)) {
             let Progress::Failed { again_at, .. } = &mut last.progress else { continue };
             let Some(at) = *again_at else {
                 let failures = self.failures.entry(*who).or_insert((last.id, 0));

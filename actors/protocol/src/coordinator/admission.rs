@@ -1,7 +1,9 @@
 //! Joins and graceful leaves are asked for (protocol T-12, T-13, T-14).
 
 use phalanx_messages::limits::{BARRIERS_MAX, LEVELS_MAX, NAME_BYTES_MAX};
-use phalanx_messages::membership::{FenceMethod, LevelRegistration, MemberEntry, NodeState, StepPhase, TransitionKind};
+use phalanx_messages::membership::{
+    FenceMethod, LevelRegistration, MemberEntry, NodeState, Step, StepPhase, TransitionKind,
+};
 use phalanx_messages::peer::JoinRefusal;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation};
@@ -156,9 +158,12 @@ impl Coordinator {
         let below = entry.levels.iter().rev().copied().find(|level| *level < step.level);
         match step.kind {
             TransitionKind::Leaving => self.begin_leaving_at_top(node),
-            TransitionKind::Joining | TransitionKind::JoinExtending | TransitionKind::ForcedLeaving => {
-                self.begin_leaving(node, below);
+            TransitionKind::JoinExtending => {
+                forget_unentered(entry);
+                let highest = entry.levels.last().copied();
+                self.begin_leaving(node, highest);
             }
+            TransitionKind::Joining | TransitionKind::ForcedLeaving => self.begin_leaving(node, below),
         }
     }
 
@@ -172,6 +177,14 @@ impl Coordinator {
             Some(step) => (entry.state, entry.step) = (NodeState::Leaving, Some(step)),
             None => become_inactive(entry),
         }
+    }
+}
+
+/// A level whose registration at run time has not entered it is one that nobody was told of.
+pub(super) fn forget_unentered(entry: &mut MemberEntry) {
+    let waits = |step: &&Step| step.kind == TransitionKind::JoinExtending && step.phase == StepPhase::Between;
+    if let Some(level) = entry.step.as_ref().filter(waits).map(|step| step.level) {
+        entry.levels.retain(|used| *used != level);
     }
 }
 

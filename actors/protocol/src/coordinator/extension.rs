@@ -23,13 +23,13 @@ impl Coordinator {
         outputs: &mut Vec<CoordinatorOutput>,
     ) {
         let Some(entry) = self.entry_of(from) else {
-            let (level, refusal) = (registration.level, LevelRefusal::NotMember);
-            return outputs.push(CoordinatorOutput::RefuseLevel { to: from, level, refusal });
+            let refusal = LevelRefusal::NotMember;
+            return outputs.push(CoordinatorOutput::RefuseLevel { to: from, registration, refusal });
         };
         if entry.levels.contains(&registration.level) && !is_going(entry) {
             self.tell_again(from, outputs); // A repetition, and the record is its answer.
         } else if let Err(refusal) = self.may_register(entry, &registration) {
-            outputs.push(CoordinatorOutput::RefuseLevel { to: from, level: registration.level, refusal });
+            outputs.push(CoordinatorOutput::RefuseLevel { to: from, registration, refusal });
         } else if entry.state == NodeState::Joined && entry.step.is_none() && self.knows_its_levels(from.node, seen) {
             self.extend(from.node, registration);
         }
@@ -40,7 +40,9 @@ impl Coordinator {
         if is_going(entry) {
             return Err(LevelRefusal::Leaving);
         }
-        if let Some(highest) = entry.levels.last().copied().filter(|highest| *highest > want.level) {
+        // The event manager is above every other level and joins at boot: whatever comes later comes below it.
+        let counted = |level: &&Level| **level != Level::EVENT_MANAGER && **level > want.level;
+        if let Some(highest) = entry.levels.iter().rev().find(counted).copied() {
             return Err(LevelRefusal::BelowJoined { highest });
         }
         if let Some(have) = self.mismatch(want) {
@@ -56,6 +58,7 @@ impl Coordinator {
         self.draft.levels.entry(level).or_insert(registration); // T-14: the first one fixes the counts
         if let Some(entry) = self.draft.nodes.get_mut(&node) {
             entry.levels.push(level);
+            entry.levels.sort_unstable();
             entry.step = Some(step);
         }
     }

@@ -11,6 +11,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Level, NodeId, NodeIncarnation, Term};
 
 use super::Coordinator;
+use super::admission::forget_unentered;
 use super::level_states::{Subject, become_inactive, entry_state, incarnation_of, step_mut, subjects, top_of, victims};
 use crate::bugs::{self, Bug};
 use crate::detector::Verdict;
@@ -25,9 +26,6 @@ impl Coordinator {
         let state = self.draft.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
         if state.is_some_and(|entry| is_unmarked_member(entry.state)) {
             self.mark(victim.node, reason);
-            if proof != Some(FenceMethod::NewIncarnation) {
-                self.lose_vote(victim.node);
-            }
         }
         if let Some(method) = proof {
             self.certain(victim, method);
@@ -64,7 +62,8 @@ impl Coordinator {
 
     /// T-7, T-9: the commit that marks a node also holds every batch that could wait for it or not know of its loss.
     fn mark(&mut self, node: NodeId, reason: String) {
-        let Some(entry) = self.draft.nodes.get(&node) else { return };
+        let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
+        forget_unentered(entry);
         let top = top_of(entry);
         let lowest = entry.levels.first().copied().unwrap_or_default();
         self.hold_steps_with(node);

@@ -1,7 +1,5 @@
 //! What goes into the coordinator and what comes out of it.
 
-use std::sync::Arc;
-
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, MembershipRecord};
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{JoinRefusal, LevelRefusal};
@@ -41,6 +39,8 @@ pub enum CoordinatorInput {
     Configured {
         /// The nodes that it has; what is known of others that are inactive is forgotten.
         nodes: NodeSet,
+        /// The votes before and after.
+        quorum: Quorum,
     },
     /// A node is to leave gracefully.
     LeaveRequest {
@@ -130,7 +130,7 @@ pub enum CoordinatorOutput {
         /// Receivers.
         to: NodeSet,
         /// The newest committed record.
-        record: Arc<MembershipRecord>,
+        record: Box<MembershipRecord>,
     },
     /// Not (yet).
     Refuse {
@@ -143,8 +143,8 @@ pub enum CoordinatorOutput {
     RefuseLevel {
         /// Whose subsystem.
         to: NodeIncarnation,
-        /// Where.
-        level: Level,
+        /// What it wanted to register.
+        registration: LevelRegistration,
         /// Why.
         refusal: LevelRefusal,
     },

@@ -41,18 +41,19 @@ pub fn entry_state(entry: &MemberEntry, level: Level) -> LevelState {
             LevelState::Inactive
         }
         (NodeState::Joined, None) => LevelState::Joined,
-        // One level leaves a joined node: those above it stay.
-        (NodeState::Joined, Some(step)) if step.kind == TransitionKind::Leaving => {
-            let leaving = level == step.level && step.phase != StepPhase::Between;
-            if leaving { LevelState::Leaving } else { LevelState::Joined }
-        }
-        (NodeState::Joining | NodeState::Joined, Some(step)) if level < step.level => LevelState::Joined,
-        (NodeState::Joining | NodeState::Joined, Some(step))
-            if level == step.level && step.phase != StepPhase::Between =>
-        {
+        // One level of a joined node comes or goes: the others stay.
+        (NodeState::Joined, Some(step)) if level != step.level => LevelState::Joined,
+        (NodeState::Joined, Some(step)) => match (step.kind, step.phase) {
+            (TransitionKind::Leaving, StepPhase::Between) => LevelState::Joined,
+            (TransitionKind::Leaving, StepPhase::Notifying | StepPhase::Held) => LevelState::Leaving,
+            (_, StepPhase::Between) => LevelState::Inactive,
+            (_, StepPhase::Notifying | StepPhase::Held) => LevelState::Joining,
+        },
+        (NodeState::Joining, Some(step)) if level < step.level => LevelState::Joined,
+        (NodeState::Joining, Some(step)) if level == step.level && step.phase != StepPhase::Between => {
             LevelState::Joining
         }
-        (NodeState::Joining | NodeState::Joined, Some(_)) => LevelState::Inactive,
+        (NodeState::Joining, Some(_)) => LevelState::Inactive,
         (NodeState::Leaving, Some(step)) if level > step.level => LevelState::Inactive,
         (NodeState::Leaving, Some(step)) if level == step.level && step.phase != StepPhase::Between => {
             LevelState::Leaving

@@ -24,7 +24,6 @@ mod telling;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::profile::TimingProfile;
@@ -215,7 +214,10 @@ impl Coordinator {
                     admission::Request { from, levels, same_boot, hears, heard, configured, key_matches, key_learnt };
                 self.join_requested(request, &mut outputs);
             }
-            CoordinatorInput::Configured { nodes } => self.configured(nodes),
+            CoordinatorInput::Configured { nodes, quorum } => {
+                self.quorum = quorum;
+                self.configured(nodes);
+            }
             CoordinatorInput::LeaveRequest { node } => self.leave_requested(node, &mut outputs),
             CoordinatorInput::Register { from, registration, seen } => {
                 self.registration_requested(from, registration, seen, &mut outputs);
@@ -232,6 +234,7 @@ impl Coordinator {
         }
         if !self.handed_over {
             self.settle();
+            self.take_votes_of_the_gone();
             self.give_out(&mut outputs);
         }
         outputs
@@ -251,7 +254,7 @@ impl Coordinator {
         if bugs::active(Bug::NotifiedBeforeCommit) {
             outputs.push(CoordinatorOutput::Notify {
                 to: unmarked_members(&self.draft),
-                record: Arc::new(self.draft.clone()),
+                record: Box::new(self.draft.clone()),
             });
         }
         outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));

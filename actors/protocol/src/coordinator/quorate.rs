@@ -12,6 +12,12 @@ use crate::detector::Verdict;
 use crate::quorum::Quorum;
 
 impl Coordinator {
+    /// Whose votes count, if that was ever said.
+    #[must_use]
+    pub const fn present(&self) -> Option<NodeSet> {
+        self.present
+    }
+
     /// False while the cluster waits for more votes.
     #[must_use]
     pub fn has_quorum(&self) -> bool {
@@ -19,32 +25,26 @@ impl Coordinator {
     }
 
     pub(super) fn is_present(&mut self, quorum: Quorum, present: NodeSet, outputs: &mut Vec<CoordinatorOutput>) {
-        let present = present.difference(&self.marks_on_the_way());
         (self.quorum, self.present) = (quorum, Some(present));
+        self.take_votes_of_the_gone();
         let reached = self.has_quorum();
         if reached == self.waits_for_votes {
             self.waits_for_votes = !reached;
-            let (votes, needed) = (self.quorum.votes(&present), self.quorum.needed());
+            let (votes, needed) = self.quorum.count(&self.present.unwrap_or_default());
             outputs.push(CoordinatorOutput::Quorum { reached, votes, needed });
         }
     }
 
-    /// Whoever was marked in a record that is not committed yet: the detector still sees a member there. Not who was started again,
-    /// because its new incarnation is heard.
-    fn marks_on_the_way(&self) -> NodeSet {
-        let marked = |entry: &MemberEntry| entry.state == NodeState::ForcedLeaving;
-        let is_on_its_way = |(node, entry): &(&NodeId, &MemberEntry)| {
+    /// Whoever is marked or has left by a record that is not committed yet: the detector still sees a member there. Not who was
+    /// started again, because its new incarnation is heard.
+    pub(super) fn take_votes_of_the_gone(&mut self) {
+        let member = |entry: &MemberEntry| !matches!(entry.state, NodeState::Inactive | NodeState::ForcedLeaving);
+        let is_gone = |(node, entry): &(&NodeId, &MemberEntry)| {
             let again = entry.fence.method == Some(FenceMethod::NewIncarnation);
-            marked(entry) && !again && !self.committed.nodes.get(node).is_some_and(marked)
+            !member(entry) && !again && self.committed.nodes.get(node).is_some_and(member)
         };
-        self.draft.nodes.iter().filter(is_on_its_way).map(|(node, _)| *node).collect()
-    }
-
-    /// The node was marked just now: its vote is gone before anybody says again who is present.
-    pub(super) fn lose_vote(&mut self, node: NodeId) {
-        if let Some(present) = &mut self.present {
-            present.remove(node);
-        }
+        let gone: NodeSet = self.draft.nodes.iter().filter(is_gone).map(|(node, _)| *node).collect();
+        self.present = self.present.map(|present| present.difference(&gone));
     }
 
     /// Those who would be left without these nodes have quorum, so the nodes may be forced out.
@@ -68,6 +68,17 @@ impl Coordinator {
         }
     }
 
+    /// Somebody is marked or let in by a record that is not committed yet. The votes do not change beside that.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        let decided = |(node, entry): (&NodeId, &MemberEntry)| {
+            let known = self.committed.nodes.get(node).filter(|known| known.incarnation == entry.incarnation);
+            let was = known.map_or(NodeState::Inactive, |known| known.state);
+            matches!(entry.state, NodeState::Joining | NodeState::ForcedLeaving) && entry.state != was
+        };
+        self.draft.nodes.iter().any(decided)
+    }
+
     /// E_NO_QUORUM of T-14: with the joiner's own vote there are still too few.
     pub(super) fn check_quorum(&self, joiner: NodeId) -> Result<(), JoinRefusal> {
         let Some(mut present) = self.present else { return Ok(()) };
@@ -75,6 +86,7 @@ impl Coordinator {
         if self.quorum.is_reached_by(&present) {
             return Ok(());
         }
-        Err(JoinRefusal::NoQuorum { votes: self.quorum.votes(&present), needed: self.quorum.needed() })
+        let (votes, needed) = self.quorum.count(&present);
+        Err(JoinRefusal::NoQuorum { votes, needed })
     }
 }

@@ -104,13 +104,16 @@ impl Coordinator {
         let node = subject.node();
         let Some(entry) = self.draft.nodes.get_mut(&node) else { return };
         let Some(level) = entry.step.as_ref().map(|step| step.level) else { return };
+        let extends = entry.state == NodeState::Joined;
         if entry.leave_requested {
-            return self.begin_leaving(node, Some(level)); // T-12: between notifications only, from this level down
+            // T-12: between notifications only, from the highest level that has joined (I-T17).
+            let highest = if extends { entry.levels.last().copied() } else { Some(level) };
+            return self.begin_leaving(node, highest);
         }
         if entry.withdrawing {
             return self.begin_withdrawal(node, level);
         }
-        match entry.levels.iter().copied().find(|next| *next > level) {
+        match entry.levels.iter().copied().find(|next| *next > level).filter(|_| !extends) {
             Some(next) => self.wait_at(subject, next),
             None => (entry.state, entry.step) = (NodeState::Joined, None),
         }

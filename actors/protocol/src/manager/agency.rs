@@ -5,7 +5,7 @@ use crate::coordinator::CoordinatorInput;
 use phalanx_messages::membership::{MembershipRecord, NodeState};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer};
 use phalanx_messages::peer::{JoinRefusal, MembershipMessage};
-use phalanx_messages::{NodeId, Revision, Term};
+use phalanx_messages::{Level, NodeId, Revision, Term};
 
 use super::*;
 
@@ -14,9 +14,10 @@ const ASK_AGAIN_MS: u64 = 50;
 
 impl Manager {
     /// `master` sent a committed record under `term`.
-    pub(super) fn told(&mut self, master: NodeId, term: Term, record: Arc<MembershipRecord>) {
+    pub(super) fn told(&mut self, master: NodeId, term: Term, record: MembershipRecord) {
         self.followed(term, master);
         self.learn(&record);
+        let record = Box::new(record);
         self.advise(AgentInput::Record(record), master);
     }
 
@@ -40,6 +41,12 @@ impl Manager {
         }
     }
 
+    /// Gives the agent an input of this node itself.
+    pub(super) fn advise_here(&mut self, input: AgentInput) {
+        let me = self.here();
+        self.advise(input, me);
+    }
+
     fn act(&mut self, output: AgentOutput, from: NodeId) {
         match output {
             AgentOutput::Notify(notification) => {
@@ -55,9 +62,12 @@ impl Manager {
             AgentOutput::Report { to, seen, steps } => self.send(to, MembershipMessage::Report { seen, steps }),
             AgentOutput::Stale { seen } => self.send(from, MembershipMessage::Stale { seen }),
             AgentOutput::Panic { reason } => self.panic(reason),
-            AgentOutput::Joined | AgentOutput::Deregistered(_) => {}
-            // Nothing registers at run time or dies alone yet: an actor that panics takes its node with it.
-            AgentOutput::Resume { .. } | AgentOutput::Register { .. } | AgentOutput::Withdraw { .. } => {}
+            AgentOutput::Joined => {}
+            AgentOutput::Resume { level, states } => self.emit(ManagerOutput::Resume { level, states }),
+            AgentOutput::Refused { level, refusal } => self.emit(ManagerOutput::LevelRefused { level, refusal }),
+            AgentOutput::Deregistered(level) => self.emit(ManagerOutput::Deregistered(level)),
+            AgentOutput::Register { registration, seen } => self.ask_for_level(registration, seen),
+            AgentOutput::Withdraw { level, seen } => self.ask_for_withdrawal(level, seen),
             AgentOutput::Left => self.left(),
         }
     }
@@ -73,6 +83,29 @@ impl Manager {
             }
             Some(master) => self.send(master, MembershipMessage::Acknowledged(answers)),
             None => {} // A new master asks for it (protocol §3.6).
+        }
+    }
+
+    /// Whoever is master; if nobody is, the agent asks again.
+    fn ask_for_level(&mut self, registration: LevelRegistration, seen: Revision) {
+        match self.master() {
+            Some(master) if master == self.here() => {
+                let from = self.settings.me;
+                self.coordinate(CoordinatorInput::Register { from, registration, seen });
+            }
+            Some(master) => self.send(master, MembershipMessage::RegisterLevel { registration, seen }),
+            None => {}
+        }
+    }
+
+    fn ask_for_withdrawal(&mut self, level: Level, seen: Revision) {
+        match self.master() {
+            Some(master) if master == self.here() => {
+                let from = self.settings.me;
+                self.coordinate(CoordinatorInput::Withdraw { from, level, seen });
+            }
+            Some(master) => self.send(master, MembershipMessage::WithdrawLevel { level, seen }),
+            None => {}
         }
     }
 
@@ -97,8 +130,7 @@ impl Manager {
 
     pub(super) fn tick_agent(&mut self) {
         let now = self.now();
-        let me = self.here();
-        self.advise(AgentInput::Tick(now), me);
+        self.advise_here(AgentInput::Tick(now));
         if self.asked_at.is_some_and(|asked| now.since(asked) < ASK_AGAIN_MS) {
             return;
         }

@@ -11,6 +11,7 @@ use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::set::NodeSet;
 
 use super::*;
+use crate::quorum::Quorum;
 
 /// What the master has decided about the configuration and not committed yet.
 #[derive(Debug, Default)]
@@ -28,6 +29,11 @@ impl Manager {
     fn decided(&self) -> &ConfigurationRecord {
         let committing = self.draft.committing.as_deref();
         self.draft.drafted.as_ref().or(committing).unwrap_or(&self.configuration)
+    }
+
+    /// The votes that decide now.
+    pub(super) fn quorum(&self) -> Quorum {
+        Quorum::of(&self.configuration).changing_to(self.decided())
     }
 
     /// A node asks the master to let it in.
@@ -67,7 +73,8 @@ impl Manager {
     pub(super) fn draft_configuration(&mut self, record: ConfigurationRecord) {
         let nodes = record.nodes.keys().copied().collect();
         self.draft.drafted = Some(record);
-        self.coordinate(CoordinatorInput::Configured { nodes });
+        let quorum = self.quorum();
+        self.coordinate(CoordinatorInput::Configured { nodes, quorum });
     }
 
     /// The commit of `record` begins: fixes what is written as its configuration, if it names a new one.

@@ -1,5 +1,6 @@
 //! What this node does while it is master: the coordinator's outputs (protocol §5.2, §5.4).
 
+use crate::agent::AgentInput;
 use crate::chronicle::Happening;
 use crate::coordinator::{self, Coordinator, CoordinatorInput, CoordinatorOutput};
 use crate::frm::FrmInput;
@@ -25,7 +26,7 @@ enum Beginning {
 impl Manager {
     /// This node owns a term and its base record is committed.
     pub(super) fn lead(&mut self, base: MembershipRecord) {
-        self.learn(&Arc::new(base.clone()));
+        self.learn(&base);
         let cold_start = match self.beginning(&base) {
             Beginning::Member => None,
             Beginning::ColdStart(proofs) => Some(proofs),
@@ -101,7 +102,12 @@ impl Manager {
             CoordinatorOutput::Notify { to, record } => self.notify(to, &record),
             CoordinatorOutput::Refuse { to, refusal } if to.node == self.here() => self.refused(refusal),
             CoordinatorOutput::Refuse { to, refusal } => self.send(to.node, MembershipMessage::JoinRefused(refusal)),
-            CoordinatorOutput::RefuseLevel { .. } => {} // No peer message registers a level at run time yet.
+            CoordinatorOutput::RefuseLevel { to, registration, refusal } if to.node == self.here() => {
+                self.advise_here(AgentInput::Refused(registration, refusal));
+            }
+            CoordinatorOutput::RefuseLevel { to, registration, refusal } => {
+                self.send(to.node, MembershipMessage::LevelRefused { registration, refusal });
+            }
             CoordinatorOutput::Expel { victim } => self.send(victim.node, MembershipMessage::Expelled { victim }),
             CoordinatorOutput::NewMaster { to } => {
                 let revision = self.newest.revision;
@@ -135,7 +141,7 @@ impl Manager {
         record.revision = revision;
         self.configuration_committed();
         self.publish_pills(&record);
-        self.learn(&Arc::new(*record));
+        self.learn(&record);
         self.coordinate(CoordinatorInput::Committed);
         self.look_around();
     }
@@ -149,11 +155,11 @@ impl Manager {
         }
     }
 
-    fn notify(&mut self, to: NodeSet, record: &Arc<MembershipRecord>) {
+    fn notify(&mut self, to: NodeSet, record: &MembershipRecord) {
         let me = self.here();
-        let mut others = to;
-        others.remove(me);
-        self.emit(ManagerOutput::Tell { to: others, record: record.clone() });
+        for node in to.iter().filter(|node| *node != me) {
+            self.send(node, MembershipMessage::Notify(Box::new(record.clone())));
+        }
         if to.contains(me) {
             let term = record.revision.term;
             self.told(me, term, record.clone());

@@ -4,7 +4,6 @@
 use crate::coordinator::CoordinatorInput;
 use crate::detector::Judgement;
 use crate::frm::FrmInput;
-use crate::quorum::Quorum;
 use phalanx_messages::NodeId;
 use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
@@ -62,7 +61,7 @@ impl Manager {
         }
         let now = self.now();
         let signs = self.watch.disk_signs(now);
-        let quorum = Quorum::of(&self.configuration);
+        let quorum = self.quorum();
         let judgement = self.detector.judge(now, self.here(), &self.newest, &signs, &quorum);
         let Judgement { victims, abdicate, present } = judgement;
         self.coordinate(CoordinatorInput::Present { quorum, present });

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use phalanx_messages::configuration::ConfigurationRecord;
-use phalanx_messages::membership::{FenceMethod, MembershipRecord};
-use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemNotification};
-use phalanx_messages::peer::{JoinRefusal, MasterAnswer, MasterRequest, MembershipMessage};
+use phalanx_messages::membership::{FenceMethod, LevelRegistration, MembershipRecord};
+use phalanx_messages::notification::{LevelStates, SubsystemAcknowledged, SubsystemNotification};
+use phalanx_messages::peer::{JoinRefusal, LevelRefusal, MasterAnswer, MasterRequest, MembershipMessage};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{NodeId, NodeIncarnation, Revision, Term};
+use phalanx_messages::subsystem::DeathPolicy;
+use phalanx_messages::{Level, NodeId, NodeIncarnation, Revision, Term};
 
 use crate::chronicle::Happening;
 use crate::coordinator::Warning;
@@ -134,6 +135,18 @@ pub enum ManagerInput {
         /// What.
         request: MasterRequest,
     },
+    /// A subsystem of this node registers at run time (protocol T-15), or again after its death (T-17). The caller has made sure
+    /// that none that lives has the level. The answer is a notification, a refusal or [`ManagerOutput::Resume`].
+    Register(LevelRegistration),
+    /// The subsystem at that level wants to leave alone. Answered by [`ManagerOutput::Deregistered`].
+    Withdraw(Level),
+    /// The subsystem at that level has died without a leave (protocol T-17).
+    Died {
+        /// Which.
+        level: Level,
+        /// What becomes of it if it does not register again in time.
+        policy: DeathPolicy,
+    },
     /// Answer to [`ManagerOutput::Disk`].
     Disk(DiskAnswer),
     /// Answer to [`ManagerOutput::PublishClaim`]: a write that carries it has completed.
@@ -164,15 +177,24 @@ pub enum ManagerOutput {
         /// What to say.
         message: MembershipMessage,
     },
-    /// Tell these peers, as far as they are connected, the committed record ([`MembershipMessage::Notify`]).
-    Tell {
-        /// Receivers.
-        to: NodeSet,
-        /// What they dispatch from.
-        record: Arc<MembershipRecord>,
-    },
     /// Notify a subsystem of this node.
     Notify(SubsystemNotification),
+    /// The subsystem that registered again after its predecessor's death goes on from here (protocol T-17).
+    Resume {
+        /// Which.
+        level: Level,
+        /// What its predecessor had acknowledged.
+        states: LevelStates,
+    },
+    /// The cluster does not take the subsystem that registered at that level.
+    LevelRefused {
+        /// Where.
+        level: Level,
+        /// Why.
+        refusal: LevelRefusal,
+    },
+    /// The level has left this node: its subsystem is told nothing any more (protocol T-16).
+    Deregistered(Level),
     /// Heartbeats say from now on that this record was processed.
     Seen(Revision),
     /// Requests go to this master from now on.
@@ -251,6 +273,14 @@ pub enum Remark {
         /// Who.
         victim: NodeIncarnation,
         /// Why.
+        reason: String,
+    },
+    /// A member ought to be forced out and is not, because those who would be left have no quorum (protocol §4.4). It is tried again
+    /// while the need exists.
+    KeptForQuorum {
+        /// Who.
+        victim: NodeIncarnation,
+        /// Why it ought to go.
         reason: String,
     },
     /// An administrator has confirmed a death (protocol §4.5, F5).

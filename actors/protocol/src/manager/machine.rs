@@ -156,10 +156,7 @@ impl Manager {
             ManagerInput::Down(peer) => self.disconnected(peer),
             ManagerInput::Received { from, message } => self.received(from, message),
             ManagerInput::Heartbeat { from, seen } => self.coordinate(CoordinatorInput::Seen { from, revision: seen }),
-            ManagerInput::Answered(answer) => {
-                let me = self.here();
-                self.advise(AgentInput::Answered(answer), me);
-            }
+            ManagerInput::Answered(answer) => self.advise_here(AgentInput::Answered(answer)),
             ManagerInput::DeathProved { victim, method } => {
                 self.coordinate(CoordinatorInput::Certain { victim, method });
             }
@@ -169,6 +166,9 @@ impl Manager {
             }
             ManagerInput::Force { victim, reason } => self.force(victim, reason),
             ManagerInput::Ask { counter, request } => self.ask_master(counter, request),
+            ManagerInput::Register(registration) => self.advise_here(AgentInput::Register(registration)),
+            ManagerInput::Withdraw(level) => self.advise_here(AgentInput::Withdraw(level)),
+            ManagerInput::Died { level, policy } => self.advise_here(AgentInput::Died { level, policy }),
             ManagerInput::Disk(answer) => self.disk_answered(answer),
             ManagerInput::ClaimPublished(result) => self.claim_published(result),
             ManagerInput::Probe => self.probe_once(),
@@ -209,9 +209,9 @@ impl Manager {
         self.moment.now
     }
 
-    /// This node owns the highest term and may act on it.
+    /// This node owns the highest term and may act on it. While a newer claim may exist it may not (protocol §3.5, M-5).
     pub(super) fn is_master(&self) -> bool {
-        self.coordinator.is_some() && self.moment.may_act
+        self.leads() && self.moment.may_act
     }
 
     /// Nothing is said after a panic: what this node still believes may be wrong.
@@ -253,11 +253,11 @@ impl Manager {
     }
 
     /// Learns a newer committed record: from this node's own commits, or from the master.
-    pub(super) fn learn(&mut self, record: &Arc<MembershipRecord>) {
+    pub(super) fn learn(&mut self, record: &MembershipRecord) {
         if record.revision <= self.newest.revision {
             return;
         }
-        self.newest = record.clone();
+        self.newest = Arc::new(record.clone());
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);
         if !self.admitted && self.own_state() != NodeState::Inactive {

@@ -1,5 +1,6 @@
 //! Messages of other nodes, and the state of the connections to them.
 
+use crate::agent::AgentInput;
 use crate::coordinator::CoordinatorInput;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::{NodeId, Revision};
@@ -49,7 +50,7 @@ impl Manager {
             MembershipMessage::ForceRequest { victim, reason } => self.force(victim, reason),
             MembershipMessage::Notify(record) => {
                 if !self.is_stale(from.node, record.revision) {
-                    self.told(from.node, record.revision.term, record);
+                    self.told(from.node, record.revision.term, *record);
                 }
             }
             MembershipMessage::Acknowledged(answers) => self.acknowledged(from, answers),
@@ -72,6 +73,15 @@ impl Manager {
             MembershipMessage::Expelled { .. } => {}
             MembershipMessage::Request { counter, request } => self.requested(from, counter, request),
             MembershipMessage::Answer { counter, answer } => self.request_answered(counter, answer),
+            MembershipMessage::RegisterLevel { registration, seen } => {
+                self.coordinate(CoordinatorInput::Register { from, registration, seen });
+            }
+            MembershipMessage::WithdrawLevel { level, seen } => {
+                self.coordinate(CoordinatorInput::Withdraw { from, level, seen });
+            }
+            MembershipMessage::LevelRefused { registration, refusal } => {
+                self.advise(AgentInput::Refused(registration, refusal), from.node);
+            }
         }
     }
 

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use crate::configuration::{change, same_nodes};
-use crate::coordinator::CoordinatorInput;
+use crate::configuration::{change, same_settings};
 use crate::coordinator::level_states::unmarked_members;
+use crate::coordinator::{Coordinator, CoordinatorInput};
 use crate::detector::Verdict;
 use phalanx_messages::configuration::{ChangeRefusal, Consumed, NodeChange};
 use phalanx_messages::membership::NodeState;
@@ -166,6 +166,10 @@ impl Manager {
         if self.draft.drafted.is_some() || self.draft.committing.is_some() {
             return None;
         }
+        // Nor beside a decision about who is a member, which was made by the votes of now.
+        if self.coordinator.as_ref().is_none_or(Coordinator::decides) {
+            return None;
+        }
         let consumed = self.configuration.consumed.get(&source.node);
         let newer = (source.incarnation, counter);
         if consumed.is_some_and(|last| (last.incarnation, last.counter) > newer) {
@@ -178,7 +182,7 @@ impl Manager {
         let membership = self.coordinator.as_ref()?.draft();
         match change(&self.configuration, membership, self.settings.nodes_max, changes) {
             Err(refusal) => Some(MasterAnswer::ChangeRefused(refusal)),
-            Ok(changed) if same_nodes(&changed, &self.configuration) => {
+            Ok(changed) if same_settings(&changed, &self.configuration) => {
                 Some(MasterAnswer::Unchanged { revision: self.configuration.revision })
             }
             Ok(mut changed) => {
@@ -228,8 +232,14 @@ impl Manager {
         MasterAnswer::Accepted
     }
 
-    /// Forces a node out. A master never marks itself: it panics, and the next one marks it.
+    /// Forces a node out. A master never marks itself: it panics, and the next one marks it, or, without quorum, its next start
+    /// proves that it has ended.
     pub(super) fn force_out(&mut self, victim: NodeIncarnation, reason: String) {
+        let alone = [victim.node].into_iter().collect();
+        let is_needed = self.coordinator.as_ref().is_some_and(|coordinator| !coordinator.may_lose(&alone));
+        if is_needed && victim != self.settings.me {
+            return self.remark(Remark::KeptForQuorum { victim, reason });
+        }
         self.remark(Remark::ForcingOut { victim, reason: reason.clone() });
         if victim == self.settings.me {
             let draft = self.coordinator.as_ref().map(|coordinator| unmarked_members(coordinator.draft()));

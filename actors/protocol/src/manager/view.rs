@@ -8,7 +8,10 @@ use phalanx_messages::trace::TransitionTrace;
 use phalanx_messages::{Instant, Term, TransitionId};
 
 use super::*;
-use crate::configuration::{change, same_nodes};
+use crate::configuration::{change, same_settings};
+use crate::coordinator::Coordinator;
+use crate::coordinator::level_states::unmarked_members;
+use crate::quorum::Quorum;
 
 impl Manager {
     /// This node.
@@ -49,10 +52,24 @@ impl Manager {
         owners.map(|(node, candidate)| (candidate.claim.term, *node)).max()
     }
 
-    /// This node has a coordinator, be its lease valid or not.
+    /// Votes of a majority cluster: whether there are enough, how many there are, and how many are needed. None if the disk decides
+    /// alone. A node that is not master counts the members whose registers are alive, as the master will in a moment.
+    #[must_use]
+    pub fn votes(&self, now: Instant) -> Option<(bool, u32, u32)> {
+        self.configuration.disk_votes?;
+        let quorum = Quorum::of(&self.configuration);
+        let candidates = self.watch.candidates(now);
+        let alive = |node: &NodeId| candidates.get(node).is_some_and(|candidate| candidate.live);
+        let members = unmarked_members(&self.newest).iter().filter(alive).collect();
+        let present = self.coordinator.as_ref().and_then(Coordinator::present).unwrap_or(members);
+        let (votes, needed) = quorum.count(&present);
+        Some((quorum.is_reached_by(&present), votes, needed))
+    }
+
+    /// This node has the role of the master and no doubt about it, be its lease valid or not.
     #[must_use]
     pub const fn leads(&self) -> bool {
-        self.coordinator.is_some()
+        self.coordinator.is_some() && self.frm.is_owner()
     }
 
     /// The lease was valid when it was last spoken of.
@@ -108,6 +125,6 @@ impl Manager {
     /// The refusal that they would meet.
     pub fn try_change(&self, changes: &[NodeChange]) -> Result<bool, ChangeRefusal> {
         let changed = change(&self.configuration, &self.newest, self.settings.nodes_max, changes)?;
-        Ok(!same_nodes(&changed, &self.configuration))
+        Ok(!same_settings(&changed, &self.configuration))
     }
 }

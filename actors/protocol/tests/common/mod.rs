@@ -42,7 +42,7 @@ pub fn spec_levels() -> Vec<LevelRegistration> {
 
 #[derive(Debug, Clone)]
 pub enum Packet {
-    Record(std::sync::Arc<MembershipRecord>),
+    Record(Box<MembershipRecord>),
     NewMaster(Revision),
     Acknowledge(Vec<SubsystemAcknowledged>),
     Report(Revision, Vec<(NotificationId, Option<SubsystemAcknowledged>)>),
@@ -99,6 +99,8 @@ pub struct Cluster {
     pub log: Vec<String>,
     pub refusals: Vec<(NodeId, JoinRefusal)>,
     pub level_refusals: Vec<(NodeId, Level, LevelRefusal)>,
+    /// What agents told their subsystems of it.
+    pub told_refusals: Vec<(NodeId, Level, LevelRefusal)>,
     pub warnings: Vec<Warning>,
     pub quorum_changes: Vec<bool>,
     pub hung: BTreeSet<(NodeId, Level)>,
@@ -164,6 +166,7 @@ impl Cluster {
             log: Vec::new(),
             refusals: Vec::new(),
             level_refusals: Vec::new(),
+            told_refusals: Vec::new(),
             warnings: Vec::new(),
             quorum_changes: Vec::new(),
             hung: BTreeSet::new(),
@@ -217,6 +220,26 @@ impl Cluster {
         node.later.retain(|known| known.level != registration.level);
         node.later.push(registration.clone());
         self.agent(n(id), AgentInput::Register(registration));
+    }
+
+    /// Somebody wants to register on a node; nothing is assumed of who is there.
+    pub fn deliver_registration(&mut self, id: u16, registration: LevelRegistration) {
+        self.agent(n(id), AgentInput::Register(registration));
+    }
+
+    /// A copy of a refusal reaches a node.
+    pub fn deliver_refusal(&mut self, id: u16, registration: LevelRegistration, refusal: LevelRefusal) {
+        self.agent(n(id), AgentInput::Refused(registration, refusal));
+    }
+
+    /// One subsystem of a node leaves alone.
+    pub fn withdraw(&mut self, id: u16, level: Level) {
+        self.agent(n(id), AgentInput::Withdraw(level));
+    }
+
+    /// Nobody is at that level of a node until it registers again.
+    pub fn nobody_is_there(&mut self, id: u16, level: Level) {
+        self.node_mut(n(id)).dead.insert(level);
     }
 
     /// One subsystem of a node dies.
@@ -454,9 +477,9 @@ impl Cluster {
                     self.wire.extend(to.iter().map(packet));
                 }
                 CoordinatorOutput::Refuse { to, refusal } => self.refusals.push((to.node, refusal)),
-                CoordinatorOutput::RefuseLevel { to, level, refusal } => {
-                    self.level_refusals.push((to.node, level, refusal));
-                    self.agent(to.node, AgentInput::Refused(level));
+                CoordinatorOutput::RefuseLevel { to, registration, refusal } => {
+                    self.level_refusals.push((to.node, registration.level, refusal.clone()));
+                    self.agent(to.node, AgentInput::Refused(registration, refusal));
                 }
                 CoordinatorOutput::Expel { victim } => {
                     if !self.is_dead(victim) {
@@ -504,13 +527,7 @@ impl Cluster {
             views.retain(|(level, _), _| !node.dead.contains(level)); // the dead see nothing
             found.extend(invariants::t19_the_inactive_are_forgotten(&self.disk, &record, id, &views));
         }
-        // A join that entered and a mark that came after it may be one commit, if another was being written meanwhile: nobody can
-        // tell it from two. The model checker, where each decision is a commit, judges the mark that comes first.
-        let lost_before: BTreeSet<NodeId> = self.unrecovered.keys().copied().collect();
-        invariants::soil(&mut self.unrecovered, &self.disk, &record);
-        let mut unrecovered = self.unrecovered.clone();
-        unrecovered.retain(|node, _| lost_before.contains(node));
-        found.extend(invariants::t23_no_join_above_unrecovered(&unrecovered, &self.disk, &record));
+        found.extend(invariants::t23_no_join_above_unrecovered(&mut self.unrecovered, &self.disk, &record, false));
         self.violations.extend(found);
         for (node, entry) in &record.nodes {
             let before = self.disk.nodes.get(node).filter(|before| before.incarnation == entry.incarnation);
@@ -616,6 +633,10 @@ impl Cluster {
                 }
                 AgentOutput::Deregistered(level) => {
                     self.node_mut(id).views.retain(|(at, _), _| *at != level);
+                    continue;
+                }
+                AgentOutput::Refused { level, refusal } => {
+                    self.told_refusals.push((id, level, refusal));
                     continue;
                 }
                 AgentOutput::Stale { .. } => continue,

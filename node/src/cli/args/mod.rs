@@ -7,6 +7,7 @@ mod init;
 mod logs;
 mod node;
 mod service;
+mod subsystem;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use init::InitArguments;
 pub use logs::LogsArguments;
 pub use node::{AddArguments, NodeCommand};
 pub use service::{Following, ServiceCommand};
+pub use subsystem::{AttachArguments, SubsystemCommand};
 
 use crate::licence_server::LicenceServerCommand;
 
@@ -142,6 +144,9 @@ pub enum Command {
         #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = crate::config::parse_duration_ms)]
         for_ms: u64,
     },
+    /// List subsystems, and be one.
+    #[command(subcommand)]
+    Subsystem(SubsystemCommand),
     /// Make, show and verify shared disks.
     #[command(subcommand)]
     Disk(DiskCommand),

@@ -13,7 +13,7 @@ use phalanx_messages::service_report::PlannedStep;
 
 pub(in crate::cli) use nodes::{panic_text, plan_nodes};
 
-use self::nodes::{NodePlan, difference_of};
+use self::nodes::{NodePlan, cluster_difference, difference_of, plan_disk_votes};
 use self::report::{ConfigurationApplied, ConfigurationShown, ConfiguredNode};
 use super::apply::{self, Changes};
 use super::args::{Global, Output};
@@ -59,6 +59,7 @@ fn shown(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> Result
     Ok(ConfigurationShown {
         cluster: record.cluster.clone(),
         revision: record.revision.to_string(),
+        disk_votes: record.disk_votes,
         nodes: record.nodes.iter().map(node).collect(),
         services: services.collect::<Result<_, Exit>>()?,
     })
@@ -107,7 +108,8 @@ fn make_plan(
     wanted: ClusterConfig,
     prune: bool,
 ) -> Result<Plan, Exit> {
-    let nodes = plan_nodes(&record, &wanted.nodes, prune)?;
+    let mut nodes = plan_nodes(&record, &wanted.nodes, prune)?;
+    nodes.changes.extend(plan_disk_votes(&record, wanted.disk_votes));
     let named = |node: NodeId| {
         let wanted = wanted.nodes.iter().find(|wanted| wanted.id == node);
         wanted.map_or_else(|| record.name_of(node), |wanted| wanted.name.clone())
@@ -152,8 +154,11 @@ impl Plan {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        for change in &self.nodes.changes {
-            let difference = difference_of(change, &self.record);
+        let cluster = cluster_difference(&self.nodes.changes, &self.record);
+        if !cluster.is_empty() {
+            text += &apply::difference_text("changed", "cluster", &self.record.cluster, &cluster);
+        }
+        for difference in self.nodes.changes.iter().filter_map(|change| difference_of(change, &self.record)) {
             text += &apply::difference_text(&difference.kind, "node", &difference.node, &difference.keys);
         }
         for service in &self.services.difference {
@@ -176,7 +181,8 @@ impl Plan {
     fn report(&self, applied: bool) -> ConfigurationApplied {
         let removed = self.unnamed.iter().map(|service| apply::removed(service));
         ConfigurationApplied {
-            nodes: self.nodes.changes.iter().map(|change| difference_of(change, &self.record)).collect(),
+            cluster: cluster_difference(&self.nodes.changes, &self.record),
+            nodes: self.nodes.changes.iter().filter_map(|change| difference_of(change, &self.record)).collect(),
             nodes_left_alone: self.nodes.left_alone.clone(),
             services: self.services.difference.iter().cloned().chain(removed).collect(),
             services_left_alone: self.services.left_alone.clone(),

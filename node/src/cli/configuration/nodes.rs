@@ -10,9 +10,9 @@ use phalanx_protocol::configuration::{difference, whole};
 use super::report::NodeDifference;
 use crate::cli::Exit;
 use crate::cli::node::EXIT_CONFIGURATION;
-use crate::config::{ClusterNode, KeyDifference};
+use crate::config::{ClusterNode, DiskVotes, KeyDifference};
 
-/// What `config apply` would do to the nodes.
+/// What `config apply` would do to the nodes, and to the votes of the disk.
 pub(in crate::cli) struct NodePlan {
     pub changes: Vec<NodeChange>,
     /// Nodes of the cluster that the file does not name and that stay.
@@ -79,9 +79,30 @@ fn as_wanted(
     })
 }
 
-/// One change, as it is printed.
-pub(super) fn difference_of(change: &NodeChange, record: &ConfigurationRecord) -> NodeDifference {
-    let before = record.id_of(change.node()).and_then(|id| record.nodes.get(&id));
+/// The change of the disk's votes, if the file says them and the database has others.
+pub(super) fn plan_disk_votes(record: &ConfigurationRecord, wanted: Option<DiskVotes>) -> Option<NodeChange> {
+    let votes = wanted?.0;
+    (votes != record.disk_votes).then_some(NodeChange::DiskVotes { votes })
+}
+
+/// What changes about the cluster as a whole.
+pub(super) fn cluster_difference(changes: &[NodeChange], record: &ConfigurationRecord) -> Vec<KeyDifference> {
+    let votes = changes.iter().filter_map(|change| match change {
+        NodeChange::DiskVotes { votes } => Some(*votes),
+        NodeChange::Add { .. } | NodeChange::Remove { .. } | NodeChange::Set { .. } => None,
+    });
+    let key = |votes| KeyDifference {
+        key: "disk_votes".to_owned(),
+        before: Some(DiskVotes(record.disk_votes).to_string()),
+        after: Some(DiskVotes(votes).to_string()),
+    };
+    votes.map(key).collect()
+}
+
+/// One change of a node, as it is printed; none for those of the cluster.
+pub(super) fn difference_of(change: &NodeChange, record: &ConfigurationRecord) -> Option<NodeDifference> {
+    let node = change.node()?;
+    let before = record.id_of(node).and_then(|id| record.nodes.get(&id));
     let (kind, keys) = match change {
         NodeChange::Remove { .. } => ("removed", Vec::new()),
         NodeChange::Add { id, address, settings, .. } => {
@@ -89,8 +110,9 @@ pub(super) fn difference_of(change: &NodeChange, record: &ConfigurationRecord) -
             ("added", id.into_iter().chain(key_changes(None, Some(address), settings)).collect())
         }
         NodeChange::Set { address, settings, .. } => ("changed", key_changes(before, address.as_ref(), settings)),
+        NodeChange::DiskVotes { .. } => return None,
     };
-    NodeDifference { node: change.node().to_owned(), kind: kind.to_owned(), keys }
+    Some(NodeDifference { node: node.to_owned(), kind: kind.to_owned(), keys })
 }
 
 fn key_changes(

@@ -18,6 +18,8 @@ pub struct ConfigurationShown {
     pub cluster: String,
     /// Revision of the membership configuration.
     pub revision: String,
+    /// Votes of the shared disk for quorum; null = it decides alone.
+    pub disk_votes: Option<u16>,
     /// The nodes by id.
     pub nodes: Vec<ConfiguredNode>,
     /// The services by name, each with the keys of its `[[service]]` table.
@@ -50,6 +52,8 @@ pub struct ConfiguredNode {
 /// `config apply`: what differed, and what became of it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ConfigurationApplied {
+    /// What differs about the cluster as a whole.
+    pub cluster: Vec<KeyDifference>,
     /// What differs, by node.
     pub nodes: Vec<NodeDifference>,
     /// Nodes that the file does not name and that stay.

@@ -76,7 +76,8 @@ impl World {
         // An mmap disk has no deadline fencing, so a stall may be ridden through (protocol §4.7).
         let lease = Lease::new(me, self.setup.profile, StallPolicy::RideThrough, first);
         self.log.event(self.now, Some(node), "boots", &[me.incarnation.0], || format!("as {me}"));
-        self.truth.runs(me);
+        let found = self.truth.runs(me);
+        self.broken_all(found);
         if let Some(process) = self.process_mut(node) {
             process.me = me;
             process.lease = Some(LeaseThread {

@@ -13,6 +13,7 @@ use super::World;
 use crate::simulation::clock::MS;
 use crate::simulation::disk::Fate;
 use crate::simulation::process::{LeaseCommand, LeaseThread, LeaseWait, ProcessEvent};
+use crate::simulation::watched::Before;
 
 impl World {
     fn lease(&mut self, node: NodeId) -> Option<&mut LeaseThread> {
@@ -93,8 +94,12 @@ impl World {
     }
 
     fn lease_step(&mut self, node: NodeId, input: LeaseInput<'_>) {
+        let shown = self.log.shows_machines();
         let Some(lease) = self.lease(node) else { return };
+        let before = shown.then(|| Before::of(&input, &lease.lease));
         let outputs = lease.lease.step(input);
+        let seen = before.map(|before| before.after("lease", &outputs, &lease.lease));
+        self.log.machine_step(self.now, node, seen.unwrap_or_default());
         for output in outputs {
             self.lease_output(node, output);
         }

@@ -1,12 +1,11 @@
 //! The membership manager: carries the outputs of its machine out, in order (`phalanx_actors::membership_manager`).
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::OwnState;
-use phalanx_messages::{NodeId, NodeIncarnation};
+use phalanx_messages::{NodeId, NodeIncarnation, Revision};
 use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::lease::Publication;
 use phalanx_protocol::manager::{End, ManagerInput, ManagerOutput, Moment, PROBE_MS, Remark, TICK_MS};
@@ -17,6 +16,7 @@ use crate::invariants;
 use crate::simulation::clock::MS;
 use crate::simulation::invariants::f6_no_minority_decides;
 use crate::simulation::process::{Job, LeaseCommand, ProcessEvent};
+use crate::simulation::watched::Before;
 
 impl World {
     pub(super) fn tick(&mut self, node: NodeId) {
@@ -32,11 +32,15 @@ impl World {
     pub(super) fn manage(&mut self, node: NodeId, input: ManagerInput) {
         let now = self.clock(node);
         let guard_ms = self.setup.profile.guard_ms;
+        let shown = self.log.shows_machines();
         let Some(process) = self.process_mut(node) else { return };
         let gate = &process.gate;
         let moment = Moment { now, open: gate.is_open_for(0, now), may_act: gate.is_open_for(guard_ms, now) };
         let Some(actors) = &mut process.actors else { return };
+        let before = shown.then(|| Before::of(&input, &actors.manager));
         let outputs = actors.manager.step(moment, input);
+        let seen = before.map(|before| before.after("manager", &outputs, &actors.manager));
+        self.log.machine_step(self.now, node, seen.unwrap_or_default());
         for output in outputs {
             if !self.is_up(node) {
                 return; // it has ended by what came before
@@ -53,9 +57,6 @@ impl World {
             ManagerOutput::RenewLease => self.ask_lease(node, LeaseCommand::RenewNow),
             ManagerOutput::StopLease(state) => self.ask_lease(node, LeaseCommand::Stop(state)),
             ManagerOutput::Send { to, message } => self.say(node, to, message),
-            ManagerOutput::Tell { to, record } => {
-                to.iter().for_each(|to| self.say(node, to, MembershipMessage::Notify(record.clone())));
-            }
             ManagerOutput::Notify(notification) => self.notified(node, notification),
             ManagerOutput::Seen(revision) => self.saw(node, revision),
             ManagerOutput::SeekProofs(wanted) => self.seek_proofs(node, wanted),
@@ -80,6 +81,9 @@ impl World {
             | ManagerOutput::HeartbeatTargets(_)
             | ManagerOutput::Happened { .. }
             | ManagerOutput::LeaveBegun
+            | ManagerOutput::Resume { .. }
+            | ManagerOutput::LevelRefused { .. }
+            | ManagerOutput::Deregistered(_)
             | ManagerOutput::LeaveTaken(_) => {}
         }
     }
@@ -95,6 +99,12 @@ impl World {
     fn say(&mut self, node: NodeId, to: NodeId, message: MembershipMessage) {
         if let MembershipMessage::Notify(record) = &message {
             let found = self.truth.record_told(node, record);
+            self.broken_all(found);
+        }
+        if let MembershipMessage::Acknowledged(answers) = &message
+            && let Some(me) = self.process(node).map(|process| process.me)
+        {
+            let found = self.truth.answers_sent(me, answers);
             self.broken_all(found);
         }
         self.send_message(node, to, message);
@@ -145,14 +155,12 @@ impl World {
         let ended = self.hosts.values().filter_map(|host| host.ended).filter(|(_, at)| *at >= since);
         let runs = self.hosts.values().filter_map(|host| host.process.as_ref()).map(|process| process.me);
         let there: Vec<NodeIncarnation> = ended.map(|(who, _)| who).chain(runs).collect();
-        let named = [before.configuration, record.configuration].map(|named| self.disk.find_configuration(named));
-        let judged = |named: Option<Arc<ConfigurationRecord>>| {
-            named.map_or_else(Vec::new, |named| f6_no_minority_decides::check(before, record, &named, &there))
-        };
-        // A change of votes may be committed together with what was decided before it.
-        let [old, new] = named.map(judged);
-        if !old.is_empty() {
-            self.broken_all(new);
+        // By the votes of then, and by those that the same commit brings.
+        let named: BTreeSet<Revision> = [before.configuration, record.configuration].into();
+        for configuration in
+            named.into_iter().filter_map(|named| self.disk.find_configuration(named)).collect::<Vec<_>>()
+        {
+            self.broken_all(f6_no_minority_decides::check(before, record, &configuration, &there));
         }
     }
 
@@ -174,6 +182,7 @@ impl World {
                     self.check_links_of(*victim);
                 }
             }
+            Remark::KeptForQuorum { .. } => self.coverage.reach("not forced out: no quorum without it"),
             Remark::DeathConfirmed { .. } => self.coverage.reach("death confirmed by hand"),
             Remark::Quorum { reached, .. } => {
                 self.coverage.reach(if *reached { "quorum is there" } else { "quorum is lost" });

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::clock::{Micros, NodeClock, SECOND};
 use super::coverage::Coverage;
 use super::disk::Disk;
-use super::log::EventLog;
+use super::log::{Detail, EventLog};
 use super::network::Network;
 use super::process::{Process, ProcessEvent};
 use super::queue::Queue;
@@ -58,8 +58,8 @@ pub struct Setup {
     pub weather: Weather,
     /// Everything that is drawn.
     pub seed: u64,
-    /// Lines of the log are kept.
-    pub keep_lines: bool,
+    /// What the log keeps.
+    pub detail: Detail,
 }
 
 impl Setup {
@@ -79,13 +79,13 @@ impl Setup {
             disk_votes: None,
             weather,
             seed: 1,
-            keep_lines: true,
+            detail: Detail::Events,
         }
     }
 
     /// As the seed draws it.
     #[must_use]
-    pub fn drawn(seed: u64, keep_lines: bool) -> Self {
+    pub fn drawn(seed: u64, detail: Detail) -> Self {
         let mut random = Random::new(seed);
         let nodes = u16::try_from(random.between(2, 6) + if random.chance(150) { 3 } else { 0 }).unwrap_or(2);
         let mut barriers = |most: u64| u8::try_from(random.between(1, most + 1)).unwrap_or(1);
@@ -100,7 +100,7 @@ impl Setup {
         let weather = Weather::drawn(&mut random);
         let seed = random.next();
         let disk_votes = random.chance(200).then_some(0);
-        Self { nodes, profile, levels, subreaper, disk_votes, weather, seed, keep_lines }
+        Self { nodes, profile, levels, subreaper, disk_votes, weather, seed, detail }
     }
 }
 
@@ -224,7 +224,7 @@ impl World {
             unlinked: BTreeMap::new(),
             truth: Truth::default(),
             coverage: Coverage::default(),
-            log: EventLog::new(setup.keep_lines),
+            log: EventLog::new(setup.detail),
             violation: None,
             random,
             setup,

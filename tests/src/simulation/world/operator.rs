@@ -45,6 +45,13 @@ impl World {
         }
     }
 
+    /// A subsystem or a service of that node cannot let go: its node is to be forced out (protocol T-24, RL-8).
+    pub fn cannot_let_go(&mut self, node: NodeId) {
+        let Some(victim) = self.running(node) else { return };
+        let reason = "it cannot let go of a service".to_owned();
+        self.manage(node, ManagerInput::Force { victim, reason });
+    }
+
     pub(super) fn fence_by_hand(&mut self, node: NodeId) {
         let Some(victim) = self.running(node) else { return };
         self.ask_somebody(MasterRequest::Fence { victim, reason: "by hand".to_owned() });

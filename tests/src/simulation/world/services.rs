@@ -8,8 +8,10 @@ use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{RegistrationMessage, RunState};
 use phalanx_messages::service::{AllowableNodes, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId};
+use phalanx_protocol::coordinator::level_states::unmarked_members;
 use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherOutput, LauncherSettings};
 use phalanx_protocol::manager::{ManagerInput, Moment};
+use phalanx_protocol::quorum::Quorum;
 use phalanx_protocol::registration::{DatabaseRoom, SightChange, candidates};
 
 use super::World;
@@ -17,6 +19,7 @@ use crate::simulation::clock::MS;
 use crate::simulation::network::Said;
 use crate::simulation::process::services::Services;
 use crate::simulation::process::{Job, ProcessEvent};
+use crate::simulation::watched::Before;
 
 /// A result that nobody has consumed is told again this often.
 const REPEAT_MS: u64 = 1_000;
@@ -83,11 +86,15 @@ impl World {
     pub(super) fn launch(&mut self, node: NodeId, input: LauncherInput) {
         let now = self.clock(node);
         let guard_ms = self.setup.profile.guard_ms;
+        let shown = self.log.shows_machines();
         let Some(process) = self.process_mut(node) else { return };
         let gate = process.gate;
         let moment = Moment { now, open: gate.is_open_for(0, now), may_act: gate.is_open_for(guard_ms, now) };
         let Some(actors) = &mut process.actors else { return };
+        let before = shown.then(|| Before::of(&input, &actors.services.launcher));
         let outputs = actors.services.launcher.step(moment, input);
+        let seen = before.map(|before| before.after("launcher", &outputs, &actors.services.launcher));
+        self.log.machine_step(self.now, node, seen.unwrap_or_default());
         self.look_at_decisions(node);
         for output in outputs {
             if !self.is_up(node) {
@@ -193,6 +200,14 @@ impl World {
         self.tell_launcher(node, LauncherInput::Ask { counter, order });
     }
 
+    /// A majority cluster cannot force out whom it needs for its majority (protocol §4.4): it waits, and says so.
+    fn is_kept_for_quorum(&self, node: NodeId) -> bool {
+        let record = self.truth.newest();
+        let Some(configuration) = self.disk.find_configuration(record.configuration) else { return false };
+        let others = unmarked_members(&record).difference(&[node].into_iter().collect());
+        !Quorum::of(&configuration).is_reached_by(&others)
+    }
+
     /// Why a service is not at rest; none if all are (protocol I-R20).
     pub(super) fn unrest_of_services(&self) -> Option<String> {
         if !self.setup.levels.iter().any(|level| adopts(level.level)) {
@@ -217,10 +232,10 @@ impl World {
                 | RunState::Stopping
                 | RunState::StopKill
                 | RunState::Recovering
-                | RunState::RecoveryCleanup
-                | RunState::FenceStart
-                | RunState::FenceStop
-                | RunState::FenceRecovery => false,
+                | RunState::RecoveryCleanup => false,
+                RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => {
+                    self.is_kept_for_quorum(run.node.node)
+                }
             };
             if !rests {
                 return Some(format!("service {name} is {:?} on {}, and it may run on {on:?}", run.state, run.node));

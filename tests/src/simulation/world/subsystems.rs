@@ -9,6 +9,7 @@ use super::World;
 use super::services::adopts;
 use crate::invariants::{self, Views};
 use crate::simulation::clock::MS;
+use crate::simulation::invariants as own;
 use crate::simulation::process::ProcessEvent;
 use crate::simulation::process::subsystem::{Outcome, Work};
 
@@ -24,6 +25,10 @@ impl World {
         let Some(registration) = self.setup.levels.iter().find(|it| it.level == level).cloned() else {
             return self.broken(format!("I-T10: level {level} of {me} is notified and not registered"));
         };
+        let found = own::t12_barriers_are_agreed::check(me, &registration, &notification);
+        self.broken_all(found);
+        let found = own::t21_only_the_newest_record::check(me, &record, &notification);
+        self.broken_all(found);
         let own_join = notification.batch.iter().any(|notice| {
             let own = notice.node == me.node && notice.incarnation == me.incarnation;
             own && notice.kind == TransitionKind::Joining && notice.id.barrier == 0
