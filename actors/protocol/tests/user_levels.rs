@@ -31,6 +31,17 @@ fn used(count: u16) -> Cluster {
     cluster
 }
 
+/// `count` nodes joined; node 0 has the user subsystem, and does not answer for it while that of node 1 joins.
+fn with_a_join_under_way(count: u16) -> Cluster {
+    let mut cluster = Cluster::joined(count, count, &spec_levels());
+    cluster.register(0, user());
+    cluster.run();
+    cluster.hung.insert((n(0), USER));
+    cluster.register(1, user());
+    cluster.run();
+    cluster
+}
+
 fn all_levels_joined(cluster: &Cluster, id: u16) -> bool {
     let levels = [Level::DLM, Level::VDM, Level::SFS, USER, Level::EVENT_MANAGER];
     levels.into_iter().all(|level| cluster.level_state(id, level) == LevelState::Joined)
@@ -97,12 +108,7 @@ fn a_node_with_a_level_that_came_later_leaves_and_is_recovered_in_level_order() 
 /// Protocol T-12, I-T17: the level is completed, then the leave begins at the highest level, not at the one that joined last.
 #[test]
 fn t12_a_leave_during_a_registration_below_the_event_manager_begins_at_the_top() {
-    let mut cluster = Cluster::joined(2, 2, &spec_levels());
-    cluster.register(0, user());
-    cluster.run();
-    cluster.hung.insert((n(0), USER));
-    cluster.register(1, user());
-    cluster.run();
+    let mut cluster = with_a_join_under_way(2);
     cluster.leave(1);
     cluster.run();
     assert_eq!(cluster.state(1), NodeState::Joined, "the level is not complete");
@@ -119,12 +125,7 @@ fn t12_a_leave_during_a_registration_below_the_event_manager_begins_at_the_top()
 /// Protocol T-12, between: a level that nobody was told of is told of no leave either.
 #[test]
 fn t12_a_leave_before_a_registration_below_the_event_manager_has_begun_forgets_it() {
-    let mut cluster = Cluster::joined(3, 3, &spec_levels());
-    cluster.register(0, user());
-    cluster.run();
-    cluster.hung.insert((n(0), USER));
-    cluster.register(1, user());
-    cluster.run();
+    let mut cluster = with_a_join_under_way(3);
     cluster.register(2, user());
     cluster.run();
     cluster.log.clear();
@@ -140,12 +141,7 @@ fn t12_a_leave_before_a_registration_below_the_event_manager_has_begun_forgets_i
 /// Protocol T-7: a level that nobody was told of is not recovered.
 #[test]
 fn t7_a_node_that_dies_before_its_registration_has_begun_is_recovered_without_that_level() {
-    let mut cluster = Cluster::joined(3, 3, &spec_levels());
-    cluster.register(0, user());
-    cluster.run();
-    cluster.hung.insert((n(0), USER));
-    cluster.register(1, user());
-    cluster.run();
+    let mut cluster = with_a_join_under_way(3);
     cluster.register(2, user());
     cluster.run();
     cluster.log.clear();
@@ -170,12 +166,7 @@ fn a_subsystem_that_wants_to_leave_is_told_of_its_leave_and_may_come_again() {
 
 #[test]
 fn a_subsystem_that_withdraws_while_it_joins_leaves_when_it_has_joined() {
-    let mut cluster = Cluster::joined(2, 2, &spec_levels());
-    cluster.register(0, user());
-    cluster.run();
-    cluster.hung.insert((n(0), USER));
-    cluster.register(1, user());
-    cluster.run();
+    let mut cluster = with_a_join_under_way(2);
     cluster.withdraw(1, USER);
     cluster.run();
     assert_eq!(cluster.level_state(1, USER), LevelState::Joining);

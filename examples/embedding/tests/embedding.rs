@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use phalanx_node::cli::{Cli, run};
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// How long anything may take: generous, and a failure when passed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,6 +22,17 @@ fn phalanx(words: &[&str]) {
 fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").to_string()
+}
+
+/// A directory with the disk and the files of a cluster of two, as an administrator makes it.
+fn cluster_of_two() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let nodes = format!("n0={},n1={}", free_address(), free_address());
+    let (out, disk) = (path("alpha"), path("alpha.disk"));
+    phalanx(&["init", "--name", "alpha", "--timing", "dev", "--nodes", &nodes, "--disk", &disk, "--out", &out]);
+    phalanx(&["disk", "create", "--config", &path("alpha/n0.toml")]);
+    dir
 }
 
 struct Application {
@@ -79,12 +91,7 @@ fn joined(members: &Value, count: usize) -> bool {
 
 #[test]
 fn an_application_with_a_node_inside_joins_shows_members_and_leaves() {
-    let dir = tempfile::tempdir().expect("a directory can be made");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let nodes = format!("n0={},n1={}", free_address(), free_address());
-    let (out, disk) = (path("alpha"), path("alpha.disk"));
-    phalanx(&["init", "--name", "alpha", "--timing", "dev", "--nodes", &nodes, "--disk", &disk, "--out", &out]);
-    phalanx(&["disk", "create", "--config", &path("alpha/n0.toml")]);
+    let dir = cluster_of_two();
 
     let first = Application::start(&dir.path().join("alpha/n0.toml"));
     first.wait("first node", |members| joined(members, 1));
@@ -111,12 +118,7 @@ fn an_application_with_a_node_inside_joins_shows_members_and_leaves() {
 /// A survivor proves the death of an application by its process, and recovers it.
 #[test]
 fn an_application_that_is_killed_is_recovered_by_the_others() {
-    let dir = tempfile::tempdir().expect("a directory can be made");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let nodes = format!("n0={},n1={}", free_address(), free_address());
-    let (out, disk) = (path("alpha"), path("alpha.disk"));
-    phalanx(&["init", "--name", "alpha", "--timing", "dev", "--nodes", &nodes, "--disk", &disk, "--out", &out]);
-    phalanx(&["disk", "create", "--config", &path("alpha/n0.toml")]);
+    let dir = cluster_of_two();
     let first = Application::start(&dir.path().join("alpha/n0.toml"));
     first.wait("first node", |members| joined(members, 1));
     let mut second = Application::start(&dir.path().join("alpha/n1.toml"));
