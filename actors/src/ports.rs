@@ -29,6 +29,17 @@ pub struct SendToPeer {
     pub message: PeerMessage,
 }
 
+/// Sent to the interconnect: deliver to each of these peers that is connected. As [`SendToPeer`] to each, but the message is
+/// encoded once.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SendToPeers {
+    /// Receivers.
+    pub to: NodeSet,
+    /// What to say.
+    pub message: PeerMessage,
+}
+
 /// Sent by the interconnect.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]

@@ -1,5 +1,7 @@
 //! What two nodes tell each other over the interconnect.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -177,7 +179,7 @@ pub enum MembershipMessage {
         reason: String,
     },
     /// From the master: the committed record. Dispatch what is yours in it (protocol T-23).
-    Notify(Box<MembershipRecord>),
+    Notify(Arc<MembershipRecord>),
     /// To the master: subsystems of this node have ended steps.
     Acknowledged(Vec<SubsystemAcknowledged>),
     /// To a deposed master: a newer revision was seen.

@@ -7,6 +7,7 @@
 //! ([`TRACES_KEPT_MAX`], [`TRACE_STEPS_MAX`], [`TRACE_TIMES_KEPT_MAX`]). It lives in memory only.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use phalanx_messages::limits::{TRACE_STEPS_MAX, TRACE_TIMES_KEPT_MAX, TRACES_KEPT_MAX};
 use phalanx_messages::membership::{
@@ -82,7 +83,7 @@ pub enum Happening {
 /// Keeps the last transitions. See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Chronicle {
-    last: MembershipRecord,
+    last: Arc<MembershipRecord>,
     traces: VecDeque<TransitionTrace>,
     /// Steps and acknowledgements in all of them.
     times: usize,
@@ -90,7 +91,7 @@ pub struct Chronicle {
 
 impl Chronicle {
     /// Learns a newer committed record at `now_ms`.
-    pub fn observe(&mut self, now_ms: u64, record: &MembershipRecord) -> Vec<Happening> {
+    pub fn observe(&mut self, now_ms: u64, record: &Arc<MembershipRecord>) -> Vec<Happening> {
         let mut happenings = self.states_changed(record);
         let running = running(record);
         for (subject, reason, step) in &running {
@@ -302,7 +303,7 @@ mod tests {
 
     const TID: TransitionId = TransitionId { term: Term(1), counter: 1 };
 
-    fn joining(level: u16, barrier: u8, phase: StepPhase) -> MembershipRecord {
+    fn joining(level: u16, barrier: u8, phase: StepPhase) -> Arc<MembershipRecord> {
         let participants = [NodeId(0)].into_iter().collect();
         let level = Level(level);
         let kind = TransitionKind::Joining;
@@ -313,7 +314,7 @@ mod tests {
             step: Some(step),
             ..MemberEntry::default()
         };
-        MembershipRecord { nodes: [(NodeId(0), entry)].into(), ..MembershipRecord::default() }
+        Arc::new(MembershipRecord { nodes: [(NodeId(0), entry)].into(), ..MembershipRecord::default() })
     }
 
     #[test]
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(chronicle.observe(1_006, &joining(200, 0, StepPhase::Notifying)).len(), 1);
 
         let mut joined = joining(200, 0, StepPhase::Between);
-        let entry = joined.nodes.get_mut(&NodeId(0)).unwrap();
+        let entry = Arc::make_mut(&mut joined).nodes.get_mut(&NodeId(0)).unwrap();
         (entry.state, entry.step) = (NodeState::Joined, None);
         let last = chronicle.observe(1_010, &joined);
         assert!(matches!(last[..], [Happening::NodeState { .. }, Happening::TransitionEnded { elapsed_ms: 10, .. }]));
@@ -340,16 +341,16 @@ mod tests {
     }
 
     /// A record in which each of these transitions is at `level`, with all nodes as participants.
-    fn batch(counters: std::ops::Range<u64>, level: u16, participants: usize) -> MembershipRecord {
+    fn batch(counters: std::ops::Range<u64>, level: u16, participants: usize) -> Arc<MembershipRecord> {
         let entry = |counter: u64| {
             let mut record = joining(level, 0, StepPhase::Notifying);
-            let mut entry = record.nodes.remove(&NodeId(0)).unwrap();
+            let mut entry = Arc::make_mut(&mut record).nodes.remove(&NodeId(0)).unwrap();
             let step = entry.step.as_mut().unwrap();
             step.transition.counter = counter;
             step.participants = (0..u16::try_from(participants).unwrap()).map(NodeId).collect();
             (NodeId(u16::try_from(counter % NODES_MAX as u64).unwrap()), entry)
         };
-        MembershipRecord { nodes: counters.map(entry).collect(), ..MembershipRecord::default() }
+        Arc::new(MembershipRecord { nodes: counters.map(entry).collect(), ..MembershipRecord::default() })
     }
 
     fn acknowledge_all(chronicle: &mut Chronicle, now_ms: u64, participants: usize) {
@@ -401,7 +402,7 @@ mod tests {
         let steps = TRACE_STEPS_MAX + 10;
         for restart in 0..steps {
             let mut record = batch(0..1, 100, 1);
-            let entry = record.nodes.get_mut(&NodeId(0)).unwrap();
+            let entry = Arc::make_mut(&mut record).nodes.get_mut(&NodeId(0)).unwrap();
             entry.step.as_mut().unwrap().restart = u32::try_from(restart).unwrap();
             chronicle.observe(restart as u64, &record);
         }

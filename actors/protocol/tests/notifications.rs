@@ -115,7 +115,7 @@ impl Subsystem {
     }
 
     fn take(&mut self, record: MembershipRecord) -> Vec<String> {
-        let outputs = self.agent.step(AgentInput::Record(Box::new(record)));
+        let outputs = self.agent.step(AgentInput::Record(std::sync::Arc::new(record)));
         self.texts(outputs)
     }
 

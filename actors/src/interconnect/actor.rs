@@ -32,7 +32,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::guard::PanicGuard;
-use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, SendToPeer};
+use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, SendToPeer, SendToPeers};
 
 /// Wait after the system refused to accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -283,11 +283,17 @@ impl Interconnect {
         self.redial(node, ctx);
     }
 
-    fn send(&mut self, to: NodeId, message: &PeerMessage) {
-        let Some(link) = self.peers.get(&to).and_then(|peer| peer.link.as_ref()) else { return };
+    fn send(&mut self, to: impl Iterator<Item = NodeId>, message: &PeerMessage) {
+        let mut links = to.filter_map(|to| self.peers.get(&to)?.link.as_ref()).peekable();
+        if links.peek().is_none() {
+            return;
+        }
         match codec::encode(message, PEER_FRAME_BYTES_MAX) {
-            Ok(bytes) => link.send(bytes, matches!(message, PeerMessage::Heartbeat(_))),
-            Err(error) => tracing::error!(%to, %error, "a message to a peer cannot be sent"),
+            Ok(bytes) => {
+                let heartbeat = matches!(message, PeerMessage::Heartbeat(_));
+                links.for_each(|link| link.send(bytes.clone(), heartbeat));
+            }
+            Err(error) => tracing::error!(%error, "a message to peers cannot be sent"),
         }
     }
 

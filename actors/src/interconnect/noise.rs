@@ -76,7 +76,7 @@ impl Channel {
     pub fn new(handshake: HandshakeState) -> Result<(Self, PublicKey), CloseReason> {
         let state = handshake.into_transport_mode().map_err(|_| CloseReason::NotAuthentic)?;
         let key = state.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(CloseReason::NotAuthentic)?;
-        let cipher = vec![0; NOISE_BYTES_MAX];
+        let cipher = Vec::new();
         let channel = Self { state, codec: frames(NOISE_BYTES_MAX), plain: Vec::new(), cipher, partial: Vec::new() };
         Ok((channel, key))
     }
@@ -93,6 +93,7 @@ impl Channel {
             self.plain.clear();
             self.plain.push(more | if beats { FLAG_BEATS } else { 0 });
             self.plain.extend_from_slice(chunk);
+            self.cipher.resize(self.plain.len() + TAG_BYTES, 0);
             let sealed = self.state.write_message(&self.plain, &mut self.cipher).map_err(|_| CloseReason::Garbled)?;
             let frame = Bytes::copy_from_slice(&self.cipher[..sealed]);
             self.codec.encode(frame, wire).map_err(|_| CloseReason::Oversized)?;
@@ -108,7 +109,7 @@ impl Channel {
     /// # Errors
     /// [`CloseReason::Garbled`] or [`CloseReason::Oversized`]: the connection is of no more use.
     pub fn open(&mut self, frame: &[u8]) -> Result<Opened, CloseReason> {
-        self.plain.resize(NOISE_BYTES_MAX, 0);
+        self.plain.resize(frame.len(), 0); // as long as it needs to be: a node has a channel to every other one
         let opened = self.state.read_message(frame, &mut self.plain).map_err(|_| CloseReason::Garbled)?;
         let Some((flags, chunk)) = self.plain[..opened].split_first() else { return Err(CloseReason::Garbled) };
         if self.partial.len() + chunk.len() > PEER_FRAME_BYTES_MAX {

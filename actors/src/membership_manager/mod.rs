@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
 use crate::lease_thread::LeaseHandle;
-use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
+use crate::ports::{ConfigurationChanged, Happened, SendToPeer, SendToPeers};
 use crate::registration_and_launch::LeaseView;
 use crate::subsystem::Subsystem;
 
@@ -46,6 +46,8 @@ pub struct Edges {
     pub guard: PanicGuard,
     /// Interconnect.
     pub peers: Recipient<SendToPeer>,
+    /// Interconnect: one message to many peers.
+    pub many: Recipient<SendToPeers>,
     /// Interconnect: what its heartbeats say this node has processed.
     pub seen: Recipient<SetSeen>,
     /// Interconnect: who must be beaten regularly.

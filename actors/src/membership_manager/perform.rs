@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::peer::PeerMessage;
+use phalanx_messages::peer::{MembershipMessage, PeerMessage};
 use phalanx_protocol::manager::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, PROBE_MS};
 use phalanx_storage::Durability;
 
@@ -15,7 +15,7 @@ use crate::disk::{
 };
 use crate::fence_actor::SeekProofs;
 use crate::interconnect::{MasterIs, SetHeartbeatTargets, SetSeen};
-use crate::ports::{ConfigurationChanged, Happened, SendToPeer};
+use crate::ports::{ConfigurationChanged, Happened, SendToPeer, SendToPeers};
 use crate::registration_and_launch::LeaseView;
 use crate::subsystem::SubsystemEvent;
 
@@ -40,6 +40,10 @@ impl MembershipManager {
             }
             ManagerOutput::Send { to, message } => {
                 self.edges.peers.do_send(SendToPeer { to, message: PeerMessage::Membership(message) });
+            }
+            ManagerOutput::Tell { to, record } => {
+                let message = PeerMessage::Membership(MembershipMessage::Notify(record));
+                self.edges.many.do_send(SendToPeers { to, message });
             }
             ManagerOutput::Notify(notification) => self.notify_subsystem(notification),
             ManagerOutput::Resume { level, states } => self.tell_subsystem(level, SubsystemEvent::Resumed(states)),

@@ -268,6 +268,7 @@ fn start_actors(
             gate: common.gate.clone(),
             guard: common.guard("membership manager"),
             peers: interconnect.clone().recipient(),
+            many: interconnect.clone().recipient(),
             seen: interconnect.clone().recipient(),
             master: interconnect.clone().recipient(),
             targets: interconnect.clone().recipient(),

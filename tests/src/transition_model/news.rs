@@ -28,7 +28,7 @@ impl State {
             hasher.finish()
         };
         let mut agent = node.agent.clone();
-        let outputs = agent.step(AgentInput::Record(Box::new(self.disk.clone())));
+        let outputs = agent.step(AgentInput::Record(std::sync::Arc::new(self.disk.clone())));
         // An answer that is said again is known, or comes with the report to the new master.
         let silent = outputs.iter().all(|output| matches!(output, AgentOutput::Acknowledge { .. }));
         (silent && fingerprint(&agent) == fingerprint(&node.agent)).then_some(agent)

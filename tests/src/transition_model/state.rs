@@ -1,6 +1,7 @@
 //! One state of the world of MC4, and what each action makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use phalanx_messages::membership::{FenceMethod, MemberEntry, MembershipRecord, NodeState, Step, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
@@ -287,13 +288,13 @@ impl State {
     fn act(&mut self, model: &TransitionModel, action: Action) -> bool {
         match action {
             Action::Take(id) => {
-                let record = Box::new(self.disk.clone());
+                let record = Arc::new(self.disk.clone());
                 self.agent(id, AgentInput::Record(record));
                 self.check_rest();
             }
             Action::TakeOlder(id, at) => {
                 let record = self.log.as_ref().and_then(|log| log.get(at)).cloned();
-                self.agent(id, AgentInput::Record(Box::new(record.unwrap_or_default())));
+                self.agent(id, AgentInput::Record(Arc::new(record.unwrap_or_default())));
             }
             Action::Answer(id, subject, _) => return self.answer(id, subject),
             Action::Acknowledge(index) => {

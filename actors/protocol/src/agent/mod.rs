@@ -15,6 +15,7 @@ pub use phalanx_messages::subsystem::DeathPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord, Step, TransitionKind};
 use phalanx_messages::notification::{
@@ -34,7 +35,7 @@ use table::Arrival;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentInput {
     /// A committed record has come, from the master or from the disk.
-    Record(Box<MembershipRecord>),
+    Record(Arc<MembershipRecord>),
     /// A subsystem of this node has ended the processing of one notice.
     Answered(SubsystemAcknowledged),
     /// A subsystem of this node registers at run time (protocol T-15), or again after its death (T-17). The caller has made
@@ -158,7 +159,7 @@ pub const RESTART_MS_DEFAULT: u64 = 10_000;
 pub struct Agent {
     me: NodeIncarnation,
     /// The newest record processed.
-    record: MembershipRecord,
+    record: Arc<MembershipRecord>,
     /// No smaller term is listened to.
     promised: Revision,
     dispatched: BTreeMap<NodeIncarnation, Dispatched>,
@@ -190,7 +191,7 @@ impl Agent {
     pub fn new(me: NodeIncarnation) -> Self {
         Self {
             me,
-            record: MembershipRecord::default(),
+            record: Arc::default(),
             promised: Revision::default(),
             dispatched: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -216,7 +217,7 @@ impl Agent {
 
     /// The newest record processed.
     #[must_use]
-    pub const fn record(&self) -> &MembershipRecord {
+    pub fn record(&self) -> &MembershipRecord {
         &self.record
     }
 
@@ -224,7 +225,7 @@ impl Agent {
     pub fn step(&mut self, input: AgentInput) -> Vec<AgentOutput> {
         let mut outputs = Vec::new();
         match input {
-            AgentInput::Record(record) => self.take(*record, &mut outputs),
+            AgentInput::Record(record) => self.take(record, &mut outputs),
             AgentInput::Answered(answered) => self.answered(answered, &mut outputs),
             AgentInput::Register(registration) => self.register(registration, &mut outputs),
             AgentInput::Refused(registration, refusal) => self.refused(&registration, refusal, &mut outputs),
@@ -236,7 +237,7 @@ impl Agent {
         outputs
     }
 
-    fn take(&mut self, record: MembershipRecord, outputs: &mut Vec<AgentOutput>) {
+    fn take(&mut self, record: Arc<MembershipRecord>, outputs: &mut Vec<AgentOutput>) {
         if record.revision.term < self.seen().term && !bugs::active(Bug::OlderTermHeard) {
             outputs.push(AgentOutput::Stale { seen: self.seen() });
             return;

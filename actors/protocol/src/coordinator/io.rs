@@ -1,5 +1,7 @@
 //! What goes into the coordinator and what comes out of it.
 
+use std::sync::Arc;
+
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, MembershipRecord};
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{JoinRefusal, LevelRefusal};
@@ -130,7 +132,7 @@ pub enum CoordinatorOutput {
         /// Receivers.
         to: NodeSet,
         /// The newest committed record.
-        record: Box<MembershipRecord>,
+        record: Arc<MembershipRecord>,
     },
     /// Not (yet).
     Refuse {

@@ -24,6 +24,7 @@ mod telling;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use phalanx_messages::membership::{FenceMethod, MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
 use phalanx_messages::profile::TimingProfile;
@@ -254,7 +255,7 @@ impl Coordinator {
         if bugs::active(Bug::NotifiedBeforeCommit) {
             outputs.push(CoordinatorOutput::Notify {
                 to: unmarked_members(&self.draft),
-                record: Box::new(self.draft.clone()),
+                record: Arc::new(self.draft.clone()),
             });
         }
         outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));

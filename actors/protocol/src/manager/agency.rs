@@ -14,10 +14,9 @@ const ASK_AGAIN_MS: u64 = 50;
 
 impl Manager {
     /// `master` sent a committed record under `term`.
-    pub(super) fn told(&mut self, master: NodeId, term: Term, record: MembershipRecord) {
+    pub(super) fn told(&mut self, master: NodeId, term: Term, record: Arc<MembershipRecord>) {
         self.followed(term, master);
         self.learn(&record);
-        let record = Box::new(record);
         self.advise(AgentInput::Record(record), master);
     }
 

@@ -26,7 +26,7 @@ enum Beginning {
 impl Manager {
     /// This node owns a term and its base record is committed.
     pub(super) fn lead(&mut self, base: MembershipRecord) {
-        self.learn(&base);
+        self.learn(&Arc::new(base.clone()));
         let cold_start = match self.beginning(&base) {
             Beginning::Member => None,
             Beginning::ColdStart(proofs) => Some(proofs),
@@ -141,7 +141,7 @@ impl Manager {
         record.revision = revision;
         self.configuration_committed();
         self.publish_pills(&record);
-        self.learn(&record);
+        self.learn(&Arc::new(*record));
         self.coordinate(CoordinatorInput::Committed);
         self.look_around();
     }
@@ -155,11 +155,11 @@ impl Manager {
         }
     }
 
-    fn notify(&mut self, to: NodeSet, record: &MembershipRecord) {
+    fn notify(&mut self, to: NodeSet, record: &Arc<MembershipRecord>) {
         let me = self.here();
-        for node in to.iter().filter(|node| *node != me) {
-            self.send(node, MembershipMessage::Notify(Box::new(record.clone())));
-        }
+        let mut others = to;
+        others.remove(me);
+        self.emit(ManagerOutput::Tell { to: others, record: record.clone() });
         if to.contains(me) {
             let term = record.revision.term;
             self.told(me, term, record.clone());

@@ -177,6 +177,13 @@ pub enum ManagerOutput {
         /// What to say.
         message: MembershipMessage,
     },
+    /// Tell these peers, as far as they are connected, the committed record ([`MembershipMessage::Notify`]).
+    Tell {
+        /// Receivers.
+        to: NodeSet,
+        /// What they dispatch from.
+        record: Arc<MembershipRecord>,
+    },
     /// Notify a subsystem of this node.
     Notify(SubsystemNotification),
     /// The subsystem that registered again after its predecessor's death goes on from here (protocol T-17).

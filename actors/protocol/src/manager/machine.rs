@@ -253,11 +253,11 @@ impl Manager {
     }
 
     /// Learns a newer committed record: from this node's own commits, or from the master.
-    pub(super) fn learn(&mut self, record: &MembershipRecord) {
+    pub(super) fn learn(&mut self, record: &Arc<MembershipRecord>) {
         if record.revision <= self.newest.revision {
             return;
         }
-        self.newest = Arc::new(record.clone());
+        self.newest = record.clone();
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);
         if !self.admitted && self.own_state() != NodeState::Inactive {

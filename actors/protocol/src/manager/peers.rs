@@ -50,7 +50,7 @@ impl Manager {
             MembershipMessage::ForceRequest { victim, reason } => self.force(victim, reason),
             MembershipMessage::Notify(record) => {
                 if !self.is_stale(from.node, record.revision) {
-                    self.told(from.node, record.revision.term, *record);
+                    self.told(from.node, record.revision.term, record);
                 }
             }
             MembershipMessage::Acknowledged(answers) => self.acknowledged(from, answers),

@@ -42,7 +42,7 @@ pub fn spec_levels() -> Vec<LevelRegistration> {
 
 #[derive(Debug, Clone)]
 pub enum Packet {
-    Record(Box<MembershipRecord>),
+    Record(std::sync::Arc<MembershipRecord>),
     NewMaster(Revision),
     Acknowledge(Vec<SubsystemAcknowledged>),
     Report(Revision, Vec<(NotificationId, Option<SubsystemAcknowledged>)>),

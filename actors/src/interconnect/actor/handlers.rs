@@ -15,7 +15,8 @@ macro_rules! handles {
 }
 
 handles!(ConfigurationChanged, |actor, message, ctx| actor.configure(&message, ctx));
-handles!(SendToPeer, |actor, SendToPeer { to, message }, _| actor.send(to, &message));
+handles!(SendToPeer, |actor, SendToPeer { to, message }, _| actor.send(std::iter::once(to), &message));
+handles!(SendToPeers, |actor, SendToPeers { to, message }, _| actor.send(to.iter(), &message));
 handles!(SetSeen, |actor, SetSeen(seen), _| actor.seen = seen);
 handles!(MasterIs, |actor, MasterIs(master), _| actor.master = master);
 handles!(SetHeartbeatTargets, |actor, SetHeartbeatTargets(targets), _| actor.targets = targets);

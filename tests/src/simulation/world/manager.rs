@@ -57,6 +57,9 @@ impl World {
             ManagerOutput::RenewLease => self.ask_lease(node, LeaseCommand::RenewNow),
             ManagerOutput::StopLease(state) => self.ask_lease(node, LeaseCommand::Stop(state)),
             ManagerOutput::Send { to, message } => self.say(node, to, message),
+            ManagerOutput::Tell { to, record } => {
+                to.iter().for_each(|to| self.say(node, to, MembershipMessage::Notify(record.clone())));
+            }
             ManagerOutput::Notify(notification) => self.notified(node, notification),
             ManagerOutput::Seen(revision) => self.saw(node, revision),
             ManagerOutput::SeekProofs(wanted) => self.seek_proofs(node, wanted),
