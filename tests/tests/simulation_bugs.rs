@@ -36,6 +36,7 @@ fn bugs_of_lease_claims_and_registration_are_caught() {
 #[test]
 fn bugs_of_coordinator_and_agent_are_caught() {
     assert_caught(&[
+        (Bug::MarkedWithoutQuorum, "I-F6", 100),
         (Bug::BarrierSkipped, "I-T2", 5),
         (Bug::AcknowledgedBeforeAnswer, "I-T2", 5),
         (Bug::RecoveryBeforeProof, "I-T6", 10),

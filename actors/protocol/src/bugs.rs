@@ -37,6 +37,8 @@ pub enum Bug {
     OneWayLinkCounts,
     /// The survivor rule is applied to views that are still changing (protocol §4.3, `T_settle`).
     NoSettling,
+    /// Nodes are marked whether those who are left have quorum or not (protocol §4.4, I-F6).
+    MarkedWithoutQuorum,
     /// The first barrier of a level is passed before every participant has acknowledged it.
     BarrierSkipped,
     /// A forced leave starts the levels' recovery before the certainty that they need (protocol I-F1, T-11).
@@ -119,6 +121,7 @@ impl Bug {
         Self::LeaseNeverEnds,
         Self::OneWayLinkCounts,
         Self::NoSettling,
+        Self::MarkedWithoutQuorum,
         Self::BarrierSkipped,
         Self::RecoveryBeforeProof,
         Self::NotifiedBeforeCommit,

@@ -71,7 +71,7 @@ pub(super) fn say(remark: &Remark) {
         Remark::MembersLive => tracing::warn!("members of the cluster are alive; the term is handed back"),
         Remark::ForcingOut { victim, reason } => tracing::warn!(%victim, %reason, "forcing out"),
         Remark::KeptForQuorum { victim, reason } => {
-            tracing::error!(%victim, %reason, "not forced out: those who would be left have no quorum");
+            tracing::error!(%victim, %reason, "not forced out, asked to end itself: those who would be left have no quorum");
         }
         Remark::DeathConfirmed { victim, by } => tracing::warn!(%victim, %by, "death confirmed by hand"),
         Remark::JoinRefused(refusal) => tracing::info!(?refusal, "join refused"),

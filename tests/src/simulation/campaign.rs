@@ -151,7 +151,10 @@ pub fn run(seeds: Range<u64>, threads: usize) -> Report {
                     report.events += outcome.events;
                     report.lasted += outcome.lasted;
                     report.coverage.add(&outcome.coverage);
-                    report.failures.extend(outcome.violation.map(|violation| (seed, violation)));
+                    if let Some(violation) = outcome.violation {
+                        eprintln!("seed {seed} failed: {violation}");
+                        report.failures.push((seed, violation));
+                    }
                     report.say_progress(seeds.end - seeds.start);
                 }
             });

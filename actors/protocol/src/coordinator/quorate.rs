@@ -8,6 +8,7 @@ use phalanx_messages::{NodeId, NodeIncarnation};
 
 use super::level_states::unmarked_members;
 use super::{Coordinator, CoordinatorOutput};
+use crate::bugs::{self, Bug};
 use crate::detector::Verdict;
 use crate::quorum::Quorum;
 
@@ -51,6 +52,7 @@ impl Coordinator {
     #[must_use]
     pub fn may_lose(&self, nodes: &NodeSet) -> bool {
         self.present.is_none_or(|present| self.quorum.is_reached_by(&present.difference(nodes)))
+            || bugs::active(Bug::MarkedWithoutQuorum)
     }
 
     /// Marks all of them or, without quorum, none. What is proved of those who are marked already counts in any case.

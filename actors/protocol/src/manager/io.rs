@@ -282,8 +282,8 @@ pub enum Remark {
         /// Why.
         reason: String,
     },
-    /// A member ought to be forced out and is not, because those who would be left have no quorum (protocol §4.4). It is tried again
-    /// while the need exists.
+    /// A member ought to be forced out and is not, because those who would be left have no quorum (protocol §4.4). It is asked to
+    /// panic by itself, again and again while the need exists.
     KeptForQuorum {
         /// Who.
         victim: NodeIncarnation,

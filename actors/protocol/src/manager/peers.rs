@@ -47,7 +47,7 @@ impl Manager {
             MembershipMessage::LeaveRequest { node } => {
                 self.coordinate(CoordinatorInput::LeaveRequest { node });
             }
-            MembershipMessage::ForceRequest { victim, reason } => self.force(victim, reason),
+            MembershipMessage::ForceRequest { victim, reason } => self.force_requested(from, victim, reason),
             MembershipMessage::Notify(record) => {
                 if !self.is_stale(from.node, record.revision) {
                     self.told(from.node, record.revision.term, record);
@@ -83,6 +83,15 @@ impl Manager {
                 self.advise(AgentInput::Refused(registration, refusal), from.node);
             }
         }
+    }
+
+    /// A master that asks the victim itself may not mark it for want of votes (protocol §4.4). Once the victim has panicked, its next
+    /// start proves its end and brings its vote back.
+    fn force_requested(&mut self, from: NodeIncarnation, victim: NodeIncarnation, reason: String) {
+        if victim == self.settings.me && self.master() == Some(from.node) {
+            return self.panic(format!("{reason}; the master may not force it out without its vote"));
+        }
+        self.force(victim, reason);
     }
 
     pub(super) fn force(&mut self, victim: NodeIncarnation, reason: String) {

@@ -233,12 +233,13 @@ impl Manager {
     }
 
     /// Forces a node out. A master never marks itself: it panics, and the next one marks it, or, without quorum, its next start
-    /// proves that it has ended.
+    /// proves that it has ended. Whom quorum forbids to mark is asked to do the same.
     pub(super) fn force_out(&mut self, victim: NodeIncarnation, reason: String) {
         let alone = [victim.node].into_iter().collect();
         let is_needed = self.coordinator.as_ref().is_some_and(|coordinator| !coordinator.may_lose(&alone));
         if is_needed && victim != self.settings.me {
-            return self.remark(Remark::KeptForQuorum { victim, reason });
+            self.remark(Remark::KeptForQuorum { victim, reason: reason.clone() });
+            return self.send(victim.node, MembershipMessage::ForceRequest { victim, reason });
         }
         self.remark(Remark::ForcingOut { victim, reason: reason.clone() });
         if victim == self.settings.me {

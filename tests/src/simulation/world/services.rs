@@ -8,10 +8,8 @@ use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{RegistrationMessage, RunState};
 use phalanx_messages::service::{AllowableNodes, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId};
-use phalanx_protocol::coordinator::level_states::unmarked_members;
 use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherOutput, LauncherSettings};
 use phalanx_protocol::manager::{ManagerInput, Moment};
-use phalanx_protocol::quorum::Quorum;
 use phalanx_protocol::registration::{DatabaseRoom, SightChange, candidates};
 
 use super::World;
@@ -200,14 +198,6 @@ impl World {
         self.tell_launcher(node, LauncherInput::Ask { counter, order });
     }
 
-    /// A majority cluster cannot force out whom it needs for its majority (protocol §4.4): it waits, and says so.
-    fn is_kept_for_quorum(&self, node: NodeId) -> bool {
-        let record = self.truth.newest();
-        let Some(configuration) = self.disk.find_configuration(record.configuration) else { return false };
-        let others = unmarked_members(&record).difference(&[node].into_iter().collect());
-        !Quorum::of(&configuration).is_reached_by(&others)
-    }
-
     /// Why a service is not at rest; none if all are (protocol I-R20).
     pub(super) fn unrest_of_services(&self) -> Option<String> {
         if !self.setup.levels.iter().any(|level| adopts(level.level)) {
@@ -232,10 +222,10 @@ impl World {
                 | RunState::Stopping
                 | RunState::StopKill
                 | RunState::Recovering
-                | RunState::RecoveryCleanup => false,
-                RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => {
-                    self.is_kept_for_quorum(run.node.node)
-                }
+                | RunState::RecoveryCleanup
+                | RunState::FenceStart
+                | RunState::FenceStop
+                | RunState::FenceRecovery => false,
             };
             if !rests {
                 return Some(format!("service {name} is {:?} on {}, and it may run on {on:?}", run.state, run.node));
