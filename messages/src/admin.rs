@@ -238,6 +238,8 @@ pub struct NodeStatus {
     pub watchdog: String,
     /// `cgroup`, `subreaper` or `none`.
     pub containment: String,
+    /// `host`, or `test` for a node that takes itself for a host of its own because a test says so.
+    pub identity: String,
     /// It takes no services by an administrator's word.
     pub standby: bool,
     /// What is known of its death, if it is being forced out.

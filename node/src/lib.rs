@@ -7,6 +7,7 @@ pub mod containment;
 pub mod daemon;
 pub mod dev;
 pub mod disk_check;
+pub mod fence_agents;
 pub mod licence_server;
 pub mod local_fence;
 pub mod log;

@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub storage_fence: bool,
     /// Once a writing process is reaped, no write of it lands any more: `T_late` is 0.
     pub late_writes_impossible: bool,
+    /// Nodes of one host only can reach it (architecture §7).
+    pub one_host: bool,
     /// Every completed write is durable, whatever was asked for.
     pub durable_on_complete: bool,
 }

@@ -148,8 +148,12 @@ impl MmapDisk {
 
 impl SharedDisk for MmapDisk {
     fn geometry(&self) -> Geometry {
-        let capabilities =
-            Capabilities { storage_fence: false, late_writes_impossible: true, durable_on_complete: false };
+        let capabilities = Capabilities {
+            storage_fence: false,
+            late_writes_impossible: true,
+            one_host: true,
+            durable_on_complete: false,
+        };
         Geometry { block_count: self.block_count, capabilities }
     }
 

@@ -284,6 +284,7 @@ fn start_actors(
         let settings = ManagerSettings {
             me: common.me,
             boot: builder.host.boot,
+            one_host: builder.disk.geometry().capabilities.one_host,
             profile,
             levels: registrations,
             public_key,
@@ -294,7 +295,7 @@ fn start_actors(
         parts = Some((interconnect, event_manager, watcher, registration, local_api, levels));
         MembershipManager::new(settings, edges, claim)
     });
-    let fence = FenceActor::new(builder.local_fence, membership.clone().recipient(), common.guard("fence")).start();
+    let fence = FenceActor::new(builder.fence_methods, membership.clone().recipient(), common.guard("fence")).start();
     membership.do_send(UseFence(fence.clone()));
     lease.watch(membership.clone().recipient(), membership.clone().recipient());
     lease.renew_now();

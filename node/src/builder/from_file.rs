@@ -16,6 +16,7 @@ use super::{BootError, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
 use crate::config::NodeConfig;
 use crate::containment::process::own_identity;
 use crate::daemon::{KEY_FILE, open_disk};
+use crate::fence_agents::FenceAgents;
 use crate::local_fence::LocalFence;
 use crate::waiting::Patience;
 use crate::warden::id_lock;
@@ -57,7 +58,8 @@ impl Node {
         listener.set_nonblocking(true)?;
         let network = Network::tcp(tokio::net::TcpListener::from_std(listener)?);
         let builder = Self::builder(disk, &config.node, key, key_pair, network, HostIdentity::read()?);
-        Ok(builder.socket(config.socket.clone()).local_fence(LocalFence.start().recipient()))
+        let agents = FenceAgents::beside(&config.file).start().recipient();
+        Ok(builder.socket(config.socket.clone()).local_fence(LocalFence.start().recipient()).fence_agents(agents))
     }
 }
 

@@ -15,14 +15,14 @@ use phalanx_actors::clock::Clock;
 use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::disk::{DiskActor, IoMode};
 use phalanx_actors::event_manager::EventManager;
-use phalanx_actors::fence_actor::FenceActor;
+use phalanx_actors::fence_actor::{FenceActor, FenceMethods};
 use phalanx_actors::gate::Gate;
 use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
 use phalanx_actors::local_api::{Ask, LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
 use phalanx_actors::membership_watcher::MembershipWatcher;
-use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave};
+use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave, RunFenceAgent};
 use phalanx_actors::registration_and_launch::RegistrationAndLaunch;
 use phalanx_actors::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 use phalanx_actors::supervisor::{NodeSupervisor, PanicAction};
@@ -76,7 +76,7 @@ pub struct NodeBuilder {
     command_levels: Vec<CommandLevel>,
     levels: Vec<(LevelRegistration, MakeLevel)>,
     subsystems: Vec<Subsystem>,
-    local_fence: Option<Recipient<ProveDead>>,
+    fence_methods: FenceMethods,
     panic: PanicAction,
     refuse_connections: bool,
     /// The lock of the node id and its file, if the application holds it.
@@ -112,7 +112,7 @@ impl Node {
             command_levels: Vec::new(),
             levels: Vec::new(),
             subsystems: Vec::new(),
-            local_fence: None,
+            fence_methods: FenceMethods::default(),
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
             lock: None,
@@ -166,7 +166,14 @@ impl NodeBuilder {
     /// Fence method F3.
     #[must_use]
     pub fn local_fence(mut self, fence: Recipient<ProveDead>) -> Self {
-        self.local_fence = Some(fence);
+        self.fence_methods.local = Some(fence);
+        self
+    }
+
+    /// Fence method F2.
+    #[must_use]
+    pub fn fence_agents(mut self, agents: Recipient<RunFenceAgent>) -> Self {
+        self.fence_methods.agents = Some(agents);
         self
     }
 

@@ -10,6 +10,7 @@ use phalanx_messages::register::{Claim, OwnState};
 use phalanx_messages::{Revision, Term};
 
 use super::configuration::ConfigurationDraft;
+use super::proofs::GhostsSought;
 use super::requests::Requests;
 use super::*;
 use crate::agent::{Agent, AgentInput};
@@ -39,6 +40,7 @@ pub struct Manager {
     /// Nodes whose register is looked at every few milliseconds, and until when.
     pub(super) probes: BTreeMap<NodeId, Instant>,
     pub(super) probing: bool,
+    pub(super) ghosts_sought: GhostsSought,
     /// A look for a master is under way.
     pub(super) looking: bool,
     // Mastership.
@@ -104,6 +106,7 @@ impl Manager {
             suspected: BTreeSet::new(),
             probes: BTreeMap::new(),
             probing: false,
+            ghosts_sought: GhostsSought::default(),
             looking: false,
             frm: Frm::new(me.node, me.incarnation, claim),
             frm_queue: VecDeque::new(),

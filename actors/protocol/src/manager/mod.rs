@@ -20,6 +20,7 @@ mod election;
 mod io;
 mod machine;
 mod peers;
+mod proofs;
 mod requests;
 mod suspicion;
 mod view;
@@ -27,7 +28,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use phalanx_messages::configuration::{ConfigurationRecord, PublicKey};
+use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent, PublicKey};
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{NodeId, NodeIncarnation};
@@ -35,6 +36,7 @@ use uuid::Uuid;
 
 pub use io::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, Reader, RecordReader, Remark};
 pub use machine::Manager;
+pub use proofs::{FenceTarget, GHOST_GRACE_MS};
 
 pub use crate::moment::Moment;
 
@@ -52,6 +54,8 @@ pub struct ManagerSettings {
     pub me: NodeIncarnation,
     /// Boot of the kernel it runs in.
     pub boot: Uuid,
+    /// Its disk serves nodes of one host only, so whoever ran in another boot has ended.
+    pub one_host: bool,
     /// Timing of the disk.
     pub profile: TimingProfile,
     /// Levels this node registers, ascending.
