@@ -6,6 +6,7 @@
 mod assemble;
 mod error;
 mod from_file;
+pub(crate) mod hosts;
 mod identity;
 
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ use phalanx_storage::ClusterDisk;
 use tokio::sync::watch;
 
 pub use error::BootError;
-pub use identity::HostIdentity;
+pub use identity::{HostIdentity, TEST_HOST_VARIABLE};
 pub use phalanx_actors::subsystem::{DeathPolicy, Notification, RegisterError, Subsystem, SubsystemEvent};
 
 /// What runs this node's commands, knows how to fence it, and waits for its signs of life.

@@ -99,7 +99,9 @@ impl Manager {
 mod tests {
     use super::*;
     use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
-    use phalanx_messages::membership::{FenceState, MemberEntry, MembershipRecord, Step, StepPhase, TransitionKind, Victim};
+    use phalanx_messages::membership::{
+        FenceState, MemberEntry, MembershipRecord, Step, StepPhase, TransitionKind, Victim,
+    };
     use phalanx_messages::register::{Claim, ProcessIdentity};
     use phalanx_messages::set::NodeSet;
     use phalanx_messages::{Incarnation, Level, NodeId, TransitionId};
@@ -154,8 +156,8 @@ mod tests {
             (false, None, Some((false, 1))), // unreadable: it may be anywhere
             (true, Some((4, HERE)), Some((true, 0))),
             (true, Some((4, ELSEWHERE)), Some((true, 0))), // an earlier boot of this host
-            (true, None, Some((false, 0))), // the only host there is must not be switched off
-            (false, Some((5, ELSEWHERE)), None), // a newer start must not be hit
+            (true, None, Some((false, 0))),                // the only host there is must not be switched off
+            (false, Some((5, ELSEWHERE)), None),           // a newer start must not be hit
         ];
         for (one_host, seen, expected) in rows {
             let register = seen.and_then(|(incarnation, boot)| register(incarnation, boot));
@@ -192,11 +194,8 @@ mod tests {
         assert_eq!(agents_at(1_000 + GHOST_GRACE_MS - 1), Some((false, 0)));
         assert_eq!(agents_at(1_000 + GHOST_GRACE_MS), Some((false, 1)));
         // A member that is forced out is another matter.
-        let entry = MemberEntry {
-            incarnation: VICTIM.incarnation,
-            state: NodeState::ForcedLeaving,
-            ..MemberEntry::default()
-        };
+        let entry =
+            MemberEntry { incarnation: VICTIM.incarnation, state: NodeState::ForcedLeaving, ..MemberEntry::default() };
         let record = MembershipRecord { nodes: [(NodeId(1), entry)].into(), ..MembershipRecord::default() };
         manager.newest = Arc::new(record);
         manager.moment.now = Instant(100_000);
