@@ -137,8 +137,7 @@ impl Manager {
     }
 
     pub(super) fn committed(&mut self, revision: Revision) {
-        let Some(mut record) = self.committing.take() else { return };
-        record.revision = revision;
+        let Some(record) = self.committing.take().filter(|record| record.revision == revision) else { return };
         self.configuration_committed();
         self.publish_pills(&record);
         self.learn(&Arc::new(*record));

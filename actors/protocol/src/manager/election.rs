@@ -114,6 +114,7 @@ impl Manager {
     fn step_down(&mut self) {
         self.coordinator = None;
         self.committing = None;
+        self.commit_due = false; // else the next term would begin with a commit of nothing, and number its records wrongly
         self.draft = ConfigurationDraft::default(); // what this node wrote and did not commit may be the next master's
     }
 
@@ -192,9 +193,15 @@ impl Manager {
     /// Writes the record being committed, or the loaded one as the base of a new term. A changed configuration goes first: the
     /// membership record that names it is the only linearisation point (protocol §2, "MA and CF together").
     fn write(&mut self, revision: Revision) {
-        let base = &mut self.loaded;
-        let record = self.committing.as_deref_mut().unwrap_or(base);
-        record.revision = revision;
+        match &self.committing {
+            Some(record) if record.revision != revision => {
+                let text = format!("the coordinator commits {} and the register machine {revision}", record.revision);
+                return self.panic(text);
+            }
+            Some(_) => {}
+            None if revision.seq > 0 => return self.panic(format!("there is nothing to commit as {revision}")),
+            None => self.loaded.revision = revision,
+        }
         let configuration = self.draft.committing.clone().filter(|configuration| configuration.revision == revision);
         let write = self.record_to_write();
         match configuration {
