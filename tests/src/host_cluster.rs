@@ -123,7 +123,9 @@ impl HostCluster {
         }
         let names: Vec<String> = agents.iter().map(|agent| format!("\"{}\"", agent.name())).collect();
         let node = |index: usize| {
-            let told = |agent: &Agent| format!("agents.{} = {{ plug = \"{}\" }}\n", agent.name(), self.lan.host(index));
+            let told = |agent: &Agent| {
+                format!("agents.{} = {{ plug = \"{}\", power_timeout = 1 }}\n", agent.name(), self.lan.host(index))
+            };
             format!("[[fencing.node]]\nname = \"n{index}\"\n{}", agents.iter().map(told).collect::<String>())
         };
         format!("[fencing]\nmethods = [{}]\n{}", names.join(", "), (0..count).map(node).collect::<String>())
@@ -191,6 +193,11 @@ impl HostCluster {
         while let processes @ [_, ..] = &self.lan.processes(index)[..] {
             processes.iter().for_each(|pid| signal_process(*pid, Signal::KILL));
         }
+    }
+
+    /// Every process of a host is stopped, as when a virtual machine is paused.
+    pub fn freeze(&self, index: usize) {
+        self.lan.processes(index).iter().for_each(|pid| signal_process(*pid, Signal::STOP));
     }
 
     /// What the fence agents were told, a line a call.

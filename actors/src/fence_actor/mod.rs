@@ -3,7 +3,7 @@
 //! Only after the mark is committed, only for the incarnation that was marked, and again with a pause until it succeeds or the
 //! membership manager no longer asks for it. What it waits for is reported, because without a proof recovery waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -47,13 +47,15 @@ pub struct FenceActor {
     proved: Recipient<DeathProved>,
     guard: PanicGuard,
     searches: BTreeMap<NodeIncarnation, Search>,
+    /// Whose proof was told; it is not committed yet as long as it is still asked for.
+    told: BTreeSet<NodeIncarnation>,
 }
 
 impl FenceActor {
     /// Proofs go to `proved`.
     #[must_use]
     pub const fn new(methods: FenceMethods, proved: Recipient<DeathProved>, guard: PanicGuard) -> Self {
-        Self { methods, proved, guard, searches: BTreeMap::new() }
+        Self { methods, proved, guard, searches: BTreeMap::new(), told: BTreeSet::new() }
     }
 
     fn attempt(&mut self, victim: NodeIncarnation, line: Line, ctx: &mut Context<Self>) {
@@ -97,6 +99,7 @@ impl FenceActor {
     fn proved(&mut self, victim: NodeIncarnation, method: FenceMethod) {
         // A search that was called off meanwhile needs no answer.
         if self.searches.remove(&victim).is_some() {
+            self.told.insert(victim);
             self.proved.do_send(DeathProved { victim, method });
         }
     }
@@ -131,7 +134,11 @@ impl Handler<SeekProofs> for FenceActor {
 impl FenceActor {
     fn seek(&mut self, wanted: BTreeMap<NodeIncarnation, FenceTarget>, ctx: &mut Context<Self>) {
         self.searches.retain(|victim, _| wanted.contains_key(victim));
+        self.told.retain(|victim| wanted.contains_key(victim));
         for (victim, target) in wanted {
+            if self.told.contains(&victim) {
+                continue;
+            }
             for line in self.searches.entry(victim).or_default().learn(target) {
                 self.attempt(victim, line, ctx);
             }
@@ -264,6 +271,8 @@ mod tests {
         fence.send(SeekProofs([(N1, elsewhere(&["bad", "good", "good_too"]))].into())).await.unwrap();
         let proof = proofs.recv().await.unwrap();
         assert_eq!((proof.victim, proof.method), (N1, FenceMethod::Agent));
+        // Until the proof is committed it is asked for again.
+        fence.send(SeekProofs([(N1, elsewhere(&["bad", "good"]))].into())).await.unwrap();
         let waited = begin.elapsed();
         assert!(waited >= Duration::from_secs(3), "T_late had not passed: {waited:?}");
         let mut tried = Vec::new();

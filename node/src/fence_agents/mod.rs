@@ -23,6 +23,9 @@ pub const SECRETS_DIRECTORY: &str = "fence.d";
 
 /// `off` and `status` together may take this long, in milliseconds.
 const TIMEOUT_MS: u64 = 60_000;
+/// The agents' own parameter for how long after `off` a host may still be on, in seconds, and their default.
+const POWER_TIMEOUT: &str = "power_timeout";
+const POWER_TIMEOUT_S: u64 = 20;
 /// Pause between two looks at a host that is still on, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 250;
 /// Where agents are looked for besides `PATH`.
@@ -81,19 +84,24 @@ impl FenceAgents {
         if off.status != Some(0) {
             return Err(off.failure(name, "off"));
         }
-        let mut is_on = false;
+        let patience_s = parameters.get(POWER_TIMEOUT).and_then(|text| text.parse().ok()).unwrap_or(POWER_TIMEOUT_S);
+        let is_off_until = until.min(now().plus(patience_s * 1_000));
         loop {
             let status = act("status", until)?;
             match status.status {
                 Some(STATUS_OFF) => return Ok(()),
-                Some(STATUS_ON) if now() < until => is_on = true,
-                Some(STATUS_ON) => return Err(still_on(name)),
-                None if is_on => return Err(still_on(name)), // the last look was cut short
+                Some(STATUS_ON) if now() < is_off_until => pause(LOOK_AGAIN_MS),
+                Some(STATUS_ON) => return Err(format!("{name} says that the host is still on after `off`")),
                 _ => return Err(status.failure(name, "status")),
             }
-            pause(LOOK_AGAIN_MS);
         }
     }
+}
+
+/// Whether this host has an agent of that name.
+#[must_use]
+pub fn is_installed(agent: &str) -> bool {
+    find(agent, std::env::var_os("PATH").as_deref()).is_some()
 }
 
 /// Where an agent is installed.
@@ -108,10 +116,6 @@ fn input(parameters: &BTreeMap<String, String>, action: &str) -> String {
     let given = parameters.iter().filter(|(name, _)| *name != "action");
     let lines: String = given.map(|(name, value)| format!("{name}={value}\n")).collect();
     format!("action={action}\n{lines}")
-}
-
-fn still_on(agent: &str) -> String {
-    format!("{agent} says that the host is still on after `off`")
 }
 
 impl Ended {
@@ -152,12 +156,13 @@ mod tests {
             fs::write(directory.path().join("host"), "on").unwrap();
             let secrets = directory.path().join(SECRETS_DIRECTORY);
             fs::create_dir(&secrets).unwrap();
-            Self { agents: FenceAgents { secrets, timeout_ms: 1_000 }, directory }
+            Self { agents: FenceAgents { secrets, timeout_ms: 5_000 }, directory }
         }
 
         fn switch_off(&self) -> Result<(), String> {
             let agent = self.directory.path().join("fence_test").display().to_string();
-            let parameters = [("plug".to_owned(), "7".to_owned())].into();
+            let parameters = [("plug", "7"), (POWER_TIMEOUT, "1")];
+            let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
             self.agents.switch_off("n1", &FenceAgent { agent, parameters })
         }
 
