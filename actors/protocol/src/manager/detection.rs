@@ -9,6 +9,7 @@ use phalanx_messages::membership::{FenceMethod, NodeState};
 use phalanx_messages::register::{FenceHandle, OwnState};
 use phalanx_messages::set::NodeSet;
 
+use super::machine::certain_deaths;
 use super::*;
 use crate::expiry::RegistersReading;
 
@@ -30,6 +31,7 @@ impl Manager {
             return; // made by another thread, and older
         }
         self.watch.observe(reading.begun, reading.ended, &reading.registers);
+        self.watch.judge(self.now());
         self.reading = Some(reading);
         self.look_for_rounds();
         self.view_changed();
@@ -44,8 +46,7 @@ impl Manager {
     }
 
     fn certainly_dead(&self) -> Vec<NodeIncarnation> {
-        let marked = self.newest.nodes.iter().filter(|(_, entry)| entry.fence.death_certain);
-        let marked = marked.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+        let marked = certain_deaths(&self.newest);
         let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
         let own_word = registers.filter_map(|(node, register)| {
             let register = register.as_ref().filter(|register| register.own_state == OwnState::DeadDrained)?;
@@ -95,9 +96,8 @@ impl Manager {
 
     /// The victim's own word, or its successor's start, which came after its processes were counted (protocol §3.7, T-13).
     fn proofs_on_disk(&self) -> Vec<(NodeIncarnation, FenceMethod)> {
-        let signs = self.watch.disk_signs(self.now());
         let proof = |victim: NodeIncarnation| {
-            let sign = signs.get(&victim.node)?;
+            let sign = self.watch.disk_sign(victim.node, self.now())?;
             if sign.incarnation > victim.incarnation {
                 return Some((victim, FenceMethod::NewIncarnation));
             }
