@@ -138,6 +138,9 @@ impl Manager {
 
     /// Takes one input. The outputs are carried out in order, before the next input that is not an answer to one of them.
     pub fn step(&mut self, moment: Moment, input: ManagerInput) -> Vec<ManagerOutput> {
+        let quiet = cfg!(debug_assertions)
+            && matches!(input, ManagerInput::Tick)
+            && self.quiet_until().is_some_and(|until| moment.now < until);
         self.moment = moment;
         self.watch.judge(moment.now);
         if matches!(input, ManagerInput::LeaseStopped) {
@@ -145,6 +148,7 @@ impl Manager {
         } else if !self.ended {
             self.take(input);
         }
+        debug_assert!(!quiet || self.outputs.is_empty(), "a quiet machine acts because of time: {:?}", self.outputs);
         std::mem::take(&mut self.outputs)
     }
 
