@@ -192,7 +192,7 @@ impl RegisterWatch {
     /// Works out the candidates once for all who ask until something is read or a lease may have ended.
     pub fn judge(&mut self, now: Instant) {
         if self.judged(now).is_none() {
-            let until = self.seen.iter().filter_map(|(_, seen)| self.next_change(seen, now)).min();
+            let until = self.seen.values().filter_map(|seen| self.next_change(seen, now)).min();
             let candidates = self.find_candidates(now);
             self.judged = Some(Judged { at: now, until: until.unwrap_or(Instant(u64::MAX)), candidates });
         }
