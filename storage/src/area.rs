@@ -50,7 +50,7 @@ pub struct SlotContent<T> {
 
 impl<T: AreaRecord> Area<T> {
     pub(crate) fn new(disk: Arc<dyn SharedDisk>, cluster: Uuid, region: Region) -> Self {
-        Self { slots: Arc::new(Slots { disk, cluster, region }), record: PhantomData }
+        Self { slots: Arc::new(Slots::new(disk, cluster, region)), record: PhantomData }
     }
 
     /// Where it lies.

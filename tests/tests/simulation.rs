@@ -14,6 +14,7 @@ const THREADS: usize = 2;
 /// Places that the seeds of the test command must reach.
 const MUST_BE_REACHED: &[&str] = &[
     "a node leads",
+    "a node rests",
     "lease lost",
     "left",
     "clean down",

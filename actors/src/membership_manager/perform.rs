@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use phalanx_messages::peer::{MembershipMessage, PeerMessage};
+use phalanx_protocol::chronicle::Happening;
 use phalanx_protocol::manager::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput};
 use phalanx_storage::Durability;
 
@@ -65,6 +66,10 @@ impl MembershipManager {
                 for interested in &self.edges.configuration {
                     interested.do_send(ConfigurationChanged(configuration.clone()));
                 }
+            }
+            // The trace tells who has acknowledged what: a transition of a large cluster has thousands of these.
+            ManagerOutput::Happened { happening: happening @ Happening::StepAcknowledged { .. }, .. } => {
+                tracing::debug!(?happening, "membership");
             }
             ManagerOutput::Happened { happening, by_master, term } => {
                 tracing::info!(?happening, "membership");

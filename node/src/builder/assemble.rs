@@ -12,7 +12,7 @@ use phalanx_actors::event_manager::EventManager;
 use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
 use phalanx_actors::guard::PanicGuard;
-use phalanx_actors::interconnect::{Interconnect, InterconnectSettings};
+use phalanx_actors::interconnect::{Interconnect, InterconnectSettings, PeerListener};
 use phalanx_actors::lease_thread::{self, LeaseEdges, LeaseHandle, LeaseSettings};
 use phalanx_actors::local_api::{self, LocalApi, LocalApiEdges};
 use phalanx_actors::membership_manager::{
@@ -26,6 +26,7 @@ use phalanx_actors::supervisor::{Guarded, NodeSupervisor};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::notification::SubsystemNotification;
+use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
 use phalanx_protocol::manager::PROBE_MS;
@@ -200,7 +201,10 @@ fn start_actors(
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
         let registration_context = Context::<RegistrationAndLaunch>::new();
         let registration = registration_context.address();
-        let events = vec![membership.clone().recipient(), registration.clone().recipient()];
+        let events = vec![
+            PeerListener::new(membership.clone().recipient(), |it| !matches!(it, PeerMessage::Registration(_))),
+            PeerListener::new(registration.clone().recipient(), |it| matches!(it, PeerMessage::Registration(_))),
+        ];
         let interconnect =
             Interconnect::new(interconnect, builder.network, events, common.guard("interconnect")).start();
         let local_api =

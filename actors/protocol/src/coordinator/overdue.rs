@@ -61,6 +61,7 @@ impl Coordinator {
             let failed: NodeSet = answers.failed.keys().copied().filter(|node| missing.contains(*node)).collect();
             let text = answers.failed.values().next_back().cloned().unwrap_or_default();
             if running_ms >= act_ms {
+                self.settled = false;
                 self.act(&Overdue { subject, step, missing, failed, text }, outputs);
             }
         }

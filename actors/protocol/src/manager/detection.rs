@@ -8,6 +8,7 @@ use phalanx_messages::NodeId;
 use phalanx_messages::register::OwnState;
 use phalanx_messages::set::NodeSet;
 
+use super::machine::certain_deaths;
 use super::*;
 use crate::expiry::RegistersReading;
 
@@ -29,6 +30,7 @@ impl Manager {
             return; // made by another thread, and older
         }
         self.watch.observe(reading.begun, reading.ended, &reading.registers);
+        self.watch.judge(self.now());
         self.reading = Some(reading);
         self.look_for_rounds();
         self.view_changed();
@@ -43,8 +45,7 @@ impl Manager {
     }
 
     fn certainly_dead(&self) -> Vec<NodeIncarnation> {
-        let marked = self.newest.nodes.iter().filter(|(_, entry)| entry.fence.death_certain);
-        let marked = marked.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+        let marked = certain_deaths(&self.newest);
         let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
         let own_word = registers.filter_map(|(node, register)| {
             let register = register.as_ref().filter(|register| register.own_state == OwnState::DeadDrained)?;

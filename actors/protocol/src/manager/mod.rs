@@ -21,6 +21,7 @@ mod io;
 mod machine;
 mod peers;
 mod proofs;
+mod quiet;
 mod requests;
 mod suspicion;
 mod view;
@@ -42,6 +43,10 @@ pub use crate::moment::Moment;
 
 /// How often time is looked at, in milliseconds: re-sends, detection, join requests.
 pub const TICK_MS: u64 = 25;
+
+/// How often time is looked at on a node on which only something that arrives can change anything, in milliseconds. Less than two
+/// renewal periods, or its lease would not be renewed.
+pub const QUIET_TICK_MS: u64 = 250;
 
 /// How long after one look at the register of a node whose connection has closed the next look is due, in milliseconds
 /// (protocol §4.6 step 0).

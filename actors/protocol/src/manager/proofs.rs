@@ -47,9 +47,8 @@ impl Manager {
 
     /// The victim's own word, or its successor's start, which came after its processes were counted (protocol §3.7, T-13).
     pub(super) fn proofs_on_disk(&self) -> Vec<(NodeIncarnation, FenceMethod)> {
-        let signs = self.watch.disk_signs(self.now());
         let proof = |victim: NodeIncarnation| {
-            let sign = signs.get(&victim.node)?;
+            let sign = self.watch.disk_sign(victim.node, self.now())?;
             if sign.incarnation > victim.incarnation {
                 return Some((victim, FenceMethod::NewIncarnation));
             }
