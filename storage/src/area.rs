@@ -155,6 +155,15 @@ impl<T: AreaRecord> Area<T> {
         Ok(AreaWriter::new(Slots::clone(&self.slots), node, incarnation, next))
     }
 
+    /// Finds out whether a node's pair is still on the disk, without touching it.
+    ///
+    /// # Errors
+    /// As [`SharedDisk::verify`]; `InvalidInput` if the disk has no place for that node.
+    pub fn verify(&self, node: NodeId) -> io::Result<()> {
+        self.check_node(node)?;
+        self.slots.disk.verify(self.region().slot(node, 0), 2 * u64::from(self.region().slot_blocks))
+    }
+
     /// Both slots of a node as they are, each by itself and without rule R-4: for `disk show` and `disk check`.
     ///
     /// # Errors

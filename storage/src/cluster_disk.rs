@@ -9,6 +9,7 @@ use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 
 use crate::area::Area;
+use crate::backend::Backend;
 use crate::block::{Block, BlockIndex};
 use crate::disk::{Geometry, SharedDisk};
 use crate::error::{BlockFault, StorageError};
@@ -26,6 +27,7 @@ pub struct ClusterDisk {
 struct Shared {
     disk: Arc<dyn SharedDisk>,
     superblock: Superblock,
+    backend: Backend,
     /// Blocks of the disk when it was formatted.
     formatted: u64,
     layout: Layout,
@@ -61,6 +63,7 @@ impl ClusterDisk {
         let shared = Shared {
             disk,
             superblock,
+            backend: Backend::of_features(stored.features),
             formatted,
             layout,
             registers,
@@ -76,6 +79,12 @@ impl ClusterDisk {
     #[must_use]
     pub fn superblock(&self) -> &Superblock {
         &self.shared.superblock
+    }
+
+    /// How nodes must reach it.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.shared.backend
     }
 
     /// Where everything lies.
@@ -109,6 +118,14 @@ impl ClusterDisk {
     /// What the disk says.
     pub fn flush(&self) -> io::Result<()> {
         self.shared.disk.flush()
+    }
+
+    /// Finds out whether the disk is still as long as it was formatted.
+    ///
+    /// # Errors
+    /// As [`SharedDisk::verify`].
+    pub fn verify(&self) -> io::Result<()> {
+        self.shared.disk.verify(BlockIndex(0), self.shared.formatted)
     }
 
     /// The node registers (`NB`).
@@ -190,8 +207,9 @@ fn read_copy(disk: &dyn SharedDisk, address: BlockIndex) -> Result<StoredSuperbl
 }
 
 fn check_usable(stored: &StoredSuperblock, found: u64) -> Result<(), StorageError> {
-    if stored.features != 0 {
-        return Err(StorageError::Features { features: stored.features });
+    let features = Backend::unknown(stored.features);
+    if features != 0 {
+        return Err(StorageError::Features { features });
     }
     if found < stored.block_count {
         return Err(StorageError::Truncated { found, formatted: stored.block_count });
@@ -230,7 +248,7 @@ mod tests {
             profile: TimingProfile { lease_ms: 10, ..TimingProfile::DEV },
             created_at_ms: 0,
         };
-        let stored = StoredSuperblock::new(superblock, &layout, layout.blocks_needed());
+        let stored = StoredSuperblock::new(superblock, &layout, layout.blocks_needed(), Backend::Mmap);
         for place in stored.copies() {
             let block = stored.seal(place, next_write_id()).unwrap();
             memory.write_blocks(place, &[block], Durability::Durable).unwrap();

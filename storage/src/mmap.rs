@@ -22,6 +22,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 
 use crate::block::{BLOCK_BYTES, Block, BlockIndex};
+use crate::direct::verify_length;
 use crate::disk::{Capabilities, Durability, Geometry, SharedDisk, check_range};
 use crate::reservation::Reservation;
 
@@ -148,8 +149,7 @@ impl MmapDisk {
 
 impl SharedDisk for MmapDisk {
     fn geometry(&self) -> Geometry {
-        let capabilities =
-            Capabilities { storage_fence: false, late_writes_impossible: true, durable_on_complete: false };
+        let capabilities = Capabilities { late_writes_impossible: true, ..Capabilities::default() };
         Geometry { block_count: self.block_count, capabilities }
     }
 
@@ -182,6 +182,10 @@ impl SharedDisk for MmapDisk {
 
     fn flush(&self) -> io::Result<()> {
         if self.writable { self.map.flush() } else { Ok(()) }
+    }
+
+    fn verify(&self, first: BlockIndex, count: u64) -> io::Result<()> {
+        verify_length(&self.path, first, count, self.file.metadata()?.len() / BLOCK_BYTES as u64)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod frm_model;
 pub mod init_cluster;
 pub mod invariants;
 pub mod lease_model;
+pub mod loop_device;
 pub mod node_cluster;
 pub mod order_checker;
 pub mod peers;

@@ -18,6 +18,8 @@ pub enum Requirement {
     Mount,
     /// `python3` is installed.
     Python,
+    /// This process may set up loop devices.
+    Loop,
 }
 
 impl Requirement {
@@ -30,6 +32,7 @@ impl Requirement {
             Self::Strace => "strace",
             Self::Mount => "mount",
             Self::Python => "python3",
+            Self::Loop => "loop",
         }
     }
 
@@ -41,6 +44,7 @@ impl Requirement {
             Self::Mount => (!may_mount()).then(|| "no capability to mount file systems".to_owned()),
             Self::Strace => not_installed("strace"),
             Self::Python => not_installed("python3"),
+            Self::Loop => no_loop_device(),
             Self::Cgroup => match cgroup2_mount() {
                 None => Some("no cgroup v2 in the mount table".to_owned()),
                 Some(path) => {
@@ -69,6 +73,15 @@ pub fn available(needed: &[Requirement]) -> bool {
         }
     }
     true
+}
+
+/// Why no loop device can be set up here.
+fn no_loop_device() -> Option<String> {
+    not_installed("losetup").or_else(|| {
+        let free = std::process::Command::new("losetup").arg("--find").output();
+        let free = free.is_ok_and(|output| output.status.success());
+        (!free || !may_mount()).then(|| "loop devices cannot be set up".to_owned())
+    })
 }
 
 /// Says so if no such program is in the path.

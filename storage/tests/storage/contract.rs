@@ -14,7 +14,7 @@ use phalanx_storage::{
 };
 
 /// The contract. `one` and `other` are two ways to one disk of at least 8 blocks, all zero.
-fn contract(one: &dyn SharedDisk, other: &dyn SharedDisk) {
+pub fn contract(one: &dyn SharedDisk, other: &dyn SharedDisk) {
     let count = one.geometry().block_count;
     assert_eq!(one.geometry(), other.geometry());
     assert!(read(one, 0, count).iter().all(Block::is_blank));
@@ -42,14 +42,14 @@ fn contract(one: &dyn SharedDisk, other: &dyn SharedDisk) {
     one.write_blocks(BlockIndex(count), &[], Durability::Durable).unwrap();
 }
 
-fn pattern(seed: u8) -> Block {
+pub fn pattern(seed: u8) -> Block {
     let mut block = Block::default();
     block.0.iter_mut().zip(0_u8..=250).for_each(|(byte, index)| *byte = seed.wrapping_mul(31).wrapping_add(index));
     block.0[4095] = seed;
     block
 }
 
-fn read(disk: &dyn SharedDisk, first: u64, count: u64) -> Vec<Block> {
+pub fn read(disk: &dyn SharedDisk, first: u64, count: u64) -> Vec<Block> {
     let mut blocks = Block::zeroes(usize::try_from(count).unwrap());
     disk.read_blocks(BlockIndex(first), &mut blocks).unwrap();
     blocks

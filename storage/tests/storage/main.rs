@@ -9,4 +9,12 @@ mod common;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod direct;
+#[cfg(test)]
+#[path = "../../../tests/src/loop_device.rs"]
+mod loop_device;
+#[cfg(test)]
 mod regular;
+#[cfg(test)]
+#[path = "../../../tests/src/requirement.rs"]
+mod requirement;
