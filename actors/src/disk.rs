@@ -1,9 +1,10 @@
 //! The disk actor: owns every region of the shared disk but this node's own register, which is the lease thread's
 //! (protocol §9.1, "Who writes what").
 //!
-//! Disk calls block, so they run on one I/O thread, in the order in which they were asked for: a read begins only after every
-//! earlier write has completed, which is what the register machine needs (protocol §3.2). Under a simulated clock the same
-//! work is done inline.
+//! Disk calls block, so they run on one I/O thread, in the order in which they were asked for. On a disk whose I/Os may hang
+//! there are three (see [`Lane`]), so that a write that hangs holds up its own register machine and no other (protocol §1.4).
+//! Within one of them a read begins only after every earlier write has completed; between them it is the register machine that
+//! waits for its write before it reads (protocol §3.2). Under a simulated clock the same work is done inline.
 //!
 //! Volatile writes are flushed once a second on a thread beside it, which nothing waits for (protocol §1.3).
 //!
@@ -129,8 +130,27 @@ pub struct DiskActor {
     guard: PanicGuard,
 }
 
+/// What hangs together.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    /// Reads of all registers: also whoever looks for a last word needs them.
+    Registers,
+    /// Membership and configuration areas.
+    Membership,
+    /// Decision registers and registration areas.
+    Registration,
+}
+
+impl Lane {
+    const ALL: [Self; 3] = [Self::Registers, Self::Membership, Self::Registration];
+}
+
 enum Queue {
-    Thread { jobs: mpsc::Sender<Job>, _flusher: Flusher },
+    /// One thread for everything, or one for each lane.
+    Threads {
+        lanes: Vec<mpsc::Sender<Job>>,
+        _flusher: Flusher,
+    },
     Inline(Box<Worker>),
 }
 
@@ -150,8 +170,9 @@ impl DiskActor {
             IoMode::Inline => Queue::Inline(Box::new(Worker::new(disk, me, clock))),
             IoMode::Thread => {
                 let _flusher = Flusher::start(disk.clone())?;
-                let (worker, guard) = (Worker::new(disk, me, clock), guard.clone());
-                Queue::Thread { jobs: start_io_thread(worker, guard)?, _flusher }
+                let count = if disk.geometry().capabilities.may_hang { Lane::ALL.len() } else { 1 };
+                let lane = |_| start_io_thread(Worker::new(disk.clone(), me, clock), guard.clone());
+                Queue::Threads { lanes: (0..count).map(lane).collect::<std::io::Result<_>>()?, _flusher }
             }
         };
         Ok(Self { queue, guard })
@@ -159,6 +180,7 @@ impl DiskActor {
 
     fn ask<T: Send + 'static>(
         &mut self,
+        lane: Lane,
         work: impl FnOnce(&mut Worker) -> Result<T, DiskFailure> + Send + 'static,
     ) -> ResponseFuture<Result<T, DiskFailure>> {
         let guard = self.guard.clone();
@@ -167,8 +189,9 @@ impl DiskActor {
                 let answer = work(worker);
                 Box::pin(async move { answer })
             }
-            Queue::Thread { jobs, .. } => {
+            Queue::Threads { lanes, .. } => {
                 let (answer, answered) = oneshot::channel();
+                let jobs = &lanes[lane as usize % lanes.len()];
                 // If the thread is gone, the dropped sender tells the caller.
                 jobs.send(Box::new(move |worker| drop(answer.send(work(worker))))).ok();
                 Box::pin(async move { answered.await.unwrap_or_else(|gone| Err(DiskFailure::gone(gone))) })
@@ -193,7 +216,7 @@ fn start_io_thread(mut worker: Worker, guard: PanicGuard) -> std::io::Result<mps
     Ok(jobs)
 }
 
-/// Does the work; lives on the I/O thread.
+/// Does the work; lives on an I/O thread.
 struct Worker {
     disk: ClusterDisk,
     me: NodeIncarnation,
@@ -253,7 +276,7 @@ impl Handler<ReadRegisters> for DiskActor {
     type Result = ResponseFuture<Result<RegistersReading, DiskFailure>>;
 
     fn handle(&mut self, _: ReadRegisters, _: &mut Self::Context) -> Self::Result {
-        self.ask(|worker| worker.registers())
+        self.ask(Lane::Registers, |worker| worker.registers())
     }
 }
 
@@ -261,7 +284,7 @@ impl Handler<ReadMembership> for DiskActor {
     type Result = ResponseFuture<Result<Option<MembershipRecord>, DiskFailure>>;
 
     fn handle(&mut self, _: ReadMembership, _: &mut Self::Context) -> Self::Result {
-        self.ask(|worker| worker.disk.memberships().newest().map_err(failure))
+        self.ask(Lane::Membership, |worker| worker.disk.memberships().newest().map_err(failure))
     }
 }
 
@@ -273,7 +296,9 @@ impl Handler<WriteMembership> for DiskActor {
         WriteMembership { record, durability }: WriteMembership,
         _: &mut Self::Context,
     ) -> Self::Result {
-        self.ask(move |worker| write(&mut worker.membership, worker.disk.memberships(), worker.me, &record, durability))
+        self.ask(Lane::Membership, move |worker| {
+            write(&mut worker.membership, worker.disk.memberships(), worker.me, &record, durability)
+        })
     }
 }
 
@@ -281,7 +306,7 @@ impl Handler<ReadConfiguration> for DiskActor {
     type Result = ResponseFuture<Result<Option<ConfigurationRecord>, DiskFailure>>;
 
     fn handle(&mut self, ReadConfiguration { revision }: ReadConfiguration, _: &mut Self::Context) -> Self::Result {
-        self.ask(move |worker| match revision {
+        self.ask(Lane::Membership, move |worker| match revision {
             Some(revision) => worker.disk.configurations().find(revision).map_err(failure),
             None => worker.disk.configurations().newest().map_err(failure),
         })
@@ -293,7 +318,7 @@ impl Handler<WriteConfiguration> for DiskActor {
 
     fn handle(&mut self, message: WriteConfiguration, _: &mut Self::Context) -> Self::Result {
         let WriteConfiguration { record, keep, durability } = message;
-        self.ask(move |worker| {
+        self.ask(Lane::Membership, move |worker| {
             let area = worker.disk.configurations();
             let writer = writer(&mut worker.configuration, area, worker.me)?;
             writer.keep(keep).map_err(failure)?;
@@ -306,7 +331,7 @@ impl Handler<ReadDecisions> for DiskActor {
     type Result = ResponseFuture<Result<BTreeMap<NodeId, Option<DecisionRegister>>, DiskFailure>>;
 
     fn handle(&mut self, _: ReadDecisions, _: &mut Self::Context) -> Self::Result {
-        self.ask(|worker| worker.disk.decisions().read_all().map_err(failure))
+        self.ask(Lane::Registration, |worker| worker.disk.decisions().read_all().map_err(failure))
     }
 }
 
@@ -314,7 +339,9 @@ impl Handler<WriteDecision> for DiskActor {
     type Result = ResponseFuture<Result<(), DiskFailure>>;
 
     fn handle(&mut self, WriteDecision { register, durability }: WriteDecision, _: &mut Self::Context) -> Self::Result {
-        self.ask(move |worker| write(&mut worker.decision, worker.disk.decisions(), worker.me, &register, durability))
+        self.ask(Lane::Registration, move |worker| {
+            write(&mut worker.decision, worker.disk.decisions(), worker.me, &register, durability)
+        })
     }
 }
 
@@ -322,7 +349,7 @@ impl Handler<ReadRegistration> for DiskActor {
     type Result = ResponseFuture<Result<Option<RegistrationRecord>, DiskFailure>>;
 
     fn handle(&mut self, _: ReadRegistration, _: &mut Self::Context) -> Self::Result {
-        self.ask(|worker| worker.disk.registrations().newest().map_err(failure))
+        self.ask(Lane::Registration, |worker| worker.disk.registrations().newest().map_err(failure))
     }
 }
 
@@ -331,7 +358,7 @@ impl Handler<WriteRegistration> for DiskActor {
 
     fn handle(&mut self, message: WriteRegistration, _: &mut Self::Context) -> Self::Result {
         let WriteRegistration { record, durability } = message;
-        self.ask(move |worker| {
+        self.ask(Lane::Registration, move |worker| {
             write(&mut worker.registration, worker.disk.registrations(), worker.me, &record, durability)
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_actors::client_service::CommandSurroundings;
@@ -27,11 +28,16 @@ use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_protocol::manager::PROBE_MS;
 use phalanx_protocol::registration::DatabaseRoom;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::identity::{self, Start};
 use super::{BootError, NodeActors, NodeBuilder, NodeHandle, WardenPort};
+
+/// Between two looks for a last word where each of them is an I/O of a device (protocol §4.6 step 0).
+const DEVICE_PROBE_MS: u64 = 50;
 
 /// Takes the word of the membership manager to the handle.
 struct EndListener {
@@ -153,6 +159,7 @@ fn start_actors(
         None => None,
     };
     let superblock = builder.disk.superblock().clone();
+    let several_hosts = builder.disk.geometry().capabilities.several_hosts;
     let record = Arc::new(builder.disk.memberships().newest().map_err(BootError::Storage)?.unwrap_or_default());
     let (profile, clock) = (superblock.profile, builder.clock);
     let (ended_sender, ended) = watch::channel(None);
@@ -278,12 +285,14 @@ fn start_actors(
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],
+            probe: Duration::from_millis(if several_hosts { DEVICE_PROBE_MS } else { PROBE_MS }),
             leaving: listener.clone().recipient(),
             ended: listener.recipient(),
         };
         let settings = ManagerSettings {
             me: common.me,
-            boot: builder.host.boot,
+            // What the members must have in common: on an mmap disk their kernel, on a disk of several hosts nothing.
+            boot: if several_hosts { Uuid::nil() } else { builder.host.boot },
             profile,
             levels: registrations,
             public_key,

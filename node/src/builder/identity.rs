@@ -53,7 +53,7 @@ pub(super) fn start(
     })?;
     let before = disk.registers().read(node).map_err(BootError::Disk)?.ok_or(BootError::UnreadableRegister { node })?;
     let used = before.host != Uuid::nil() && before.host != host.host;
-    // 3.7 (3c): a second host with this id. An mmap disk serves one host only.
+    // 3.7 (3c): a second host with this id.
     if used && before.own_state != OwnState::CleanDown {
         return Err(BootError::OtherHost { node, host: before.host });
     }

@@ -6,6 +6,7 @@
 mod assemble;
 mod error;
 mod from_file;
+pub(crate) mod hosts;
 mod identity;
 
 use std::path::PathBuf;

@@ -191,6 +191,9 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         (Err(_), Some(wrong)) => return Err(wrong),
         (Err(why), None) => return unmet(why, EXIT_DISK, EXIT_DISK),
     };
+    if let Some(text) = daemon::other_backend(&config, &disk) {
+        return Err(Exit::code(EXIT_CONFIGURATION, text).hint("all nodes must reach one disk in one way"));
+    }
     let superblock = disk.superblock().clone();
     if superblock.name != config.cluster {
         let text = format!(

@@ -6,6 +6,7 @@ use phalanx_messages::NodeId;
 use phalanx_messages::configuration::{NodeSettings, PanicPolicy};
 use phalanx_messages::limits::NODES_MAX;
 use phalanx_messages::service::ServiceDefinition;
+use phalanx_storage::Backend;
 
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
@@ -180,7 +181,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         let hint = "use a listed name, or add this node under [[cluster.node]]";
         mistakes.clash(&["node".into(), "name".into()], &["cluster".into(), "node".into()], message, hint);
     }
-    let (disk, timing) = check_disk(documents, &mut mistakes);
+    let (disk, backend, timing) = check_disk(documents, &mut mistakes);
     let (timing, profile) = (timing.name, timing.profile);
     let own_panic = me.and_then(|node| node.settings.panic);
     let panic = check_panic(documents, own_panic, &timing, &mut mistakes);
@@ -201,6 +202,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         socket,
         panic,
         disk,
+        backend,
         timing,
         profile,
         bind,
@@ -229,26 +231,35 @@ pub(super) fn check_name(path: &[Key<'_>], name: &str, mistakes: &mut Mistakes<'
     }
 }
 
-fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, Timing) {
+fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, Backend, Timing) {
     let Some(raw) = &documents.raw.disk else {
         mistakes.add(&[], "table [disk] is missing", "see configs/node.toml for a whole file");
-        return (PathBuf::new(), timing::check(None, mistakes));
+        return (PathBuf::new(), Backend::Mmap, timing::check(None, Backend::Mmap, mistakes));
     };
     let at = |key: &'static str| [Key::Name("disk"), Key::Name(key)];
+    let backend = raw.backend.as_deref().and_then(Backend::named);
     match raw.backend.as_deref() {
-        Some("mmap") => {}
-        Some("direct" | "etcd") => {
-            let backend = raw.backend.as_deref().unwrap_or_default();
-            mistakes.not_built(&at("backend"), &format!("disk.backend = \"{backend}\""));
+        Some("etcd") => mistakes.not_built(&at("backend"), "disk.backend = \"etcd\""),
+        Some(other) if backend.is_none() => {
+            let hint = "use `backend = \"mmap\"` or `backend = \"direct\"`";
+            mistakes.add(&at("backend"), format!("disk.backend `{other}` is unknown"), hint);
         }
-        Some(other) => {
-            mistakes.add(&at("backend"), format!("disk.backend `{other}` is unknown"), "use `backend = \"mmap\"`");
-        }
+        Some(_) => {}
         None => mistakes.missing("disk", "backend", "\"mmap\""),
     }
+    let backend = backend.unwrap_or_default();
     let path = required(raw.path.clone(), "disk", "path", "\"/srv/phalanx/disk\"", mistakes);
-    let timing = timing::check(raw.timing.as_ref(), mistakes);
-    (documents.directory().join(path), timing)
+    let timing = timing::check(raw.timing.as_ref(), backend, mistakes);
+    // "dev" is for nodes on one host, whose direct I/O ends with them.
+    if backend == Backend::Direct && timing.profile.late_write_ms == 0 && timing.name != "dev" {
+        let message = format!(
+            "disk.backend is \"direct\", and disk.timing is `{}` with a `late_write` of 0 ms: a write of a dead host may land later",
+            timing.name
+        );
+        let hint = "use \"san-fast\" or \"san-safe\", or give `late_write`, the longest that the storage keeps a write on its way";
+        mistakes.clash(&at("backend"), &at("timing"), message, hint);
+    }
+    (documents.directory().join(path), backend, timing)
 }
 
 /// What the file says of its own node: its `[[cluster.node]]` goes before `[node]`.

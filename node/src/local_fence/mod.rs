@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use phalanx_actors::ports::ProveDead;
-use phalanx_messages::Instant;
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
+use phalanx_messages::{Instant, NodeIncarnation};
+use phalanx_storage::ClusterDisk;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::containment::cgroup;
 use crate::containment::process::Process;
@@ -29,9 +31,36 @@ const ATTEMPT_MS: u64 = 5_000;
 const SCATTERED: &str = "its warden is dead, so its processes are scattered and cannot be counted; look for them with `ps`, \
                          then confirm by hand: `phalanx fence confirm NODE`";
 
-/// Kills and verifies, on a thread of its own for each attempt.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct LocalFence;
+/// Kills and verifies, on a thread of its own for each attempt. What the register says of processes means those of the boot that
+/// wrote it: a node of another host, or of another boot of this one, is never proved dead by what is found here.
+#[derive(Debug, Clone)]
+pub struct LocalFence {
+    disk: ClusterDisk,
+    boot: Uuid,
+}
+
+impl LocalFence {
+    /// For a node of `boot`, with the registers of that disk.
+    #[must_use]
+    pub const fn new(disk: ClusterDisk, boot: Uuid) -> Self {
+        Self { disk, boot }
+    }
+
+    /// Whether the victim ran, or runs, in this boot of this host.
+    fn check_boot(&self, victim: NodeIncarnation) -> Result<(), String> {
+        let register = self.disk.registers().read(victim.node).map_err(|error| format!("its register: {error}"))?;
+        match register {
+            None => Err("its register is unreadable".to_owned()),
+            Some(register) if register.incarnation != victim.incarnation => {
+                Err(format!("its register is that of start {}", register.incarnation))
+            }
+            Some(register) if register.boot != self.boot => {
+                Err("it ran on another host, or before this host booted: there is no local proof".to_owned())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
 
 impl Actor for LocalFence {
     type Context = Context<Self>;
@@ -42,9 +71,9 @@ impl Handler<ProveDead> for LocalFence {
 
     fn handle(&mut self, ProveDead { victim, handle }: ProveDead, _: &mut Self::Context) -> Self::Result {
         let (proof, proved) = oneshot::channel();
-        let handle = Arc::new(handle);
+        let (handle, fence) = (Arc::new(handle), self.clone());
         let spawned = std::thread::Builder::new().name(format!("fence-{victim}")).spawn(move || {
-            proof.send(kill_and_prove(&handle)).ok();
+            proof.send(fence.check_boot(victim).and_then(|()| kill_and_prove(&handle))).ok();
         });
         Box::pin(async move {
             spawned.map_err(|error| format!("failed to start a thread: {error}"))?;

@@ -30,6 +30,8 @@ pub struct SuperblockReport {
     pub nodes_max: u16,
     /// Services the disk has room for.
     pub services_max: u32,
+    /// How nodes reach it: `mmap` or `direct`.
+    pub backend: String,
     /// Every time-out of the cluster.
     pub profile: TimingProfile,
     /// When it was formatted, in milliseconds since the Unix epoch.
@@ -176,6 +178,8 @@ pub struct CreatedReport {
     pub services_max: u32,
     /// Its length.
     pub bytes: u64,
+    /// How nodes reach it: `mmap` or `direct`.
+    pub backend: String,
 }
 
 /// `disk check`.
