@@ -10,6 +10,7 @@ pub mod disk_check;
 pub mod licence_server;
 pub mod local_fence;
 pub mod log;
+pub mod mapping_guard;
 pub mod subsystem_client;
 pub mod timing;
 pub mod waiting;
