@@ -73,9 +73,21 @@ impl MmapDisk {
     /// `ResourceBusy` if a formatter has it, `Unsupported` on a network file system, `InvalidData` if its length is not a
     /// number of blocks, or what the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::locked(path, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Opens a disk that nobody else has open until this is dropped.
+    ///
+    /// # Errors
+    /// As [`MmapDisk::open`]; `ResourceBusy` if anybody has it.
+    pub fn open_alone(path: &Path) -> io::Result<Self> {
+        Self::locked(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn locked(path: &Path, operation: FlockOperation) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         refuse_network_file_system(&file, path)?;
-        lock(&file, path, FlockOperation::NonBlockingLockShared)?;
+        lock(&file, path, operation)?;
         let metadata = file.metadata()?;
         // A sparse copy of a disk: a write into a hole of a full file system would be SIGBUS.
         if metadata.blocks() * 512 < metadata.len() && metadata.len() > 0 {
