@@ -51,12 +51,19 @@ mod tests {
     use crate::MmapDisk;
 
     #[test]
-    fn a_disk_is_found_while_it_is_mapped() {
+    fn a_disk_is_found_where_it_is_mapped() {
         let dir = tempfile::tempdir().unwrap();
         let disk = MmapDisk::create(&dir.path().join("disk"), 3).unwrap();
-        let begin = disk.address();
-        assert!(contain(begin) && contain(begin + 3 * 4096 - 1) && !contain(begin - 1) && !contain(begin + 3 * 4096));
-        drop(disk);
-        assert!(!contain(begin));
+        assert!(contain(disk.address()) && contain(disk.address() + 3 * 4096 - 1));
+    }
+
+    /// At an address that no mapping of another test has.
+    #[test]
+    fn nothing_is_found_beside_a_mapping_and_where_one_was() {
+        let begin = usize::MAX - 10 * 4096;
+        let entry = Entry::new(begin, 4096);
+        assert_eq!([begin - 1, begin, begin + 4095, begin + 4096].map(contain), [false, true, true, false]);
+        drop(entry);
+        assert!(!contain(begin) && !contain(0));
     }
 }
