@@ -107,7 +107,7 @@ pub fn run(config: &NodeConfig, no_wait: bool, kept: LogRing) -> Result<u8, Exit
         }
         Err(unmet) => {
             let hint =
-                "protocol: an mmap disk serves one kernel, and a node id one host; `phalanx disk show` names them";
+                "an mmap disk serves one kernel, and a node id one host; `phalanx disk show` names them";
             return Err(Exit::error(unmet.text()).hint(hint));
         }
     }
