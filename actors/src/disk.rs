@@ -2,11 +2,14 @@
 //! (protocol §9.1, "Who writes what").
 //!
 //! Disk calls block, so they run on one I/O thread, in the order in which they were asked for. On a disk whose I/Os may hang
-//! there are three (see [`Lane`]), so that a write that hangs holds up its own register machine and no other (protocol §1.4).
+//! there are three (see `Lane`), so that a write that hangs holds up its own register machine and no other (protocol §1.4).
 //! Within one of them a read begins only after every earlier write has completed; between them it is the register machine that
 //! waits for its write before it reads (protocol §3.2). Under a simulated clock the same work is done inline.
 //!
 //! Volatile writes are flushed once a second on a thread beside it, which nothing waits for (protocol §1.3).
+//!
+//! Once in two renewals it looks at the records that this node has written last, and writes one that has rotted since once more
+//! (protocol D5, §3.8): a record of the master that nobody can read would cost every node its lease (L-4).
 //!
 //! Never: decides, retries or writes anything that it was not asked to write.
 
@@ -14,8 +17,9 @@ mod flusher;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::configuration::ConfigurationRecord;
@@ -23,6 +27,7 @@ use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use phalanx_messages::{NodeId, NodeIncarnation, Revision};
 use phalanx_protocol::expiry::RegistersReading;
+use phalanx_protocol::proxy_repair::Repair;
 use phalanx_storage::{AreaRecord, AreaWriter, ClusterDisk, Durability};
 use tokio::sync::oneshot;
 
@@ -47,6 +52,17 @@ impl DiskFailure {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<RegistersReading, DiskFailure>")]
 pub struct ReadRegisters;
+
+/// Looks at a register that could not be read: a digest of its bytes, none if it can be read now.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Option<u32>, DiskFailure>")]
+pub struct LookAtUnreadable(pub NodeId);
+
+/// Writes the register of a dead node in its place, durably and into both slots, if its bytes are those that were judged. False if
+/// they are not.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<bool, DiskFailure>")]
+pub struct RepairRegister(pub Repair);
 
 /// Reads the membership record with the highest revision.
 #[derive(Debug, Clone, Copy, Message)]
@@ -124,10 +140,19 @@ pub enum IoMode {
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
+/// One I/O thread.
+struct Thread {
+    jobs: mpsc::Sender<Job>,
+    /// Asked to heal and not done with it: a thread that hangs is not asked again.
+    healing: Arc<AtomicBool>,
+}
+
 /// See the module.
 pub struct DiskActor {
     queue: Queue,
     guard: PanicGuard,
+    /// Between two looks at what was written last.
+    heal_every: Duration,
 }
 
 /// What hangs together.
@@ -148,7 +173,7 @@ impl Lane {
 enum Queue {
     /// One thread for everything, or one for each lane.
     Threads {
-        lanes: Vec<mpsc::Sender<Job>>,
+        lanes: Vec<Thread>,
         _flusher: Flusher,
     },
     Inline(Box<Worker>),
@@ -166,6 +191,7 @@ impl DiskActor {
         mode: IoMode,
         guard: PanicGuard,
     ) -> std::io::Result<Self> {
+        let heal_every = Duration::from_millis(2 * disk.superblock().profile.renewal_ms);
         let queue = match mode {
             IoMode::Inline => Queue::Inline(Box::new(Worker::new(disk, me, clock))),
             IoMode::Thread => {
@@ -175,7 +201,23 @@ impl DiskActor {
                 Queue::Threads { lanes: (0..count).map(lane).collect::<std::io::Result<_>>()?, _flusher }
             }
         };
-        Ok(Self { queue, guard })
+        Ok(Self { queue, guard, heal_every })
+    }
+
+    fn heal(&mut self) {
+        match &mut self.queue {
+            Queue::Inline(worker) => worker.heal(),
+            Queue::Threads { lanes, .. } => {
+                for Thread { jobs, healing } in lanes.iter().filter(|lane| !lane.healing.swap(true, Ordering::SeqCst)) {
+                    let done = healing.clone();
+                    let job = move |worker: &mut Worker| {
+                        worker.heal();
+                        done.store(false, Ordering::SeqCst);
+                    };
+                    jobs.send(Box::new(job)).ok(); // a thread that has ended has panicked, which its guard told
+                }
+            }
+        }
     }
 
     fn ask<T: Send + 'static>(
@@ -191,7 +233,7 @@ impl DiskActor {
             }
             Queue::Threads { lanes, .. } => {
                 let (answer, answered) = oneshot::channel();
-                let jobs = &lanes[lane as usize % lanes.len()];
+                let jobs = &lanes[lane as usize % lanes.len()].jobs;
                 // If the thread is gone, the dropped sender tells the caller.
                 jobs.send(Box::new(move |worker| drop(answer.send(work(worker))))).ok();
                 Box::pin(async move { answered.await.unwrap_or_else(|gone| Err(DiskFailure::gone(gone))) })
@@ -203,17 +245,21 @@ impl DiskActor {
 
 impl Actor for DiskActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.heal_every, |actor, _| actor.guard.clone().run(|| actor.heal()));
+    }
 }
 
 /// Ends when the actor is dropped and what was asked for is done. A panic in there is a panic of the node, as in a handler.
-fn start_io_thread(mut worker: Worker, guard: PanicGuard) -> std::io::Result<mpsc::Sender<Job>> {
+fn start_io_thread(mut worker: Worker, guard: PanicGuard) -> std::io::Result<Thread> {
     let (jobs, todo) = mpsc::channel::<Job>();
     std::thread::Builder::new().name("phalanx-disk".to_owned()).spawn(move || {
         while let Ok(job) = todo.recv() {
             guard.run(|| job(&mut worker));
         }
     })?;
-    Ok(jobs)
+    Ok(Thread { jobs, healing: Arc::default() })
 }
 
 /// Does the work; lives on an I/O thread.
@@ -221,15 +267,59 @@ struct Worker {
     disk: ClusterDisk,
     me: NodeIncarnation,
     clock: Clock,
-    membership: Option<AreaWriter<MembershipRecord>>,
-    configuration: Option<AreaWriter<ConfigurationRecord>>,
-    decision: Option<AreaWriter<DecisionRegister>>,
-    registration: Option<AreaWriter<RegistrationRecord>>,
+    membership: Option<Own<MembershipRecord>>,
+    configuration: Option<Own<ConfigurationRecord>>,
+    decision: Option<Own<DecisionRegister>>,
+    registration: Option<Own<RegistrationRecord>>,
+}
+
+/// This node's pair of an area.
+struct Own<T> {
+    writer: AreaWriter<T>,
+    /// The record of its last write that has completed.
+    last: Option<Arc<T>>,
+}
+
+impl<T: AreaRecord> Own<T> {
+    fn heal(own: &mut Option<Self>, area: &phalanx_storage::Area<T>) {
+        let Some(Self { writer, last: Some(last) }) = own else { return };
+        match writer.heal(last, Durability::Durable) {
+            Ok(false) => {}
+            Ok(true) => {
+                let record = area.region().names().1;
+                tracing::warn!(record, "what this node wrote last was unreadable: written again");
+            }
+            Err(error) => tracing::warn!(%error, "failed to look at what this node wrote last"),
+        }
+    }
 }
 
 impl Worker {
     const fn new(disk: ClusterDisk, me: NodeIncarnation, clock: Clock) -> Self {
         Self { disk, me, clock, membership: None, configuration: None, decision: None, registration: None }
+    }
+
+    fn heal(&mut self) {
+        if self.disk.verify().is_err() {
+            return; // a disk that was cut is the renewal's to find out; nothing of it is touched here
+        }
+        Own::heal(&mut self.membership, self.disk.memberships());
+        Own::heal(&mut self.configuration, self.disk.configurations());
+        Own::heal(&mut self.decision, self.disk.decisions());
+        Own::heal(&mut self.registration, self.disk.registrations());
+    }
+
+    fn repair(&self, repair: &Repair) -> Result<bool, DiskFailure> {
+        let Repair { node, digest, register } = repair;
+        let area = self.disk.registers();
+        if area.unreadable(*node).map_err(failure)? != Some(*digest) {
+            return Ok(false);
+        }
+        let mut writer = area.writer(*node, register.incarnation).map_err(failure)?;
+        for _ in 0..2 {
+            writer.write(register, Durability::Durable).map_err(failure)?;
+        }
+        Ok(true)
     }
 
     fn registers(&self) -> Result<RegistersReading, DiskFailure> {
@@ -241,24 +331,30 @@ impl Worker {
 
 /// The one writer of this node's pair, made at the first write.
 fn writer<'a, T: AreaRecord>(
-    writer: &'a mut Option<AreaWriter<T>>,
+    own: &'a mut Option<Own<T>>,
     area: &phalanx_storage::Area<T>,
     me: NodeIncarnation,
-) -> Result<&'a mut AreaWriter<T>, DiskFailure> {
-    match writer {
-        Some(writer) => Ok(writer),
-        None => Ok(writer.insert(area.writer(me.node, me.incarnation).map_err(failure)?)),
+) -> Result<&'a mut Own<T>, DiskFailure> {
+    match own {
+        Some(own) => Ok(own),
+        None => {
+            let writer = area.writer(me.node, me.incarnation).map_err(failure)?;
+            Ok(own.insert(Own { writer, last: None }))
+        }
     }
 }
 
 fn write<T: AreaRecord>(
-    own: &mut Option<AreaWriter<T>>,
+    own: &mut Option<Own<T>>,
     area: &phalanx_storage::Area<T>,
     me: NodeIncarnation,
-    record: &T,
+    record: Arc<T>,
     durability: Durability,
 ) -> Result<(), DiskFailure> {
-    writer(own, area, me)?.write(record, durability).map_err(failure)
+    let own = writer(own, area, me)?;
+    own.writer.write(&record, durability).map_err(failure)?;
+    own.last = Some(record);
+    Ok(())
 }
 
 /// The whole chain of causes in one line: it crosses a mailbox.
@@ -280,6 +376,22 @@ impl Handler<ReadRegisters> for DiskActor {
     }
 }
 
+impl Handler<LookAtUnreadable> for DiskActor {
+    type Result = ResponseFuture<Result<Option<u32>, DiskFailure>>;
+
+    fn handle(&mut self, LookAtUnreadable(node): LookAtUnreadable, _: &mut Self::Context) -> Self::Result {
+        self.ask(Lane::Registers, move |worker| worker.disk.registers().unreadable(node).map_err(failure))
+    }
+}
+
+impl Handler<RepairRegister> for DiskActor {
+    type Result = ResponseFuture<Result<bool, DiskFailure>>;
+
+    fn handle(&mut self, RepairRegister(repair): RepairRegister, _: &mut Self::Context) -> Self::Result {
+        self.ask(Lane::Registers, move |worker| worker.repair(&repair))
+    }
+}
+
 impl Handler<ReadMembership> for DiskActor {
     type Result = ResponseFuture<Result<Option<MembershipRecord>, DiskFailure>>;
 
@@ -297,7 +409,7 @@ impl Handler<WriteMembership> for DiskActor {
         _: &mut Self::Context,
     ) -> Self::Result {
         self.ask(Lane::Membership, move |worker| {
-            write(&mut worker.membership, worker.disk.memberships(), worker.me, &record, durability)
+            write(&mut worker.membership, worker.disk.memberships(), worker.me, record, durability)
         })
     }
 }
@@ -320,9 +432,8 @@ impl Handler<WriteConfiguration> for DiskActor {
         let WriteConfiguration { record, keep, durability } = message;
         self.ask(Lane::Membership, move |worker| {
             let area = worker.disk.configurations();
-            let writer = writer(&mut worker.configuration, area, worker.me)?;
-            writer.keep(keep).map_err(failure)?;
-            writer.write(&record, durability).map_err(failure)
+            writer(&mut worker.configuration, area, worker.me)?.writer.keep(keep).map_err(failure)?;
+            write(&mut worker.configuration, area, worker.me, record, durability)
         })
     }
 }
@@ -340,7 +451,7 @@ impl Handler<WriteDecision> for DiskActor {
 
     fn handle(&mut self, WriteDecision { register, durability }: WriteDecision, _: &mut Self::Context) -> Self::Result {
         self.ask(Lane::Registration, move |worker| {
-            write(&mut worker.decision, worker.disk.decisions(), worker.me, &register, durability)
+            write(&mut worker.decision, worker.disk.decisions(), worker.me, Arc::new(register), durability)
         })
     }
 }
@@ -359,7 +470,7 @@ impl Handler<WriteRegistration> for DiskActor {
     fn handle(&mut self, message: WriteRegistration, _: &mut Self::Context) -> Self::Result {
         let WriteRegistration { record, durability } = message;
         self.ask(Lane::Registration, move |worker| {
-            write(&mut worker.registration, worker.disk.registrations(), worker.me, &record, durability)
+            write(&mut worker.registration, worker.disk.registrations(), worker.me, record, durability)
         })
     }
 }

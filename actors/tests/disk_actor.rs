@@ -323,6 +323,28 @@ mod disk_actor {
         }
     }
 
+    /// Row 27 beyond the registers (protocol §3.8): the node that wrote a record last heals it within two renewals, whoever looks.
+    #[actix_rt::test]
+    async fn fault_27_what_this_node_wrote_last_is_healed_as_its_register_is() {
+        tokio::time::pause();
+        let bench = Bench::new(IoMode::Inline);
+        let claim = Claim { term: Term(4), phase: ClaimPhase::Owner, owned: Term(4) };
+        let decision = DecisionRegister { claim, incarnation: ME.incarnation };
+        bench.actor.send(membership(2, 5)).await.unwrap().unwrap();
+        let write = WriteDecision { register: decision, durability: Durability::Durable };
+        bench.actor.send(write).await.unwrap().unwrap();
+        let slots =
+            |slot| [bench.disk.memberships().region().slot(N1, slot), bench.disk.decisions().region().slot(N1, slot)];
+        slots(0).into_iter().chain(slots(1)).for_each(|slot| bench.memory.corrupt(slot));
+        assert_eq!(bench.disk.decisions().read(N1).unwrap(), None);
+        tokio::time::sleep(Duration::from_millis(2 * TimingProfile::DEV.renewal_ms + 50)).await;
+        assert_eq!(bench.disk.memberships().read(N1).unwrap().unwrap().revision, revision(2, 5));
+        assert_eq!(bench.disk.decisions().read(N1).unwrap(), Some(decision));
+        let writes = bench.memory.counts().writes;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(bench.memory.counts().writes, writes, "what is whole is left alone");
+    }
+
     /// Protocol §1.3: volatile writes are flushed in the background, as long as the actor lives.
     #[actix_rt::test]
     async fn volatile_writes_are_flushed_in_the_background() {

@@ -11,6 +11,7 @@ pub mod fence_agents;
 pub mod licence_server;
 pub mod local_fence;
 pub mod log;
+pub mod mapping_guard;
 pub mod subsystem_client;
 pub mod timing;
 pub mod waiting;

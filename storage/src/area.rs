@@ -9,7 +9,7 @@ use phalanx_messages::codec::{self, CodecError};
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
 use uuid::Uuid;
 
-use crate::block::BlockIndex;
+use crate::block::{Block, BlockIndex};
 use crate::disk::SharedDisk;
 use crate::error::{BlockFault, StorageError};
 use crate::header::{self, Header};
@@ -178,6 +178,21 @@ impl<T: AreaRecord> Area<T> {
             Ok(whole.map(|content| SlotContent { header: content.header, record: decode(&content) }))
         };
         Ok([slot(0)?, slot(1)?])
+    }
+
+    /// What the blocks of a node's pair are, if nothing in them can be believed: the same number as long as they stay the same
+    /// (protocol §3.8). None while the pair is readable.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidInput` if the disk has no place for that node.
+    pub fn unreadable(&self, node: NodeId) -> io::Result<Option<u32>> {
+        self.check_node(node)?;
+        if self.slots.settle(node)?.is_some() {
+            return Ok(None);
+        }
+        let mut blocks = Block::zeroes(2 * usize::from(self.region().slot_blocks));
+        self.slots.disk.read_blocks(self.region().slot(node, 0), &mut blocks)?;
+        Ok(Some(blocks.iter().fold(0, |sum, block| crc32c::crc32c_append(sum, &block.0))))
     }
 
     /// Highest epoch in the first parts of a pair; none if one of them is torn.

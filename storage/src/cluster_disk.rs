@@ -11,12 +11,13 @@ use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use crate::area::Area;
 use crate::backend::Backend;
 use crate::block::{Block, BlockIndex};
-use crate::disk::{Geometry, SharedDisk};
+use crate::disk::{Durability, Geometry, SharedDisk};
 use crate::error::{BlockFault, StorageError};
 use crate::header::RecordType;
 use crate::layout::{Layout, Region, names};
 use crate::record::AreaRecord;
 use crate::superblock::{StoredSuperblock, Superblock, copies};
+use crate::writer::next_write_id;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -104,6 +105,37 @@ impl ClusterDisk {
             read => Ok((place, read.err())),
         };
         copies(self.shared.formatted).into_iter().map(inspect).collect()
+    }
+
+    /// Writes every copy of the superblock that is damaged anew, from one that is not. For a caller that has the disk alone.
+    ///
+    /// # Errors
+    /// As [`ClusterDisk::open`], and [`StorageError::Write`].
+    pub fn mend_superblocks(&self) -> Result<(), StorageError> {
+        let disk = &*self.shared.disk;
+        let stored = agreed_superblock(disk)?;
+        for place in stored.copies() {
+            if read_copy(disk, place).is_err() {
+                let block = stored.seal(place, next_write_id())?;
+                let written = disk.write_blocks(place, std::slice::from_ref(&block), Durability::Durable);
+                written.map_err(|source| StorageError::Write { first: place, count: 1, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks of the disk when it was formatted: everything of the cluster lies in them.
+    #[must_use]
+    pub fn formatted_blocks(&self) -> u64 {
+        self.shared.formatted
+    }
+
+    /// Blocks as they are, for a copy of the whole disk.
+    ///
+    /// # Errors
+    /// As [`SharedDisk::read_blocks`].
+    pub fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
+        self.shared.disk.read_blocks(first, blocks)
     }
 
     /// Size and promises of the disk below.
@@ -231,8 +263,6 @@ fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) ->
 mod tests {
     use super::*;
     use crate::MemoryDisk;
-    use crate::disk::Durability;
-    use crate::writer::next_write_id;
     use phalanx_messages::profile::TimingProfile;
 
     /// Protocol §3.11, "Checks made at start": the formatter refuses such a profile, but another program may have written it.

@@ -42,7 +42,15 @@ impl DirectDisk {
     /// `ResourceBusy` if a formatter has it; `Unsupported` if there is no direct I/O on it, or only in larger pieces than a block;
     /// `InvalidData` if it is not a number of blocks long; or what the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::locked(path, true)
+        Self::locked(path, true, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Opens a disk that nobody else of this host has open until this is dropped.
+    ///
+    /// # Errors
+    /// As [`DirectDisk::open`]; `ResourceBusy` if anybody has it.
+    pub fn open_alone(path: &Path) -> io::Result<Self> {
+        Self::locked(path, true, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Opens a disk to look at it. Writes are refused.
@@ -50,12 +58,12 @@ impl DirectDisk {
     /// # Errors
     /// As [`DirectDisk::open`].
     pub fn open_read_only(path: &Path) -> io::Result<Self> {
-        Self::locked(path, false)
+        Self::locked(path, false, FlockOperation::NonBlockingLockShared)
     }
 
-    fn locked(path: &Path, writable: bool) -> io::Result<Self> {
+    fn locked(path: &Path, writable: bool, operation: FlockOperation) -> io::Result<Self> {
         let disk = Self::unlocked(path, writable)?;
-        lock(&disk.file, path, FlockOperation::NonBlockingLockShared)?;
+        lock(&disk.file, path, operation)?;
         Ok(disk)
     }
 

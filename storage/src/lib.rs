@@ -19,6 +19,7 @@ pub mod format;
 pub mod header;
 pub mod layout;
 pub mod magics;
+pub mod mappings;
 pub mod memory;
 pub mod mmap;
 pub mod occupant;

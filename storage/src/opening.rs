@@ -23,6 +23,8 @@ pub enum Access {
     ReadOnly,
     /// To run a node on it.
     ReadWrite,
+    /// To repair it or to take a copy of one moment: nobody of this host has it open meanwhile.
+    Alone,
 }
 
 /// Why a path cannot be used as the disk of a cluster. Each names the path and what is there.
@@ -143,8 +145,10 @@ fn open_blocks(path: &Path, access: Access) -> io::Result<Arc<dyn SharedDisk>> {
     Ok(match (Backend::of(path)?, access) {
         (Backend::Mmap, Access::ReadOnly) => Arc::new(MmapDisk::open_read_only(path)?),
         (Backend::Mmap, Access::ReadWrite) => Arc::new(MmapDisk::open(path)?),
+        (Backend::Mmap, Access::Alone) => Arc::new(MmapDisk::open_alone(path)?),
         (Backend::Direct, Access::ReadOnly) => Arc::new(DirectDisk::open_read_only(path)?),
         (Backend::Direct, Access::ReadWrite) => Arc::new(DirectDisk::open(path)?),
+        (Backend::Direct, Access::Alone) => Arc::new(DirectDisk::open_alone(path)?),
     })
 }
 

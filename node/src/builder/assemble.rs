@@ -20,6 +20,7 @@ use phalanx_actors::membership_manager::{
 };
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::ConfigurationChanged;
+use phalanx_actors::register_repair::RegisterRepair;
 use phalanx_actors::registration_and_launch::{RegistrationAndLaunch, RegistrationEdges, RegistrationSettings};
 use phalanx_actors::restart::Restarts;
 use phalanx_actors::supervisor::{Guarded, NodeSupervisor};
@@ -30,6 +31,7 @@ use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
 use phalanx_protocol::manager::PROBE_MS;
+use phalanx_protocol::proxy_repair::ProxyRepair;
 use phalanx_protocol::registration::DatabaseRoom;
 use tokio::sync::watch;
 
@@ -309,6 +311,17 @@ fn start_actors(
     let fence = FenceActor::new(builder.fence_methods, membership.clone().recipient(), common.guard("fence")).start();
     membership.do_send(UseFence(fence.clone()));
     lease.watch(membership.clone().recipient(), membership.clone().recipient());
+    let repair = RegisterRepair::new(
+        ProxyRepair::new(profile),
+        common.me.node,
+        clock,
+        common.gate.clone(),
+        common.guard("register repair"),
+        disk.clone(),
+        membership.clone().recipient(),
+    )
+    .start();
+    lease.watch(repair.clone().recipient(), repair.recipient());
     lease.renew_now();
     let Some((interconnect, event_manager, membership_watcher, registration, local_api, levels)) = parts else {
         unreachable!("the context is created at once");

@@ -135,9 +135,18 @@ fn keys_of_the_contract_that_are_not_built_are_refused_by_name() {
             "{found}"
         );
     }
-    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"direct\""));
-    assert_eq!(found, ["node.toml:14:11: `disk.backend = \"direct\"` is not built yet"]);
+    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"etcd\""));
+    assert_eq!(found, ["node.toml:14:11: `disk.backend = \"etcd\"` is not built yet"]);
     assert!(mistake_after_whole("[[event]]\nname = \"e\"\n").contains("`event` is not built yet"));
+}
+
+#[test]
+fn a_direct_disk_has_a_timing_of_several_hosts_unless_the_file_says_another() {
+    let (_dir, config) = load(&WHOLE.replace("\"mmap\"", "\"direct\"").replace("timing = \"dev\"\n", ""));
+    let config = config.unwrap();
+    assert_eq!((config.backend, config.timing.as_str()), (Backend::Direct, "san-fast"));
+    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"tape\""));
+    assert_eq!(found, ["node.toml:14:11: disk.backend `tape` is unknown"]);
 }
 
 #[test]

@@ -21,7 +21,10 @@ impl RegisterNotice {
     }
 
     fn read(&self) -> Result<NodeRegister, String> {
-        let register = self.disk.registers().read(self.node).map_err(|error| format!("failed to read it: {error}"))?;
+        let registers = self.disk.registers();
+        // A file that was cut would kill the warden as well; what is left of it may hold the register.
+        registers.verify(self.node).map_err(|error| format!("its register is lost: {error}"))?;
+        let register = registers.read(self.node).map_err(|error| format!("failed to read it: {error}"))?;
         register.ok_or_else(|| "its register is unreadable; `phalanx disk show` tells more".to_owned())
     }
 }

@@ -15,7 +15,7 @@ use phalanx_storage::{
     Reservation, SharedDisk, format,
 };
 
-use crate::common::{N1, blocks_needed, configuration, superblock};
+use crate::common::{N1, blocks_needed, configuration, released, superblock};
 use crate::contract::{contract, pattern, read};
 use crate::loop_device::LoopDevice;
 use crate::requirement::{Requirement, available};
@@ -28,12 +28,15 @@ fn device(blocks: u64, sector_bytes: u32) -> Option<LoopDevice> {
 
 fn made(path: &Path, blocks: u64) {
     drop(Reservation::take(path).unwrap().allocate_direct(blocks).unwrap());
+    released(path);
 }
 
 fn formatted(path: &Path) {
     let mut reservation = Reservation::take(path).unwrap();
     let disk = reservation.allocate_direct(blocks_needed(2, 4)).unwrap();
     format(&disk, &superblock(2, 4), &configuration(), &RegistrationRecord::default()).unwrap();
+    drop((reservation, disk));
+    released(path);
 }
 
 #[test]
@@ -88,6 +91,7 @@ fn a_formatter_and_a_user_of_a_direct_disk_keep_each_other_away() {
         assert_eq!(DirectDisk::open(path).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         disk.write_blocks(BlockIndex(3), &[pattern(1)], Durability::Durable).unwrap();
         drop((reservation, disk));
+        released(path);
         let node = DirectDisk::open(path).unwrap();
         assert_eq!(Reservation::take(path).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         assert_eq!(read(&node, 3, 1), [pattern(1)]);
@@ -109,10 +113,13 @@ fn a_device_that_is_too_small_keeps_what_it_holds() {
     let Some(device) = device(9, 512) else { return };
     made(device.path(), 9);
     DirectDisk::open(device.path()).unwrap().write_blocks(BlockIndex(0), &[pattern(1)], Durability::Durable).unwrap();
+    released(device.path());
     let refused = Reservation::take(device.path()).unwrap().allocate_direct(10).unwrap_err();
+    released(device.path());
     assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
     assert!(refused.to_string().ends_with("needs 40960 bytes; the device has 36864"), "{refused}");
     assert_eq!(read(&DirectDisk::open(device.path()).unwrap(), 0, 1), [pattern(1)]);
+    released(device.path());
     assert_eq!(Reservation::take(device.path()).unwrap().allocate(9).unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }
 
@@ -195,6 +202,7 @@ fn a_file_that_was_cut_is_found_out_without_touching_it() {
     let (direct, mapped) = (directory.path().join("direct"), directory.path().join("mapped"));
     made(&direct, 9);
     drop(MmapDisk::create(&mapped, 9).unwrap());
+    released(&mapped);
     let disks: [(&Path, Box<dyn SharedDisk>); 2] = [
         (&direct, Box::new(DirectDisk::open(&direct).unwrap())),
         (&mapped, Box::new(MmapDisk::open(&mapped).unwrap())),

@@ -174,7 +174,7 @@ impl Plan {
     }
 }
 
-fn cannot_format(path: &Path, error: &std::io::Error) -> Exit {
+pub(super) fn cannot_format(path: &Path, error: &std::io::Error) -> Exit {
     if error.kind() == std::io::ErrorKind::ResourceBusy {
         let text = format!("{} is in use: another process has locked it", path.display());
         return Exit::code(EXIT_REFUSED, text)
@@ -199,7 +199,7 @@ fn with_causes(error: &StorageError) -> String {
 }
 
 /// May what is there be overwritten?
-fn consent(path: &Path, occupant: &Occupant, force: Option<&str>) -> Result<(), Exit> {
+pub(super) fn consent(path: &Path, occupant: &Occupant, force: Option<&str>) -> Result<(), Exit> {
     let named = |what: &str| match force {
         Some(_) => Ok(()),
         None => {
