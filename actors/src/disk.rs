@@ -2,7 +2,7 @@
 //! (protocol §9.1, "Who writes what").
 //!
 //! Disk calls block, so they run on one I/O thread, in the order in which they were asked for. On a disk whose I/Os may hang
-//! there are three (see [`Lane`]), so that a write that hangs holds up its own register machine and no other (protocol §1.4).
+//! there are three (see `Lane`), so that a write that hangs holds up its own register machine and no other (protocol §1.4).
 //! Within one of them a read begins only after every earlier write has completed; between them it is the register machine that
 //! waits for its write before it reads (protocol §3.2). Under a simulated clock the same work is done inline.
 //!

@@ -106,8 +106,7 @@ pub fn run(config: &NodeConfig, no_wait: bool, kept: LogRing) -> Result<u8, Exit
             return Ok(0);
         }
         Err(unmet) => {
-            let hint =
-                "protocol: an mmap disk serves one kernel, and a node id one host; `phalanx disk show` names them";
+            let hint = "an mmap disk serves one kernel, and a node id one host; `phalanx disk show` names them";
             return Err(Exit::error(unmet.text()).hint(hint));
         }
     }
