@@ -92,11 +92,11 @@ pub struct Follow;
 /// What is remembered, and what happens from now on; a receiver says so if it lost some.
 pub type Follower = (Vec<HappeningReport>, broadcast::Receiver<HappeningReport>);
 
-/// Opens the socket at `path`, readable by its owner only. A socket file that nobody answers is taken over.
+/// Opens the socket at `path`, for its owner and, if one is given, for a group. A socket file that nobody answers is taken over.
 ///
 /// # Errors
-/// If the path is too long, another process answers there, or the system refuses.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
+/// If the path is too long, another process answers there, or the system refuses: only root and members may give it to a group.
+pub fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_MAX {
@@ -109,7 +109,12 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
+    // Nobody else gets in between: it opens for the group when it has that group.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    if let Some(group) = group {
+        std::os::unix::fs::chown(path, None, Some(group))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    }
     Ok(listener)
 }
 

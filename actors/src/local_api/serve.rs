@@ -123,6 +123,20 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn the_socket_is_its_owners_alone_unless_it_has_a_group() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let path = std::env::temp_dir().join(format!("phalanx-socket-{}", std::process::id()));
+        let own = rustix::process::getegid().as_raw();
+        for (group, mode) in [(None, 0o600), (Some(own), 0o660)] {
+            let listener = super::super::listen(&path, group).unwrap();
+            let metadata = std::fs::metadata(&path).unwrap();
+            assert_eq!((metadata.permissions().mode() & 0o777, metadata.gid()), (mode, own));
+            drop(listener); // the file stays, and is taken over
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[actix_rt::test]
     async fn a_follower_that_was_too_slow_is_told_how_much_it_lost_and_where() {
         let (here, there) = UnixStream::pair().unwrap();
         let happenings = broadcast::Sender::new(4);

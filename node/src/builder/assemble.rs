@@ -157,7 +157,7 @@ fn start_actors(
     claim: Claim,
 ) -> Result<NodeHandle, BootError> {
     let listener = match &builder.socket {
-        Some(path) => Some((local_api::listen(path).map_err(BootError::Socket)?, path.clone())),
+        Some(path) => Some((local_api::listen(path, builder.socket_group).map_err(BootError::Socket)?, path.clone())),
         None => None,
     };
     let superblock = builder.disk.superblock().clone();

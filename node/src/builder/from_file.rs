@@ -63,7 +63,8 @@ impl Node {
         let local_fence = LocalFence::new(disk.clone(), host.boot).start().recipient();
         let builder = Self::builder(disk, &config.node, key, key_pair, network, host);
         let agents = FenceAgents::beside(&config.file).start().recipient();
-        Ok(builder.socket(config.socket.clone()).local_fence(local_fence).fence_agents(agents))
+        let builder = builder.socket(config.socket.clone()).socket_group(config.socket_group);
+        Ok(builder.local_fence(local_fence).fence_agents(agents))
     }
 }
 

@@ -105,7 +105,7 @@ fn moved<'a>(nodes: &[NodeId], first: &Registers, later: &'a Registers) -> Optio
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use phalanx_messages::Incarnation;
@@ -118,10 +118,10 @@ mod tests {
     use super::*;
 
     const N0: NodeId = NodeId(0);
-    const N1: NodeId = NodeId(1);
-    const HERE: HostIdentity = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(10) };
+    pub(crate) const N1: NodeId = NodeId(1);
+    pub(crate) const HERE: HostIdentity = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(10) };
     const THERE: HostIdentity = HostIdentity { host: Uuid::from_u128(2), boot: Uuid::from_u128(20) };
-    const REBOOTED: HostIdentity = HostIdentity { boot: Uuid::from_u128(11), ..HERE };
+    pub(crate) const REBOOTED: HostIdentity = HostIdentity { boot: Uuid::from_u128(11), ..HERE };
     /// Short enough for a test that waits it out.
     const PROFILE: TimingProfile = TimingProfile { late_write_ms: 30, ..TimingProfile::DEV };
 
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    fn disk(several_hosts: bool) -> ClusterDisk {
+    pub(crate) fn disk(several_hosts: bool) -> ClusterDisk {
         let superblock = Superblock {
             cluster: Uuid::from_u128(7),
             name: "alpha".to_owned(),
@@ -166,7 +166,7 @@ mod tests {
         ClusterDisk::open(Arc::new(shared)).unwrap()
     }
 
-    fn write(disk: &ClusterDisk, node: NodeId, host: HostIdentity, own_state: OwnState, heartbeat: u64) {
+    pub(crate) fn write(disk: &ClusterDisk, node: NodeId, host: HostIdentity, own_state: OwnState, heartbeat: u64) {
         let HostIdentity { host, boot } = host;
         let register =
             NodeRegister { incarnation: Incarnation(1), host, boot, own_state, heartbeat, ..NodeRegister::default() };

@@ -73,6 +73,7 @@ pub struct NodeBuilder {
     io: IoMode,
     host: HostIdentity,
     socket: Option<PathBuf>,
+    socket_group: Option<u32>,
     logs: LogSources,
     command_levels: Vec<CommandLevel>,
     levels: Vec<(LevelRegistration, MakeLevel)>,
@@ -109,6 +110,7 @@ impl Node {
             io: IoMode::Thread,
             host,
             socket: None,
+            socket_group: None,
             logs: LogSources::default(),
             command_levels: Vec::new(),
             levels: Vec::new(),
@@ -133,6 +135,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn socket(mut self, path: PathBuf) -> Self {
         self.socket = Some(path);
+        self
+    }
+
+    /// Lets the members of a group use the local socket too: the command line and subsystems.
+    #[must_use]
+    pub fn socket_group(mut self, group: Option<u32>) -> Self {
+        self.socket_group = group;
         self
     }
 

@@ -188,6 +188,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
     let bind = check_bind(documents, me, &mut mistakes);
     let state_dir = path_or(documents, raw.node.as_ref().and_then(|node| node.state_dir.as_deref()), STATE_DIR);
     let socket = check_socket(documents, &name, &mut mistakes);
+    let socket_group = check_socket_group(documents, &mut mistakes);
     let panic_may_exit = timing == "dev" || panic.unwrap_or_default() != PanicPolicy::Exit;
     let template = common(documents, &cluster_nodes, panic_may_exit, &mut mistakes);
     let config = NodeConfig {
@@ -200,6 +201,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         node: name,
         state_dir,
         socket,
+        socket_group,
         panic,
         disk,
         backend,
@@ -293,6 +295,28 @@ fn check_bind(documents: &Documents, me: Option<&ClusterNode>, mistakes: &mut Mi
 
 fn path_or(documents: &Documents, given: Option<&str>, default: &str) -> PathBuf {
     documents.directory().join(given.unwrap_or(default))
+}
+
+/// A group of this host, by name or number.
+fn check_socket_group(documents: &Documents, mistakes: &mut Mistakes<'_>) -> Option<u32> {
+    let given = documents.raw.node.as_ref().and_then(|node| node.socket_group.as_deref())?;
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let found = given.parse().ok().or_else(|| group_number(&groups, given));
+    if found.is_none() {
+        let message = format!("node.socket_group is `{given}`, and this host has no such group");
+        let hint = format!("make it with `groupadd {given}`, or write another one, by name or number");
+        mistakes.add(&["node".into(), "socket_group".into()], message, hint);
+    }
+    found
+}
+
+/// The number of a group in the text of `/etc/group`.
+fn group_number(groups: &str, name: &str) -> Option<u32> {
+    let fields = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    groups.lines().find_map(fields)
 }
 
 fn check_socket(documents: &Documents, node: &str, mistakes: &mut Mistakes<'_>) -> PathBuf {

@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub state_dir: PathBuf,
     /// The local socket.
     pub socket: PathBuf,
+    /// The group whose members may use the local socket besides its owner and root.
+    pub socket_group: Option<u32>,
     /// What the node does after a panic, if the file says: used by `disk create` for nodes that have none of their own; a
     /// running cluster reads it from the disk.
     pub panic: Option<PanicPolicy>,

@@ -387,3 +387,13 @@ fn votes_of_the_disk_are_a_number_or_the_word_for_none() {
         assert!(found.len() == 1 && found[0].contains(&says), "{found:#?}");
     }
 }
+
+#[test]
+fn the_group_of_the_socket_is_one_of_this_host_by_name_or_number() {
+    let with = |group: &str| WHOLE.replacen("[node]\n", &format!("[node]\nsocket_group = \"{group}\"\n"), 1);
+    assert_eq!(load(&with("root")).1.unwrap().socket_group, Some(0));
+    assert_eq!(load(&with("4711")).1.unwrap().socket_group, Some(4_711));
+    assert_eq!(load(WHOLE).1.unwrap().socket_group, None);
+    let found = mistakes(&with("nobodys-group"));
+    assert_eq!(found, ["node.toml:2:16: node.socket_group is `nobodys-group`, and this host has no such group"]);
+}

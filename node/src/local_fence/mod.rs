@@ -173,3 +173,31 @@ fn kill_processes(identities: &[ProcessIdentity]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::hosts::tests::{HERE, N1, REBOOTED, disk, write};
+    use phalanx_messages::Incarnation;
+    use phalanx_messages::register::OwnState;
+
+    #[test]
+    fn another_boot_is_proved_dead_only_if_there_is_but_one_host() {
+        let victim = NodeIncarnation { node: N1, incarnation: Incarnation(1) };
+        for several_hosts in [false, true] {
+            let disk = disk(several_hosts);
+            write(&disk, N1, HERE, OwnState::Member, 1);
+            let proved = LocalFence::new(disk, REBOOTED.boot).prove(victim, &FenceHandle::default());
+            assert_eq!(proved.is_err(), several_hosts, "{proved:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_start_is_not_killed_for_an_older_one() {
+        let disk = disk(false);
+        write(&disk, N1, HERE, OwnState::Member, 1);
+        let older = NodeIncarnation { node: N1, incarnation: Incarnation(0) };
+        let failure = LocalFence::new(disk, HERE.boot).prove(older, &FenceHandle::default()).unwrap_err();
+        assert_eq!(failure, "its register is that of start 1");
+    }
+}
