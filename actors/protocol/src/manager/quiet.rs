@@ -8,6 +8,7 @@ use phalanx_messages::membership::NodeState;
 
 use super::*;
 use crate::coordinator::level_states::{subjects, unmarked_members};
+use crate::mastership::Course;
 
 impl Manager {
     /// When the next tick is due at the latest, seen from a tick at `now`. Whoever gives this machine another input meanwhile,
@@ -43,6 +44,8 @@ impl Manager {
             && !self.frm_busy
             && self.frm_poll_since.is_none()
             && self.standing.is_none()
+            // Whoever told the newest record may lead no more: then it is this node's turn as soon as the gate lets it act.
+            && matches!(self.course(), Course::Follow(_))
     }
 
     fn looks_for_nothing(&self) -> bool {
