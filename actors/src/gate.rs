@@ -7,6 +7,14 @@ use phalanx_messages::Instant;
 
 use crate::clock::Clock;
 
+/// Set once, by [`close_all_for_good`].
+static ALL_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Closes every gate of this process for ever. May be called in a signal handler, which ends the process next.
+pub fn close_all_for_good() {
+    ALL_CLOSED.store(true, Ordering::SeqCst);
+}
+
 /// Shared between the lease thread, which opens it, and everything that must ask before it acts.
 ///
 /// Open while the node lease is valid and the node is not panicking. Once closed by a panic it never opens again.
@@ -60,7 +68,7 @@ impl Gate {
     /// True once the node panics.
     #[must_use]
     pub fn is_panicking(&self) -> bool {
-        self.shared.panicking.load(Ordering::SeqCst)
+        self.shared.panicking.load(Ordering::SeqCst) || ALL_CLOSED.load(Ordering::SeqCst)
     }
 }
 

@@ -3,25 +3,29 @@
 //! It drives the pure [`Lease`] machine: renews, publishes claims and views, opens and closes the gate, feeds the warden. It
 //! never shares an executor: a blocked executor must not delay a renewal, and must not keep a dead daemon's heartbeat going
 //! either, so the thread renews only while every critical actor ticks ([`Liveness`]).
+//!
+//! Nor does it wait for a disk that may hang: there its calls are made beside it, and it goes on closing the gate and feeding.
+
+mod io;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{Error, Result as IoResult};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::Recipient;
-use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{NodeRegister, OwnState};
-use phalanx_messages::{Instant, NodeId, NodeIncarnation, Term};
+use phalanx_messages::{Instant, NodeIncarnation};
 use phalanx_protocol::expiry::RegistersReading;
 use phalanx_protocol::lease::{Lease, LeaseInput, LeaseOutput, OwnerRecord, StallPolicy};
-use phalanx_storage::{AreaWriter, ClusterDisk, Durability};
+use phalanx_storage::{ClusterDisk, Durability};
 use tokio::sync::oneshot;
 
+use self::io::{Caller, Done, Io, Job};
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
@@ -60,6 +64,8 @@ enum Command {
     Publish(Box<Publication>, oneshot::Sender<u64>),
     RenewNow,
     Watch(Recipient<RegistersRead>, Recipient<LeaseChanged>),
+    /// The disk has answered.
+    Done(Box<Done>),
     Stop(Option<OwnState>, oneshot::Sender<()>),
 }
 
@@ -143,13 +149,22 @@ impl LeaseHandle {
     }
 }
 
-/// Writes the register of this incarnation for the first time, reads it back, and goes on renewing on a thread of its own.
+/// Writes the register of this incarnation for the first time, reads it back, and goes on renewing on a thread of its own. On a
+/// disk of several hosts it is read back only after two I/O time-outs, in which another start of this node would have written.
 ///
 /// # Errors
 /// If the register cannot be written, belongs to a newer start, or does not read back (protocol §3.7 step 4).
-pub fn spawn(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdges) -> io::Result<LeaseHandle> {
+pub fn spawn(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdges) -> IoResult<LeaseHandle> {
     let (sender, commands) = mpsc::channel();
+    let capabilities = disk.geometry().capabilities;
+    let answers = sender.clone();
     let (handle, mut driver) = prepare(settings, disk, edges, move |command| drop(sender.send(command)))?;
+    if capabilities.several_hosts {
+        driver.is_alone()?;
+    }
+    if capabilities.may_hang {
+        driver.calls_beside(answers)?;
+    }
     std::thread::Builder::new().name("phalanx-lease".to_owned()).spawn(move || {
         while !driver.ended {
             match commands.recv_timeout(driver.pause()) {
@@ -166,7 +181,7 @@ pub fn spawn(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdges) -> i
 ///
 /// # Errors
 /// As [`spawn`].
-pub fn spawn_inline(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdges) -> io::Result<LeaseHandle> {
+pub fn spawn_inline(settings: LeaseSettings, disk: ClusterDisk, edges: LeaseEdges) -> IoResult<LeaseHandle> {
     let (sender, mut commands) = tokio::sync::mpsc::unbounded_channel();
     let (handle, mut driver) = prepare(settings, disk, edges, move |command| drop(sender.send(command)))?;
     actix_rt::spawn(async move {
@@ -186,19 +201,22 @@ fn prepare(
     disk: ClusterDisk,
     edges: LeaseEdges,
     send: impl Fn(Command) + Send + Sync + 'static,
-) -> io::Result<(LeaseHandle, Driver)> {
+) -> IoResult<(LeaseHandle, Driver)> {
     let LeaseSettings { me, profile, clock, first } = settings;
+    let nonce = first.nonce;
     let writer = disk.registers().writer(me.node, me.incarnation)?;
     let shared = Arc::new(Shared { clock, last_renewal: AtomicU64::new(0), alive: Mutex::default() });
-    // An mmap disk has no deadline fencing, so a stall may be ridden through (protocol §4.7).
+    // Nobody takes a deadline for a proof of death yet, so a stall may be ridden through (protocol §4.7).
     let lease = Lease::new(me, profile, StallPolicy::RideThrough, first);
+    let caller = Caller { disk, writer, clock };
     let mut driver = Driver {
         guard: PanicGuard::new("lease thread", edges.gate.clone(), edges.panic.clone()),
         lease,
         profile,
         clock,
-        disk,
-        writer,
+        nonce,
+        me,
+        io: Io::Inline(Box::new(caller)),
         edges,
         shared: shared.clone(),
         waiting: Vec::new(),
@@ -210,23 +228,24 @@ fn prepare(
     };
     driver.tick();
     match driver.failure.take() {
-        Some(reason) => Err(io::Error::other(reason)),
+        Some(reason) => Err(Error::other(reason)),
         None => Ok((LeaseHandle { send: Arc::new(send), shared }, driver)),
     }
 }
 
-/// Carries the machine's outputs out. All I/O is synchronous, so at most one write is ever outstanding.
+/// Carries the machine's outputs out. The machine asks for one thing at a time, so at most one write is outstanding.
 struct Driver {
     guard: PanicGuard,
     lease: Lease,
     profile: TimingProfile,
     clock: Clock,
-    disk: ClusterDisk,
-    writer: AreaWriter<NodeRegister>,
+    nonce: u64,
+    me: NodeIncarnation,
+    io: Io,
     edges: LeaseEdges,
     shared: Arc<Shared>,
-    /// Those whose publication the next write carries.
-    waiting: Vec<oneshot::Sender<u64>>,
+    /// Those whose publication a write carries, each with the heartbeat of the last write begun before it.
+    waiting: Vec<(u64, oneshot::Sender<u64>)>,
     stopping: Option<oneshot::Sender<()>>,
     fed_at: Option<Instant>,
     /// A critical actor that does not tick, if that was said already.
@@ -237,6 +256,33 @@ struct Driver {
 }
 
 impl Driver {
+    /// Waits, and reads what it has written (protocol §3.7 step 4): a second host with this node id shows itself.
+    fn is_alone(&self) -> IoResult<()> {
+        let Io::Inline(caller) = &self.io else { return Ok(()) };
+        let (_awake, asleep) = mpsc::channel::<()>();
+        asleep.recv_timeout(Duration::from_millis(2 * self.profile.io_timeout_ms)).ok(); // nobody wakes it
+        let mut registers = caller.read()?.registers;
+        match registers.remove(&self.me.node).flatten() {
+            Some(own) if (own.incarnation, own.nonce) == (self.me.incarnation, self.nonce) => Ok(()),
+            own => {
+                let by = own.map_or_else(
+                    || "it is unreadable".to_owned(),
+                    |own| format!("start {} on host {}", own.incarnation, own.host),
+                );
+                Err(Error::other(format!("another host uses the id of node {} ({by})", self.me.node)))
+            }
+        }
+    }
+
+    /// Makes the disk calls on a thread of their own from now on. A panic in there is a panic of the node.
+    fn calls_beside(&mut self, commands: mpsc::Sender<Command>) -> IoResult<()> {
+        let (begun, _) = mpsc::channel();
+        let io = std::mem::replace(&mut self.io, Io::Thread(begun));
+        let guard = self.guard.named("lease thread, disk");
+        self.io = io.move_to_thread(guard, move |done| drop(commands.send(Command::Done(Box::new(done)))))?;
+        Ok(())
+    }
+
     /// Until something is due.
     fn pause(&self) -> Duration {
         let now = self.clock.now();
@@ -292,7 +338,7 @@ impl Driver {
         let now = self.clock.now();
         match command {
             Command::Publish(publication, written) => {
-                self.waiting.push(written);
+                self.waiting.push((self.lease.heartbeat(), written));
                 self.run(LeaseInput::Publish { now, publication: *publication });
             }
             Command::RenewNow => self.run(LeaseInput::RenewNow { now }),
@@ -300,6 +346,10 @@ impl Driver {
                 lease.do_send(LeaseChanged { valid: self.lease.is_valid(now) });
                 self.edges.registers.push(registers);
                 self.edges.lease.push(lease);
+            }
+            Command::Done(done) => {
+                let outputs = self.done(*done);
+                self.carry_out(outputs.into());
             }
             Command::Stop(final_state, stopped) => {
                 self.stopping = Some(stopped);
@@ -309,7 +359,11 @@ impl Driver {
     }
 
     fn run(&mut self, input: LeaseInput<'_>) {
-        let mut outputs: VecDeque<LeaseOutput> = self.lease.step(input).into();
+        let outputs = self.lease.step(input).into();
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, mut outputs: VecDeque<LeaseOutput>) {
         while let Some(output) = outputs.pop_front() {
             outputs.extend(self.perform(output));
         }
@@ -317,8 +371,11 @@ impl Driver {
 
     fn perform(&mut self, output: LeaseOutput) -> Vec<LeaseOutput> {
         match output {
-            LeaseOutput::Write { register, durable } => self.write(&register, durable),
-            LeaseOutput::Read => self.read(),
+            LeaseOutput::Write { register, durable } => {
+                let durability = if durable { Durability::Durable } else { Durability::Volatile };
+                self.ask(Job::Write(register, durability))
+            }
+            LeaseOutput::Read => self.ask(Job::ReadRegisters),
             LeaseOutput::Valid { until } => {
                 tracing::info!("the lease is valid");
                 self.extended(until);
@@ -367,51 +424,58 @@ impl Driver {
         }
     }
 
-    fn write(&mut self, register: &NodeRegister, durable: bool) -> Vec<LeaseOutput> {
-        let durability = if durable { Durability::Durable } else { Durability::Volatile };
-        let result = self.writer.write(register, durability);
+    fn ask(&mut self, job: Job) -> Vec<LeaseOutput> {
+        match self.io.begin(job) {
+            Some(done) => self.done(done),
+            None => Vec::new(),
+        }
+    }
+
+    fn done(&mut self, done: Done) -> Vec<LeaseOutput> {
+        match done {
+            Done::Cut(reason) => {
+                self.guard.node_panic(&reason);
+                self.failure = Some(reason);
+                self.ended = true;
+                Vec::new()
+            }
+            Done::Written(heartbeat, result) => self.written(heartbeat, result),
+            Done::Registers(Ok(reading)) => match self.lease.owner_in(&reading.registers) {
+                Some((term, owner)) => self.ask(Job::ReadRecord(reading, term, owner)),
+                None => self.read(*reading, OwnerRecord::NoOwner),
+            },
+            Done::Registers(Err(error)) => {
+                tracing::error!(%error, "failed to read the registers");
+                self.failure = Some(error);
+                self.lease.step(LeaseInput::ReadFailed { now: self.clock.now() })
+            }
+            Done::Record(reading, Some(record)) => self.read(*reading, OwnerRecord::Read(&record)),
+            Done::Record(reading, None) => self.read(*reading, OwnerRecord::Unreadable),
+        }
+    }
+
+    fn written(&mut self, heartbeat: u64, result: Result<(), String>) -> Vec<LeaseOutput> {
         let now = self.clock.now();
         match result {
             Ok(()) => {
-                for waiting in self.waiting.drain(..) {
-                    waiting.send(register.heartbeat).ok();
+                let carried = self.waiting.extract_if(.., |(since, _)| *since < heartbeat);
+                for (_, waiting) in carried {
+                    waiting.send(heartbeat).ok();
                 }
                 self.lease.step(LeaseInput::WriteCompleted { now })
             }
             Err(error) => {
                 tracing::error!(%error, "failed to write the own register");
-                self.failure = Some(error.to_string());
+                self.failure = Some(error);
                 self.lease.step(LeaseInput::WriteFailed { now })
             }
         }
     }
 
-    /// The record that tells whether this node is marked.
-    fn record_of(&self, term: Term, owner: NodeId) -> io::Result<Option<MembershipRecord>> {
-        let record = self.disk.memberships().read(owner)?;
-        if Lease::owner_wrote(term, record.as_ref()) { Ok(record) } else { Ok(self.disk.memberships().newest()?) }
-    }
-
-    fn read(&mut self) -> Vec<LeaseOutput> {
-        let begun = self.clock.now();
-        let registers = match self.disk.registers().read_all() {
-            Ok(registers) => registers,
-            Err(error) => {
-                tracing::error!(%error, "failed to read the registers");
-                self.failure = Some(error.to_string());
-                return self.lease.step(LeaseInput::ReadFailed { now: self.clock.now() });
-            }
-        };
-        let owner = self.lease.owner_in(&registers);
-        let record = owner.map(|(term, owner)| self.record_of(term, owner));
-        let record = match &record {
-            None => OwnerRecord::NoOwner,
-            Some(Ok(Some(record))) => OwnerRecord::Read(record),
-            Some(Ok(None) | Err(_)) => OwnerRecord::Unreadable,
-        };
+    fn read(&mut self, reading: RegistersReading, record: OwnerRecord<'_>) -> Vec<LeaseOutput> {
         let ended = self.clock.now();
-        let outputs = self.lease.step(LeaseInput::ReadCompleted { ended, registers: &registers, record });
-        let reading = Arc::new(RegistersReading { begun, ended, registers });
+        let outputs = self.lease.step(LeaseInput::ReadCompleted { ended, registers: &reading.registers, record });
+        let reading = Arc::new(reading);
         for watcher in &self.edges.registers {
             watcher.do_send(RegistersRead(reading.clone()));
         }

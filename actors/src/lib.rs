@@ -17,6 +17,7 @@ pub mod local_api;
 pub mod membership_manager;
 pub mod membership_watcher;
 pub mod ports;
+pub mod register_repair;
 pub mod registration_and_launch;
 pub mod restart;
 pub mod subsystem;

@@ -1,7 +1,7 @@
 //! The local socket: what the command line and scripts ask a daemon (architecture §5).
 //!
 //! Frames of JSON, see [`phalanx_messages::admin`]; subsystems outside the node speak lines (`subsystems`). Decides nothing: it asks the membership manager and registration-and-launch,
-//! and turns ids into names. A follower that does not read fast enough loses lines, never delays anybody.
+//! and turns ids into names. A follower that does not read fast enough loses lines and is told so; it never delays anybody.
 //!
 //! Not a kernel-level actor: the node lives on without it.
 
@@ -92,11 +92,11 @@ pub struct Follow;
 /// What is remembered, and what happens from now on; a receiver says so if it lost some.
 pub type Follower = (Vec<HappeningReport>, broadcast::Receiver<HappeningReport>);
 
-/// Opens the socket at `path`, readable by its owner only. A socket file that nobody answers is taken over.
+/// Opens the socket at `path`, for its owner and, if one is given, for a group. A socket file that nobody answers is taken over.
 ///
 /// # Errors
-/// If the path is too long, another process answers there, or the system refuses.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
+/// If the path is too long, another process answers there, or the system refuses: only root and members may give it to a group.
+pub fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_MAX {
@@ -109,8 +109,26 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
+    // Nobody else gets in between: it opens for the group when it has that group.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    if let Some(group) = group {
+        std::os::unix::fs::chown(path, None, Some(group))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    }
     Ok(listener)
+}
+
+/// What has happened, not in words yet: a step names every participant, and mostly nobody asks.
+#[derive(Debug)]
+struct Remembered {
+    at_ms: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Membership(Happened),
+    Service(ServiceHappened, Term),
 }
 
 /// See the module.
@@ -121,7 +139,7 @@ pub struct LocalApi {
     reporter: NodeId,
     configuration: Arc<ConfigurationRecord>,
     followers: broadcast::Sender<HappeningReport>,
-    recent: VecDeque<HappeningReport>,
+    recent: VecDeque<Remembered>,
     term: Term,
     logs: LogSources,
     /// What connections of subsystems show of names.
@@ -163,45 +181,38 @@ impl LocalApi {
         self
     }
 
-    fn tell(&mut self, report: HappeningReport) {
+    fn happened(&mut self, what: What) {
+        let happened = Remembered { at_ms: wall_now_ms(), what };
+        if self.followers.receiver_count() > 0
+            && let Some(report) = self.in_words(&happened)
+        {
+            self.followers.send(report).ok(); // the last one may just have gone
+        }
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back(report.clone());
-        self.followers.send(report).ok(); // nobody may be listening
+        self.recent.push_back(happened);
     }
 
-    fn happened(&mut self, Happened { happening, by_master, term }: Happened) {
-        self.term = term;
-        let words = report::words(&happening, &self.configuration);
-        let reporter = self.configuration.name_of(self.reporter);
-        let report::Words { kind, node, text } = words;
-        let kind = kind.to_owned();
-        self.tell(HappeningReport {
-            at_ms: wall_now_ms(),
-            reporter,
-            by_master,
-            term: term.0,
-            kind,
-            node,
-            service: None,
-            text,
-        });
-    }
-
-    fn service_happened(&mut self, ServiceHappened { service, node, text }: ServiceHappened) {
-        let reporter = self.configuration.name_of(self.reporter);
-        let node = node.map(|node| self.configuration.name_of(node));
-        self.tell(HappeningReport {
-            at_ms: wall_now_ms(),
-            reporter,
-            by_master: false,
-            term: self.term.0,
-            kind: "service".to_owned(),
-            node,
-            service: Some(service),
-            text,
-        });
+    fn in_words(&self, Remembered { at_ms, what }: &Remembered) -> Option<HappeningReport> {
+        let (at_ms, reporter) = (*at_ms, self.configuration.name_of(self.reporter));
+        match what {
+            What::Membership(Happened { happening, by_master, term }) => {
+                let report::Words { kind, node, text } = report::words(happening, &self.configuration)?;
+                let (kind, by_master, term) = (kind.to_owned(), *by_master, term.0);
+                Some(HappeningReport { at_ms, reporter, by_master, term, kind, node, service: None, text })
+            }
+            What::Service(ServiceHappened { service, node, text }, term) => Some(HappeningReport {
+                at_ms,
+                reporter,
+                by_master: false,
+                term: term.0,
+                kind: "service".to_owned(),
+                node: node.map(|node| self.configuration.name_of(node)),
+                service: Some(service.clone()),
+                text: text.clone(),
+            }),
+        }
     }
 
     fn ask(&self, request: AdminRequest, by: String) -> ResponseFuture<AdminAnswer> {
@@ -250,7 +261,8 @@ impl Handler<Follow> for LocalApi {
     type Result = MessageResult<Follow>;
 
     fn handle(&mut self, _: Follow, _: &mut Self::Context) -> Self::Result {
-        MessageResult((self.recent.iter().cloned().collect(), self.followers.subscribe()))
+        let remembered = self.recent.iter().filter_map(|happened| self.in_words(happened)).collect();
+        MessageResult((remembered, self.followers.subscribe()))
     }
 }
 
@@ -281,7 +293,8 @@ impl Handler<Happened> for LocalApi {
     type Result = ();
 
     fn handle(&mut self, message: Happened, _: &mut Self::Context) {
-        self.happened(message);
+        self.term = message.term;
+        self.happened(What::Membership(message));
     }
 }
 
@@ -289,7 +302,7 @@ impl Handler<ServiceHappened> for LocalApi {
     type Result = ();
 
     fn handle(&mut self, message: ServiceHappened, _: &mut Self::Context) {
-        self.service_happened(message);
+        self.happened(What::Service(message, self.term));
     }
 }
 

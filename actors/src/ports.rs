@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use actix::Message;
 use phalanx_messages::admin::{QuorumStatus, ServiceStatus};
-use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, NodeChange};
+use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, FenceAgent, NodeChange};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
 use phalanx_messages::peer::{MasterAnswer, MasterRequest, PeerMessage};
-use phalanx_messages::register::FenceHandle;
+use phalanx_messages::register::{FenceHandle, HostWords};
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use phalanx_messages::set::NodeSet;
@@ -90,6 +90,17 @@ pub struct ProveDead {
     pub handle: FenceHandle,
 }
 
+/// Sent by the fence actor to whatever can run a fence agent (fence method F2, protocol §4.5): the host must be off, and the agent
+/// must see that it is off. The text of an error is what the administrator reads.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct RunFenceAgent {
+    /// Name of the node that must be dead.
+    pub node: String,
+    /// The agent and its parameters; its secrets are on this host.
+    pub agent: FenceAgent,
+}
+
 /// Sent by the fence actor to the membership manager: this incarnation is dead.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -164,8 +175,8 @@ pub struct MembershipStatus {
     pub running_ms: BTreeMap<TransitionId, u64>,
     /// What the recovery of a node waits for.
     pub proofs_awaited: BTreeMap<NodeId, String>,
-    /// Containment in use on each node: `cgroup`, `subreaper` or `none`.
-    pub containment: BTreeMap<NodeId, String>,
+    /// What the registers say of the nodes' hosts.
+    pub hosts: BTreeMap<NodeId, HostWords>,
     /// Since the last renewal of this node's lease.
     pub heartbeat_age_ms: u64,
     /// This node may act.

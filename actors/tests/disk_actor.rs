@@ -23,7 +23,8 @@ mod disk_actor {
     use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
     use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Revision, Term};
     use phalanx_storage::{
-        Block, BlockIndex, ClusterDisk, Durability, Geometry, Layout, MemoryDisk, SharedDisk, Superblock, format,
+        Block, BlockIndex, ClusterDisk, Durability, Fault, FaultyDisk, Geometry, Layout, MemoryDisk, SharedDisk,
+        Superblock, Target, format,
     };
     use tokio::sync::mpsc;
 
@@ -275,6 +276,73 @@ mod disk_actor {
         bench.memory.stall(false);
         slow.await.unwrap().unwrap();
         assert_eq!(later.await.unwrap().unwrap().unwrap().revision, revision(1, 0));
+    }
+
+    /// Protocol §1.4: "a hung write blocks only its register". The other register machine goes on, and so does whoever looks for a last
+    /// word; what waits is done when the device answers.
+    #[actix_rt::test]
+    async fn a_write_that_hangs_holds_up_its_own_register_machine_alone() {
+        let disk = ClusterDisk::open(Arc::new(formatted())).unwrap();
+        let (membership_at, registration_at) = (disk.memberships().region(), disk.registrations().region());
+        for hung in [membership_at, registration_at] {
+            let faulty = std::cell::OnceCell::new();
+            let bench = Bench::over(IoMode::Thread, |memory| {
+                let disk = FaultyDisk::around(Arc::new(memory));
+                faulty.set(disk.clone()).unwrap();
+                Arc::new(disk)
+            });
+            let faulty = faulty.into_inner().unwrap();
+            faulty.inject(Fault::Stall(Target::WRITES.on(hung.first, hung.blocks())));
+            let registration = |seq| {
+                let record = RegistrationRecord { revision: revision(1, seq), ..RegistrationRecord::default() };
+                WriteRegistration { record: Arc::new(record), durability: Durability::Volatile }
+            };
+            let mut one = Box::pin(bench.actor.send(membership(1, 5)));
+            let mut other = Box::pin(bench.actor.send(registration(5)));
+            let is_membership = hung == membership_at;
+            if is_membership {
+                assert!((&mut one).now_or_never().is_none());
+                (&mut other).await.unwrap().unwrap();
+                let read = bench.actor.send(ReadRegistration).await.unwrap().unwrap().unwrap();
+                assert_eq!(read.revision, revision(1, 5));
+            } else {
+                assert!((&mut other).now_or_never().is_none());
+                (&mut one).await.unwrap().unwrap();
+                let read = bench.actor.send(ReadMembership).await.unwrap().unwrap().unwrap();
+                assert_eq!(read.revision, revision(1, 5));
+            }
+            bench.actor.send(ReadRegisters).await.unwrap().unwrap();
+            faulty.wait_stalled(1);
+            faulty.mend();
+            if is_membership {
+                one.await.unwrap().unwrap()
+            } else {
+                other.await.unwrap().unwrap()
+            }
+            assert_eq!(bench.actor.send(ReadMembership).await.unwrap().unwrap().unwrap().revision, revision(1, 5));
+        }
+    }
+
+    /// Row 27 beyond the registers (protocol §3.8): the node that wrote a record last heals it within two renewals, whoever looks.
+    #[actix_rt::test]
+    async fn fault_27_what_this_node_wrote_last_is_healed_as_its_register_is() {
+        tokio::time::pause();
+        let bench = Bench::new(IoMode::Inline);
+        let claim = Claim { term: Term(4), phase: ClaimPhase::Owner, owned: Term(4) };
+        let decision = DecisionRegister { claim, incarnation: ME.incarnation };
+        bench.actor.send(membership(2, 5)).await.unwrap().unwrap();
+        let write = WriteDecision { register: decision, durability: Durability::Durable };
+        bench.actor.send(write).await.unwrap().unwrap();
+        let slots =
+            |slot| [bench.disk.memberships().region().slot(N1, slot), bench.disk.decisions().region().slot(N1, slot)];
+        slots(0).into_iter().chain(slots(1)).for_each(|slot| bench.memory.corrupt(slot));
+        assert_eq!(bench.disk.decisions().read(N1).unwrap(), None);
+        tokio::time::sleep(Duration::from_millis(2 * TimingProfile::DEV.renewal_ms + 50)).await;
+        assert_eq!(bench.disk.memberships().read(N1).unwrap().unwrap().revision, revision(2, 5));
+        assert_eq!(bench.disk.decisions().read(N1).unwrap(), Some(decision));
+        let writes = bench.memory.counts().writes;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(bench.memory.counts().writes, writes, "what is whole is left alone");
     }
 
     /// Protocol §1.3: volatile writes are flushed in the background, as long as the actor lives.

@@ -66,7 +66,7 @@ fn start(me: NodeIncarnation, listener: TcpListener) -> Edges {
         refuse_connections: false,
     };
     let guard = PanicGuard::new("interconnect", Gate::new(Clock::Boot), ear.clone().recipient());
-    let actor = Interconnect::new(settings, Network::tcp(listener), vec![ear.recipient()], guard).start();
+    let actor = Interconnect::new(settings, Network::tcp(listener), vec![ear.recipient().into()], guard).start();
     let (send, configure) = (actor.clone().recipient(), actor.clone().recipient());
     Edges { send, configure, disconnect: actor.recipient(), events }
 }

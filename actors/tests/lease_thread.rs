@@ -20,7 +20,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister, OwnState, Pill};
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Revision, Term};
-use phalanx_storage::{ClusterDisk, Durability, MemoryDisk, Superblock, format};
+use phalanx_storage::{ClusterDisk, Durability, Fault, FaultyDisk, MemoryDisk, Superblock, Target, format};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const ME: NodeIncarnation = NodeIncarnation { node: NodeId(1), incarnation: Incarnation(4) };
@@ -68,6 +68,7 @@ impl Handler<NodePanic> for Listener {
 /// A node's lease on a formatted disk in memory.
 struct World {
     blocks: MemoryDisk,
+    faulty: FaultyDisk,
     disk: ClusterDisk,
     gate: Gate,
     clock: Clock,
@@ -90,9 +91,10 @@ impl World {
         let configuration = ConfigurationRecord::default();
         format(&blocks, &superblock, &configuration, &RegistrationRecord::default()).unwrap();
         let disk = ClusterDisk::open(Arc::new(blocks.clone())).unwrap();
+        let faulty = FaultyDisk::around(Arc::new(blocks.clone()));
         let (sender, heard) = unbounded_channel();
         let (gate, feeds) = (Gate::new(clock), Arc::default());
-        Self { blocks, disk, gate, clock, feeds, listener: Listener(sender).start(), heard }
+        Self { blocks, faulty, disk, gate, clock, feeds, listener: Listener(sender).start(), heard }
     }
 
     /// On tokio's clock, which is paused from here on.
@@ -125,6 +127,12 @@ impl World {
 
     fn thread(&self) -> LeaseHandle {
         lease_thread::spawn(self.settings(), self.disk.clone(), self.edges()).unwrap()
+    }
+
+    /// The real thread, on a disk whose I/Os may hang.
+    fn thread_on_faulty(&self) -> LeaseHandle {
+        let disk = ClusterDisk::open(Arc::new(self.faulty.clone())).unwrap();
+        lease_thread::spawn(self.settings(), disk, self.edges()).unwrap()
     }
 
     fn own(&self) -> NodeRegister {
@@ -369,4 +377,117 @@ async fn a_disk_that_does_not_take_the_first_write_is_refused() {
     world.blocks.fail_writes(true);
     let refused = lease_thread::spawn_inline(world.settings(), world.disk.clone(), world.edges());
     assert!(refused.is_err() && !world.gate.is_open());
+}
+
+/// Row 25: "heartbeat write hangs 3 L and completes late: lease lost; late completion does not revive (L-1)". The thread itself does not
+/// hang: the gate is closed when the lease ends, and the warden is fed, because a stall may be ridden through.
+#[actix::test]
+async fn fault_25_a_heartbeat_write_that_hangs_loses_the_lease_and_does_not_revive_it() {
+    let mut world = World::new(Clock::Boot);
+    world.master(NodeState::Joined, Vec::new());
+    let handle = world.thread_on_faulty();
+    handle.publish(member()).await.unwrap();
+    assert!(world.lease().await && world.gate.is_open());
+    let own = world.disk.registers().region().slot(ME.node, 0);
+    world.faulty.inject(Fault::Stall(Target::WRITES.on(own, 2)));
+    let mut published = handle.publish(Publication::default());
+    assert!(!world.lease().await, "lost although the write has not returned");
+    assert!(!world.gate.is_open());
+    let feeds = world.feeds.load(Ordering::Relaxed);
+    pass(2 * PROFILE.lease_ms).await;
+    assert!(world.feeds.load(Ordering::Relaxed) > feeds, "its warden lets it wait");
+    assert!(published.try_recv().is_err() && !world.gate.is_open());
+    let counted = handle.last_renewal();
+    world.faulty.mend();
+    published.await.unwrap();
+    assert!(world.lease().await, "valid again by a renewal that began after the loss");
+    assert!(handle.last_renewal().since(counted) >= 3 * PROFILE.lease_ms, "the late write itself did not count");
+}
+
+/// What is published while a write is on its way is not carried by it, and not answered with it.
+#[actix::test]
+async fn a_publication_during_a_write_that_hangs_is_answered_by_the_next_one() {
+    let mut world = World::new(Clock::Boot);
+    let handle = world.thread_on_faulty();
+    assert!(world.lease().await);
+    let own = world.disk.registers().region().slot(ME.node, 0);
+    world.faulty.inject(Fault::Stall(Target::WRITES.on(own, 2)));
+    let first =
+        handle.publish(Publication { seen: Some(Revision { term: Term(2), seq: 1 }), ..Publication::default() });
+    world.faulty.wait_stalled(1);
+    let second =
+        handle.publish(Publication { seen: Some(Revision { term: Term(2), seq: 2 }), ..Publication::default() });
+    pass(50).await; // until it has certainly been heard
+    world.faulty.mend();
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert!(first < second);
+    assert_eq!(world.own().seen.seq, 2);
+}
+
+/// Row 27: "both NB slots of a live node rot: healed by its next two renewals".
+#[actix::test]
+async fn fault_27_a_live_node_heals_its_register_by_its_next_two_renewals() {
+    let mut world = World::paused();
+    world.master(NodeState::Joined, Vec::new());
+    let handle = world.inline();
+    handle.publish(member()).await.unwrap();
+    assert!(world.lease().await);
+    let slots = [0, 1].map(|slot| world.disk.registers().region().slot(ME.node, slot));
+    for round in 0..3 {
+        slots.into_iter().for_each(|slot| world.blocks.corrupt(slot));
+        assert_eq!(world.disk.registers().read(ME.node).unwrap(), None, "round {round}");
+        // A renewal, as the next one would be.
+        handle.publish(Publication::default()).await.unwrap();
+        let disk = world.disk.clone();
+        let valid = || disk.registers().inspect(ME.node).unwrap().iter().filter(|slot| slot.is_ok()).count();
+        assert_eq!((valid(), world.own().own_state), (1, OwnState::Member));
+        handle.publish(Publication::default()).await.unwrap();
+        assert_eq!(valid(), 2);
+        assert!(world.gate.is_open());
+    }
+}
+
+/// Row 62 on a running node: the renewal looks at the length before it touches the disk (protocol §1.3).
+#[actix::test]
+async fn fault_62_a_disk_that_was_cut_ends_the_node_before_it_is_touched() {
+    struct Cut(MemoryDisk, Arc<std::sync::atomic::AtomicBool>);
+
+    impl phalanx_storage::SharedDisk for Cut {
+        fn geometry(&self) -> phalanx_storage::Geometry {
+            self.0.geometry()
+        }
+
+        fn read_blocks(
+            &self,
+            first: phalanx_storage::BlockIndex,
+            blocks: &mut [phalanx_storage::Block],
+        ) -> std::io::Result<()> {
+            assert!(!self.1.load(Ordering::Relaxed), "touched");
+            self.0.read_blocks(first, blocks)
+        }
+
+        fn write_blocks(
+            &self,
+            first: phalanx_storage::BlockIndex,
+            blocks: &[phalanx_storage::Block],
+            durability: Durability,
+        ) -> std::io::Result<()> {
+            assert!(!self.1.load(Ordering::Relaxed), "touched");
+            self.0.write_blocks(first, blocks, durability)
+        }
+
+        fn verify(&self, _: phalanx_storage::BlockIndex, _: u64) -> std::io::Result<()> {
+            let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "cut under a running node");
+            if self.1.load(Ordering::Relaxed) { Err(cut) } else { Ok(()) }
+        }
+    }
+
+    let mut world = World::paused();
+    let cut = Arc::<std::sync::atomic::AtomicBool>::default();
+    let disk = ClusterDisk::open(Arc::new(Cut(world.blocks.clone(), cut.clone()))).unwrap();
+    let _handle = lease_thread::spawn_inline(world.settings(), disk, world.edges()).unwrap();
+    assert!(world.lease().await);
+    cut.store(true, Ordering::Relaxed);
+    assert_eq!(world.panicked().await, "cut under a running node");
+    assert!(world.gate.is_panicking());
 }

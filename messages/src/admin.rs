@@ -138,11 +138,12 @@ pub struct HappeningReport {
     pub at_ms: u64,
     /// Node that reports it.
     pub reporter: String,
-    /// The reporter was master: only it sees every step and acknowledgement.
+    /// The reporter was master: only it sees every step.
     pub by_master: bool,
     /// Term the reporter is in.
     pub term: u64,
-    /// Kind: `master`, `node-state`, `proof`, `step`, `acknowledged`, `ended`, `service`.
+    /// Kind: `master`, `node-state`, `proof`, `step`, `ended`, `service`; `missed` = the follower was too slow, and lines
+    /// before the next one are lost.
     pub kind: String,
     /// Node it is about, if it is about one.
     pub node: Option<String>,
@@ -238,6 +239,8 @@ pub struct NodeStatus {
     pub watchdog: String,
     /// `cgroup`, `subreaper` or `none`.
     pub containment: String,
+    /// `host`, or `test` for a node that takes itself for a host of its own because a test says so.
+    pub identity: String,
     /// It takes no services by an administrator's word.
     pub standby: bool,
     /// What is known of its death, if it is being forced out.

@@ -44,7 +44,7 @@ pub struct NodeConfiguration {
     pub shutdown_ms: u64,
     /// The administrator states that a hardware watchdog resets this node although its processes are frozen (protocol §4.5, F4).
     pub watchdog_attested: bool,
-    /// Fence methods, tried in this order. Kept; this version runs no fence agent.
+    /// Fence agents, tried in this order when the node is to be proved dead from another host (protocol §4.5, F2).
     pub fence: Vec<FenceAgent>,
 }
 

@@ -105,6 +105,8 @@ pub enum FenceMethod {
     Operator,
     /// The old incarnation of a node that runs again on the same boot (protocol T-13).
     NewIncarnation,
+    /// F2: a fence agent has switched the host off and sees that it is off.
+    Agent,
 }
 
 /// What is certain about a node that is being forced out (protocol §4.5).

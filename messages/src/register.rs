@@ -131,3 +131,29 @@ pub struct NodeRegister {
     /// How to fence this node locally.
     pub fence: FenceHandle,
 }
+
+/// How `status` names what a register says of the node's host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostWords {
+    /// `cgroup`, `subreaper` or `none`.
+    pub containment: &'static str,
+    /// `host`, or `test` for a host that is a part of a test only.
+    pub identity: &'static str,
+}
+
+impl NodeRegister {
+    /// What `status` says of the host.
+    #[must_use]
+    pub fn host_words(&self) -> HostWords {
+        let containment = match self.fence.containment {
+            Containment::None => "none",
+            Containment::Cgroup { .. } => "cgroup",
+            Containment::Subreaper => "subreaper",
+        };
+        let identity = if self.host.get_version_num() == TEST_HOST_UUID_VERSION { "test" } else { "host" };
+        HostWords { containment, identity }
+    }
+}
+
+/// Hosts of tests have UUIDs of this version, which is for private use and which no real host has.
+pub const TEST_HOST_UUID_VERSION: usize = 8;

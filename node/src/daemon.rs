@@ -15,7 +15,7 @@ use phalanx_messages::membership::{Certainty, LevelRegistration};
 use phalanx_storage::{Access, ClusterDisk, opening};
 use tokio::sync::mpsc;
 
-use crate::builder::{CommandLevel, Node, NodeBuilder, NodeHandle, WardenPort};
+use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort, hosts};
 use crate::cli::Exit;
 use crate::cli::node::{EXIT_CONFIGURATION, EXIT_TRY_AGAIN};
 use crate::config::{NodeConfig, SubsystemConfig};
@@ -27,12 +27,46 @@ use crate::warden::frames::Word;
 /// Name of a node's file with its static key, in its state directory.
 pub(crate) const KEY_FILE: &str = "static.key";
 
-/// Opens the cluster's disk.
+/// Opens a cluster's disk.
 ///
 /// # Errors
 /// What keeps it from being used.
 pub fn open_disk(path: &Path) -> anyhow::Result<ClusterDisk> {
     Ok(opening::open(path, Access::ReadWrite)?)
+}
+
+/// Opens the disk of a node's file.
+///
+/// # Errors
+/// What keeps it from being used as the file says.
+pub(crate) fn open_disk_of(config: &NodeConfig) -> anyhow::Result<ClusterDisk> {
+    let disk = open_disk(&config.disk)?;
+    if let Some(text) = other_backend(config, &disk) {
+        anyhow::bail!(text);
+    }
+    Ok(disk)
+}
+
+/// Says so if the disk was formatted to be reached in another way than the file says.
+pub(crate) fn other_backend(config: &NodeConfig, disk: &ClusterDisk) -> Option<String> {
+    let (file, formatted) = (config.backend, disk.backend());
+    (file != formatted).then(|| {
+        let disk = config.disk.display();
+        format!("`backend` under [disk] is \"{file}\", and {disk} was formatted for \"{formatted}\"")
+    })
+}
+
+/// Waits for whatever this host must wait for before the node may start (protocol §3.7). Under the lock of the node id.
+///
+/// # Errors
+/// A host on which the node must not run, or the administrator's wish to end.
+pub(crate) fn admit(config: &NodeConfig, ended: &dyn Fn() -> bool) -> Result<(), Unmet> {
+    let never = |error: anyhow::Error| Unmet::Never(format!("{error:#}"));
+    let disk = open_disk_of(config).map_err(never)?;
+    let host = HostIdentity::read().map_err(|error| never(error.into()))?;
+    // A node that the disk does not name is refused where its register is looked for.
+    let id = disk.configurations().newest().ok().flatten().and_then(|record| record.id_of(&config.node));
+    id.map_or(Ok(()), |id| hosts::admit(&disk, id, host, ended))
 }
 
 /// Reads the cluster key.
@@ -64,6 +98,18 @@ pub fn command_logs(config: &NodeConfig) -> PathBuf {
 pub fn run(config: &NodeConfig, no_wait: bool, kept: LogRing) -> Result<u8, Exit> {
     let link = WardenLink::inherited().context("`node daemon` is started by `node run`")?;
     let patience = Patience { no_wait, ended: &|| link.speaks() };
+    match admit(config, patience.ended) {
+        Ok(()) => {}
+        Err(Unmet::Ended(text)) => {
+            eprintln!("{text}");
+            link.words().say(Word::LeftCleanly); // it never began
+            return Ok(0);
+        }
+        Err(unmet) => {
+            let hint = "an mmap disk serves one kernel, and a node id one host; `phalanx disk show` names them";
+            return Err(Exit::error(unmet.text()).hint(hint));
+        }
+    }
     let listener = match listen(&config.bind, patience) {
         Ok(listener) => listener,
         Err(Unmet::Never(text)) => {

@@ -9,7 +9,7 @@ use phalanx_messages::codec::{self, CodecError};
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
 use uuid::Uuid;
 
-use crate::block::BlockIndex;
+use crate::block::{Block, BlockIndex};
 use crate::disk::SharedDisk;
 use crate::error::{BlockFault, StorageError};
 use crate::header::{self, Header};
@@ -50,7 +50,7 @@ pub struct SlotContent<T> {
 
 impl<T: AreaRecord> Area<T> {
     pub(crate) fn new(disk: Arc<dyn SharedDisk>, cluster: Uuid, region: Region) -> Self {
-        Self { slots: Arc::new(Slots { disk, cluster, region }), record: PhantomData }
+        Self { slots: Arc::new(Slots::new(disk, cluster, region)), record: PhantomData }
     }
 
     /// Where it lies.
@@ -155,6 +155,15 @@ impl<T: AreaRecord> Area<T> {
         Ok(AreaWriter::new(Slots::clone(&self.slots), node, incarnation, next))
     }
 
+    /// Finds out whether a node's pair is still on the disk, without touching it.
+    ///
+    /// # Errors
+    /// As [`SharedDisk::verify`]; `InvalidInput` if the disk has no place for that node.
+    pub fn verify(&self, node: NodeId) -> io::Result<()> {
+        self.check_node(node)?;
+        self.slots.disk.verify(self.region().slot(node, 0), 2 * u64::from(self.region().slot_blocks))
+    }
+
     /// Both slots of a node as they are, each by itself and without rule R-4: for `disk show` and `disk check`.
     ///
     /// # Errors
@@ -169,6 +178,21 @@ impl<T: AreaRecord> Area<T> {
             Ok(whole.map(|content| SlotContent { header: content.header, record: decode(&content) }))
         };
         Ok([slot(0)?, slot(1)?])
+    }
+
+    /// What the blocks of a node's pair are, if nothing in them can be believed: the same number as long as they stay the same
+    /// (protocol §3.8). None while the pair is readable.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidInput` if the disk has no place for that node.
+    pub fn unreadable(&self, node: NodeId) -> io::Result<Option<u32>> {
+        self.check_node(node)?;
+        if self.slots.settle(node)?.is_some() {
+            return Ok(None);
+        }
+        let mut blocks = Block::zeroes(2 * usize::from(self.region().slot_blocks));
+        self.slots.disk.read_blocks(self.region().slot(node, 0), &mut blocks)?;
+        Ok(Some(blocks.iter().fold(0, |sum, block| crc32c::crc32c_append(sum, &block.0))))
     }
 
     /// Highest epoch in the first parts of a pair; none if one of them is torn.

@@ -9,13 +9,15 @@ use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 
 use crate::area::Area;
+use crate::backend::Backend;
 use crate::block::{Block, BlockIndex};
-use crate::disk::{Geometry, SharedDisk};
+use crate::disk::{Durability, Geometry, SharedDisk};
 use crate::error::{BlockFault, StorageError};
 use crate::header::RecordType;
 use crate::layout::{Layout, Region, names};
 use crate::record::AreaRecord;
 use crate::superblock::{StoredSuperblock, Superblock, copies};
+use crate::writer::next_write_id;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +28,7 @@ pub struct ClusterDisk {
 struct Shared {
     disk: Arc<dyn SharedDisk>,
     superblock: Superblock,
+    backend: Backend,
     /// Blocks of the disk when it was formatted.
     formatted: u64,
     layout: Layout,
@@ -61,6 +64,7 @@ impl ClusterDisk {
         let shared = Shared {
             disk,
             superblock,
+            backend: Backend::of_features(stored.features),
             formatted,
             layout,
             registers,
@@ -76,6 +80,12 @@ impl ClusterDisk {
     #[must_use]
     pub fn superblock(&self) -> &Superblock {
         &self.shared.superblock
+    }
+
+    /// How nodes must reach it.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.shared.backend
     }
 
     /// Where everything lies.
@@ -97,6 +107,37 @@ impl ClusterDisk {
         copies(self.shared.formatted).into_iter().map(inspect).collect()
     }
 
+    /// Writes every copy of the superblock that is damaged anew, from one that is not. For a caller that has the disk alone.
+    ///
+    /// # Errors
+    /// As [`ClusterDisk::open`], and [`StorageError::Write`].
+    pub fn mend_superblocks(&self) -> Result<(), StorageError> {
+        let disk = &*self.shared.disk;
+        let stored = agreed_superblock(disk)?;
+        for place in stored.copies() {
+            if read_copy(disk, place).is_err() {
+                let block = stored.seal(place, next_write_id())?;
+                let written = disk.write_blocks(place, std::slice::from_ref(&block), Durability::Durable);
+                written.map_err(|source| StorageError::Write { first: place, count: 1, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks of the disk when it was formatted: everything of the cluster lies in them.
+    #[must_use]
+    pub fn formatted_blocks(&self) -> u64 {
+        self.shared.formatted
+    }
+
+    /// Blocks as they are, for a copy of the whole disk.
+    ///
+    /// # Errors
+    /// As [`SharedDisk::read_blocks`].
+    pub fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
+        self.shared.disk.read_blocks(first, blocks)
+    }
+
     /// Size and promises of the disk below.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
@@ -109,6 +150,14 @@ impl ClusterDisk {
     /// What the disk says.
     pub fn flush(&self) -> io::Result<()> {
         self.shared.disk.flush()
+    }
+
+    /// Finds out whether the disk is still as long as it was formatted.
+    ///
+    /// # Errors
+    /// As [`SharedDisk::verify`].
+    pub fn verify(&self) -> io::Result<()> {
+        self.shared.disk.verify(BlockIndex(0), self.shared.formatted)
     }
 
     /// The node registers (`NB`).
@@ -190,8 +239,9 @@ fn read_copy(disk: &dyn SharedDisk, address: BlockIndex) -> Result<StoredSuperbl
 }
 
 fn check_usable(stored: &StoredSuperblock, found: u64) -> Result<(), StorageError> {
-    if stored.features != 0 {
-        return Err(StorageError::Features { features: stored.features });
+    let features = Backend::unknown(stored.features);
+    if features != 0 {
+        return Err(StorageError::Features { features });
     }
     if found < stored.block_count {
         return Err(StorageError::Truncated { found, formatted: stored.block_count });
@@ -213,8 +263,6 @@ fn checked_region(layout: &Layout, record_type: RecordType, block_count: u64) ->
 mod tests {
     use super::*;
     use crate::MemoryDisk;
-    use crate::disk::Durability;
-    use crate::writer::next_write_id;
     use phalanx_messages::profile::TimingProfile;
 
     /// Protocol §3.11, "Checks made at start": the formatter refuses such a profile, but another program may have written it.
@@ -230,7 +278,7 @@ mod tests {
             profile: TimingProfile { lease_ms: 10, ..TimingProfile::DEV },
             created_at_ms: 0,
         };
-        let stored = StoredSuperblock::new(superblock, &layout, layout.blocks_needed());
+        let stored = StoredSuperblock::new(superblock, &layout, layout.blocks_needed(), Backend::Mmap);
         for place in stored.copies() {
             let block = stored.seal(place, next_write_id()).unwrap();
             memory.write_blocks(place, &[block], Durability::Durable).unwrap();

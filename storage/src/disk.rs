@@ -13,7 +13,7 @@ pub enum Durability {
     Durable,
 }
 
-/// What a disk can promise beyond the two verbs.
+/// What a disk can promise beyond the two verbs, and what it must be expected to do.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// It can refuse the writes of one node (protocol §1.4).
@@ -22,6 +22,10 @@ pub struct Capabilities {
     pub late_writes_impossible: bool,
     /// Every completed write is durable, whatever was asked for.
     pub durable_on_complete: bool,
+    /// Nodes of several hosts, and of several boots of one host, may use it at the same time.
+    pub several_hosts: bool,
+    /// An I/O may hang for any time (protocol D4): whoever must not wait for it has it done on a thread of its own.
+    pub may_hang: bool,
 }
 
 /// Size of a disk and what it can promise.
@@ -62,6 +66,16 @@ pub trait SharedDisk: Send + Sync {
     /// # Errors
     /// What the system says.
     fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Finds out, without touching them, whether these blocks are still there: a mapped file that was cut would kill whoever
+    /// touches what it has lost.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` with what is left, or what the system says.
+    fn verify(&self, first: BlockIndex, count: u64) -> io::Result<()> {
+        let _ = (first, count);
         Ok(())
     }
 }

@@ -11,8 +11,9 @@ use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use uuid::Uuid;
 
+use crate::backend::Backend;
 use crate::block::{Block, BlockIndex};
-use crate::disk::{Durability, SharedDisk};
+use crate::disk::{Durability, Geometry, SharedDisk};
 use crate::error::StorageError;
 use crate::header::RecordType;
 use crate::layout::{Layout, Region};
@@ -35,7 +36,9 @@ pub fn format(
     configuration: &ConfigurationRecord,
     registration: &RegistrationRecord,
 ) -> Result<(), StorageError> {
-    Format::prepare(disk.geometry().block_count, superblock, configuration, registration)?.write(disk)
+    let Geometry { block_count, capabilities } = disk.geometry();
+    let backend = if capabilities.several_hosts { Backend::Direct } else { Backend::Mmap };
+    Format::prepare(block_count, backend, superblock, configuration, registration)?.write(disk)
 }
 
 /// Everything that formatting will write. Whatever can be refused is refused before a disk is touched.
@@ -46,18 +49,19 @@ pub struct Format {
 }
 
 impl Format {
-    /// Makes the blocks for a disk of `block_count` blocks.
+    /// Makes the blocks for a disk of `block_count` blocks that is reached in that way.
     ///
     /// # Errors
     /// [`StorageError::DiskTooSmall`], [`StorageError::OutOfRange`], [`StorageError::Profile`] or [`StorageError::TooLarge`].
     pub fn prepare(
         block_count: u64,
+        backend: Backend,
         superblock: &Superblock,
         configuration: &ConfigurationRecord,
         registration: &RegistrationRecord,
     ) -> Result<Self, StorageError> {
         let layout = checked(block_count, superblock)?;
-        let stored = StoredSuperblock::new(superblock.clone(), &layout, block_count);
+        let stored = StoredSuperblock::new(superblock.clone(), &layout, block_count, backend);
         let membership = MembershipRecord { configuration: configuration.revision, ..MembershipRecord::default() };
         let cluster = superblock.cluster;
         let copies = copies(block_count).map(|copy| Ok((copy, stored.seal(copy, next_write_id())?)));

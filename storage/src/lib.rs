@@ -8,14 +8,18 @@
 //! is checked as a whole before a byte of it is believed. No clock, no thread, no executor in here.
 
 pub mod area;
+pub mod backend;
 pub mod block;
 pub mod cluster_disk;
+pub mod direct;
 pub mod disk;
 pub mod error;
+pub mod faults;
 pub mod format;
 pub mod header;
 pub mod layout;
 pub mod magics;
+pub mod mappings;
 pub mod memory;
 pub mod mmap;
 pub mod occupant;
@@ -28,10 +32,13 @@ pub mod two_passes;
 pub mod writer;
 
 pub use area::Area;
+pub use backend::Backend;
 pub use block::{BLOCK_BYTES, Block, BlockIndex};
 pub use cluster_disk::ClusterDisk;
+pub use direct::DirectDisk;
 pub use disk::{Capabilities, Durability, Geometry, SharedDisk};
 pub use error::{BlockFault, StorageError};
+pub use faults::{Fault, FaultyDisk, Target};
 pub use format::{Format, format};
 pub use layout::{Layout, Region};
 pub use memory::MemoryDisk;

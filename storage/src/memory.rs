@@ -116,7 +116,7 @@ impl MemoryDisk {
 impl SharedDisk for MemoryDisk {
     fn geometry(&self) -> Geometry {
         let capabilities =
-            Capabilities { storage_fence: false, late_writes_impossible: true, durable_on_complete: true };
+            Capabilities { late_writes_impossible: true, durable_on_complete: true, ..Capabilities::default() };
         Geometry { block_count: self.state().blocks.len() as u64, capabilities }
     }
 

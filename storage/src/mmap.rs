@@ -5,8 +5,9 @@
 //! fence and a read begins with one, because Dekker's handshake needs a store to be seen before a later load, which no
 //! processor gives by itself.
 //!
-//! What always holds: every byte of the mapping has storage behind it (`fallocate`, length checked), and nobody shortens the
-//! file while it is in use (file lock), so there is no `SIGBUS`.
+//! What always holds: every byte of the mapping has storage behind it when it is opened (`fallocate`, length checked), and no
+//! formatter shortens the file while it is in use (file lock). Others may: [`SharedDisk::verify`] finds that out without touching the
+//! mapping, and [`crate::mappings`] tells a signal handler whose fault it is.
 #![expect(
     unsafe_code,
     reason = "shared memory is reached through raw pointers; every access is in copy_in and copy_out"
@@ -22,7 +23,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 
 use crate::block::{BLOCK_BYTES, Block, BlockIndex};
+use crate::direct::verify_length;
 use crate::disk::{Capabilities, Durability, Geometry, SharedDisk, check_range};
+use crate::mappings::Entry;
 use crate::reservation::Reservation;
 
 const WORD_BYTES: usize = size_of::<u64>();
@@ -46,6 +49,8 @@ pub struct MmapDisk {
     path: PathBuf,
     /// Holds the lock; its mapping outlives nothing it needs.
     file: File,
+    /// Dropped before the mapping is.
+    _entry: Entry,
     map: MmapRaw,
     block_count: u64,
     writable: bool,
@@ -68,9 +73,21 @@ impl MmapDisk {
     /// `ResourceBusy` if a formatter has it, `Unsupported` on a network file system, `InvalidData` if its length is not a
     /// number of blocks, or what the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::locked(path, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Opens a disk that nobody else has open until this is dropped.
+    ///
+    /// # Errors
+    /// As [`MmapDisk::open`]; `ResourceBusy` if anybody has it.
+    pub fn open_alone(path: &Path) -> io::Result<Self> {
+        Self::locked(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn locked(path: &Path, operation: FlockOperation) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         refuse_network_file_system(&file, path)?;
-        lock(&file, path, FlockOperation::NonBlockingLockShared)?;
+        lock(&file, path, operation)?;
         let metadata = file.metadata()?;
         // A sparse copy of a disk: a write into a hole of a full file system would be SIGBUS.
         if metadata.blocks() * 512 < metadata.len() && metadata.len() > 0 {
@@ -114,7 +131,13 @@ impl MmapDisk {
         let map =
             if writable { MmapOptions::new().map_raw(&file)? } else { MmapOptions::new().map_raw_read_only(&file)? };
         let block_count = map.len() as u64 / BLOCK_BYTES as u64;
-        Ok(Self { path: path.to_owned(), file, map, block_count, writable })
+        let _entry = Entry::new(map.as_ptr() as usize, map.len());
+        Ok(Self { path: path.to_owned(), file, _entry, map, block_count, writable })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn address(&self) -> usize {
+        self.map.as_ptr() as usize
     }
 
     /// Byte offset of a block that [`check_range`] has accepted, in words.
@@ -148,8 +171,7 @@ impl MmapDisk {
 
 impl SharedDisk for MmapDisk {
     fn geometry(&self) -> Geometry {
-        let capabilities =
-            Capabilities { storage_fence: false, late_writes_impossible: true, durable_on_complete: false };
+        let capabilities = Capabilities { late_writes_impossible: true, ..Capabilities::default() };
         Geometry { block_count: self.block_count, capabilities }
     }
 
@@ -183,6 +205,10 @@ impl SharedDisk for MmapDisk {
     fn flush(&self) -> io::Result<()> {
         if self.writable { self.map.flush() } else { Ok(()) }
     }
+
+    fn verify(&self, first: BlockIndex, count: u64) -> io::Result<()> {
+        verify_length(&self.path, first, count, self.file.metadata()?.len() / BLOCK_BYTES as u64)
+    }
 }
 
 pub(crate) fn lock(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
@@ -199,11 +225,36 @@ pub(crate) fn lock(file: &File, path: &Path, operation: FlockOperation) -> io::R
 pub(crate) fn refuse_network_file_system(file: &File, path: &Path) -> io::Result<()> {
     // The kernel's type differs between architectures and is sign-extended on some; the magic numbers have 32 bits.
     let magic = fstatfs(file)?.f_type as u64 & u64::from(u32::MAX);
-    match NETWORK_FILE_SYSTEMS.into_iter().find(|(known, _)| *known == magic) {
-        Some((_, name)) => {
-            let text = format!("`{}` lies on {name}; an mmap disk needs a file system of this host", path.display());
+    match network_file_system(magic) {
+        Some(name) => {
+            let text = format!("`{}` lies on {name}; the shared disk needs a file system of this host", path.display());
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
         }
         None => Ok(()),
+    }
+}
+
+fn network_file_system(magic: u64) -> Option<&'static str> {
+    NETWORK_FILE_SYSTEMS.into_iter().find(|(known, _)| *known == magic).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protocol D3: "Network file systems with client caches are refused". None can be mounted here, so the numbers of the kernel's
+    /// `magic.h` are asked for.
+    #[test]
+    fn network_file_systems_are_known_by_their_magic_numbers_and_local_ones_are_none() {
+        for (magic, name) in
+            [(0x6969, "NFS"), (0xfe53_4d42, "SMB"), (0xff53_4d42, "CIFS"), (0x00c3_6400, "Ceph"), (0x0102_1997, "9P")]
+        {
+            assert_eq!(network_file_system(magic), Some(name));
+        }
+        for (magic, _) in [(0xef53, "ext4"), (0x0102_1994, "tmpfs"), (0x5846_5342, "xfs"), (0x9123_683e, "btrfs")] {
+            assert_eq!(network_file_system(magic), None);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        refuse_network_file_system(&File::open(dir.path()).unwrap(), dir.path()).unwrap();
     }
 }

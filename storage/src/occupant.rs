@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::SeekFrom;
 
 use crate::block::{BLOCK_BYTES, Block, BlockIndex};
+use crate::direct::{is_device, length};
 use crate::error::{BlockFault, StorageError};
 use crate::header;
 use crate::magics::{self, SAMPLE_BYTES};
@@ -51,7 +52,7 @@ pub enum Occupant {
         /// Its length.
         bytes: u64,
     },
-    /// No regular file.
+    /// Neither a regular file nor a block device.
     NotAFile {
         /// What, with its article.
         what: &'static str,
@@ -69,11 +70,10 @@ impl Occupant {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Absent),
             Err(error) => return Err(error),
         };
-        // Opening a pipe or a device may already do something.
-        if !kind.is_file() {
+        // Opening a pipe or a terminal may already do something.
+        if !kind.is_file() && !kind.is_block_device() {
             let kinds = [
                 (kind.is_dir(), "a directory"),
-                (kind.is_block_device(), "a block device"),
                 (kind.is_char_device(), "a character device"),
                 (kind.is_fifo(), "a pipe"),
                 (kind.is_socket(), "a socket"),
@@ -84,12 +84,13 @@ impl Occupant {
         Self::of(&File::open(path)?)
     }
 
-    /// Looks at an open regular file.
+    /// Looks at an open regular file or block device.
     ///
     /// # Errors
     /// What the system says.
     pub fn of(file: &File) -> io::Result<Self> {
-        let bytes = file.metadata()?.len();
+        let bytes = length(file)?;
+        forget_cached(file)?;
         let sample = read_up_to(file, 0, SAMPLE_BYTES)?;
         match superblock(file, bytes)? {
             Found::Whole(stored) => {
@@ -108,6 +109,15 @@ impl Occupant {
         Ok(Self::Foreign { what: if is_zero(&sample) { "unknown data" } else { magics::name(&sample) }, bytes })
     }
 
+    /// What the first valid superblock says, if there is one of this format.
+    pub(crate) fn described(file: &File) -> io::Result<Option<StoredSuperblock>> {
+        forget_cached(file)?;
+        match superblock(file, length(file)?)? {
+            Found::Whole(stored) => Ok(Some(*stored)),
+            Found::OtherVersion { .. } | Found::Nothing => Ok(None),
+        }
+    }
+
     /// Nothing would be lost by formatting.
     #[must_use]
     pub const fn is_free(&self) -> bool {
@@ -120,6 +130,14 @@ impl Occupant {
             | Self::NotAFile { .. } => false,
         }
     }
+}
+
+/// What this host has cached of a device is not what another host has written since.
+fn forget_cached(file: &File) -> io::Result<()> {
+    if is_device(file)? {
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+    }
+    Ok(())
 }
 
 enum Found {

@@ -1,4 +1,4 @@
-//! Opening the disk of a cluster that is a file, and saying in one sentence why it cannot be.
+//! Opening the disk of a cluster, a file or a block device, and saying in one sentence why it cannot be.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::backend::Backend;
 use crate::block::BLOCK_BYTES;
 use crate::cluster_disk::ClusterDisk;
+use crate::direct::DirectDisk;
+use crate::disk::SharedDisk;
 use crate::error::{BlockFault, StorageError};
 use crate::layout::Layout;
 use crate::mmap::MmapDisk;
@@ -20,6 +23,8 @@ pub enum Access {
     ReadOnly,
     /// To run a node on it.
     ReadWrite,
+    /// To repair it or to take a copy of one moment: nobody of this host has it open meanwhile.
+    Alone,
 }
 
 /// Why a path cannot be used as the disk of a cluster. Each names the path and what is there.
@@ -37,8 +42,8 @@ pub enum OpenError {
         /// Where.
         path: PathBuf,
     },
-    /// No regular file.
-    #[error("`{}` is {what}; the shared disk must be a regular file", path.display())]
+    /// Neither a regular file nor a block device.
+    #[error("`{}` is {what}; the shared disk must be a regular file or a block device", path.display())]
     NotAFile {
         /// Where.
         path: PathBuf,
@@ -122,13 +127,10 @@ pub enum OpenError {
 /// # Errors
 /// Any [`OpenError`].
 pub fn open(path: &Path, access: Access) -> Result<ClusterDisk, OpenError> {
-    let mapped = match access {
-        Access::ReadOnly => MmapDisk::open_read_only(path),
-        Access::ReadWrite => MmapDisk::open(path),
-    };
+    let opened = open_blocks(path, access);
     let path = path.to_owned();
-    match mapped {
-        Ok(disk) => ClusterDisk::open(Arc::new(disk)).map_err(|source| unusable(path, source)),
+    match opened {
+        Ok(disk) => ClusterDisk::open(disk).map_err(|source| unusable(path, source)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing { path }),
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(OpenError::Busy { path }),
         Err(source) => {
@@ -136,6 +138,18 @@ pub fn open(path: &Path, access: Access) -> Result<ClusterDisk, OpenError> {
             Err(found.unwrap_or(OpenError::Io { path, source }))
         }
     }
+}
+
+/// The blocks below, reached as the disk was formatted.
+fn open_blocks(path: &Path, access: Access) -> io::Result<Arc<dyn SharedDisk>> {
+    Ok(match (Backend::of(path)?, access) {
+        (Backend::Mmap, Access::ReadOnly) => Arc::new(MmapDisk::open_read_only(path)?),
+        (Backend::Mmap, Access::ReadWrite) => Arc::new(MmapDisk::open(path)?),
+        (Backend::Mmap, Access::Alone) => Arc::new(MmapDisk::open_alone(path)?),
+        (Backend::Direct, Access::ReadOnly) => Arc::new(DirectDisk::open_read_only(path)?),
+        (Backend::Direct, Access::ReadWrite) => Arc::new(DirectDisk::open(path)?),
+        (Backend::Direct, Access::Alone) => Arc::new(DirectDisk::open_alone(path)?),
+    })
 }
 
 /// True if another process holds the disk: a node of this host, somebody who looks at it, or a formatter. A caller that has it
@@ -196,7 +210,7 @@ fn diagnose(path: &Path) -> Option<OpenError> {
         Occupant::Phalanx { bytes, formatted_bytes: needed, .. } if bytes < needed => {
             Some(OpenError::TooSmall { path, bytes, needed })
         }
-        Occupant::Phalanx { bytes, formatted_bytes: needed, .. } if bytes % BLOCK_BYTES as u64 != 0 => {
+        Occupant::Phalanx { bytes, formatted_bytes: needed, .. } if !bytes.is_multiple_of(BLOCK_BYTES as u64) => {
             Some(OpenError::RaggedEnd { path, bytes, needed })
         }
         Occupant::Phalanx { .. } => None,

@@ -5,12 +5,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate};
 
 use crate::block::BLOCK_BYTES;
+use crate::direct::{DirectDisk, is_device, length};
 use crate::mmap::{MmapDisk, lock, refuse_network_file_system};
 use crate::occupant::{Occupant, last_block};
 
@@ -31,6 +32,11 @@ impl Reservation {
     /// # Errors
     /// `ResourceBusy` if the file is locked as in use, `Unsupported` on a network file system, or what the system says.
     pub fn take(path: &Path) -> io::Result<Self> {
+        if is_device_at(path) {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            lock(&file, path, FlockOperation::NonBlockingLockExclusive)?;
+            return Ok(Self { path: path.to_owned(), file, remove: false });
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         let (file, made) = match options.open(path) {
@@ -55,13 +61,63 @@ impl Reservation {
         Occupant::of(&self.file)
     }
 
-    /// Makes it a disk of zeroes with storage behind every byte. Whatever it held is lost. The file stays locked until the
-    /// disk is dropped or [`MmapDisk::share`] is called.
+    /// Blocks that a disk here has that needs `block_count`: a device has the size it has.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn blocks(&self, block_count: u64) -> io::Result<u64> {
+        Ok(if is_device(&self.file)? { length(&self.file)? / BLOCK_BYTES as u64 } else { block_count })
+    }
+
+    /// Makes it a disk for direct I/O of [`Reservation::blocks`] blocks, locked as long as this lives. A file is made as for
+    /// [`Reservation::allocate`]. Of a device only the places of superblocks are made zero: whoever formats it writes everything
+    /// that is ever read.
+    ///
+    /// # Errors
+    /// `StorageFull` with the bytes needed and available, and as [`DirectDisk::open`].
+    pub fn allocate_direct(&mut self, block_count: u64) -> io::Result<DirectDisk> {
+        if is_device(&self.file)? {
+            let (bytes, needed) = (length(&self.file)?, block_count.saturating_mul(BLOCK_BYTES as u64));
+            if bytes < needed {
+                let text = format!("`{}` needs {needed} bytes; the device has {bytes}", self.path.display());
+                return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+            }
+            let disk = DirectDisk::unlocked(&self.path, true)?; // refused before anything is lost
+            let formatted = Occupant::described(&self.file)?.and_then(|stored| stored.block_count.checked_sub(1));
+            for last in [formatted, last_block(bytes).map(|block| block.0)].into_iter().flatten().chain([0, 1]) {
+                let begin = last.saturating_mul(BLOCK_BYTES as u64);
+                write_zeroes(&self.file, begin.min(bytes), begin.saturating_add(BLOCK_BYTES as u64).min(bytes))?;
+            }
+            self.file.sync_all()?;
+            return Ok(disk);
+        }
+        let before = length(&self.file)?;
+        if before > 0 && before.is_multiple_of(BLOCK_BYTES as u64) {
+            DirectDisk::unlocked(&self.path, true)?; // a file system without direct I/O is refused before anything is lost
+        }
+        self.fill(block_count)?;
+        let disk = DirectDisk::unlocked(&self.path, true)?;
+        self.remove = false;
+        Ok(disk)
+    }
+
+    /// Makes it a disk of zeroes with storage behind every byte, for mapping. Whatever it held is lost. The file stays locked
+    /// until the disk is dropped or [`MmapDisk::share`] is called.
     ///
     /// # Errors
     /// `StorageFull` with the bytes needed and available: the file is then as it was, or gone if it was not there. Else what
     /// the system says.
     pub fn allocate(mut self, block_count: u64) -> io::Result<MmapDisk> {
+        self.fill(block_count)?;
+        let disk = MmapDisk::map(&self.path, self.file.try_clone()?, true)?;
+        self.remove = false;
+        Ok(disk)
+    }
+
+    fn fill(&self, block_count: u64) -> io::Result<()> {
+        if is_device(&self.file)? {
+            return Err(invalid(&self.path, "is a block device, which is not mapped"));
+        }
         let bytes = block_count
             .checked_mul(BLOCK_BYTES as u64)
             .filter(|bytes| *bytes > 0 && isize::try_from(*bytes).is_ok())
@@ -84,11 +140,12 @@ impl Reservation {
         self.file.set_len(bytes)?;
         self.file.sync_all()?;
         let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-        let disk = MmapDisk::map(&self.path, self.file.try_clone()?, true)?;
-        self.remove = false;
-        Ok(disk)
+        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
     }
+}
+
+fn is_device_at(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
 
 impl Drop for Reservation {

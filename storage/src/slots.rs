@@ -4,7 +4,7 @@
 //! read, then the rest of the newer one; the rest of the older one only if the newer one turns out to be torn.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_messages::NodeId;
 use uuid::Uuid;
@@ -36,9 +36,15 @@ pub(crate) struct Slots {
     pub disk: Arc<dyn SharedDisk>,
     pub cluster: Uuid,
     pub region: Region,
+    /// What the last reading of all pairs was read into: it is read each renewal period, and fresh memory costs more than reading.
+    buffer: Arc<Mutex<Vec<Block>>>,
 }
 
 impl Slots {
+    pub fn new(disk: Arc<dyn SharedDisk>, cluster: Uuid, region: Region) -> Self {
+        Self { disk, cluster, region, buffer: Arc::default() }
+    }
+
     /// The newest write of a node's pair, or `None` if the pair is unreadable.
     pub fn settle(&self, node: NodeId) -> io::Result<Option<Content>> {
         self.settle_from(node, TwoPasses::default())
@@ -49,7 +55,8 @@ impl Slots {
         if self.region.slot_blocks > 1 {
             return self.region.node_ids().map(|node| Ok((node, self.settle(node)?))).collect();
         }
-        let mut blocks = Block::zeroes(2 * usize::from(self.region.nodes));
+        let mut blocks = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
+        blocks.resize(2 * usize::from(self.region.nodes), Block::default());
         self.disk.read_blocks(self.region.first, &mut blocks)?;
         let mut all = Vec::with_capacity(usize::from(self.region.nodes));
         for (node, pair) in self.region.node_ids().zip(blocks.chunks_exact(2)) {
@@ -60,6 +67,7 @@ impl Slots {
             };
             all.push((node, content));
         }
+        *self.buffer.lock().unwrap_or_else(PoisonError::into_inner) = blocks;
         Ok(all)
     }
 

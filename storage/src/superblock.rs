@@ -5,6 +5,7 @@ use phalanx_messages::{Incarnation, NodeId, Term, codec};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::backend::Backend;
 use crate::block::{Block, BlockIndex};
 use crate::error::{BlockFault, StorageError};
 use crate::header::{self, Header, PAYLOAD_BYTES, RecordType, WriteId};
@@ -33,14 +34,14 @@ pub(crate) struct StoredSuperblock {
     pub superblock: Superblock,
     /// Size of the disk when it was formatted; the last copy lies in its last block.
     pub block_count: u64,
-    /// Bits of features without which the disk must not be used. None is defined yet.
+    /// Bits of features without which the disk must not be used ([`crate::Backend`]).
     pub features: u64,
     regions: Vec<StoredRegion>,
 }
 
 impl StoredSuperblock {
-    pub fn new(superblock: Superblock, layout: &Layout, block_count: u64) -> Self {
-        Self { superblock, block_count, features: 0, regions: layout.stored() }
+    pub fn new(superblock: Superblock, layout: &Layout, block_count: u64, backend: Backend) -> Self {
+        Self { superblock, block_count, features: backend.features(), regions: layout.stored() }
     }
 
     pub fn layout(&self) -> Layout {

@@ -25,6 +25,8 @@ pub struct AreaWriter<T> {
     node: NodeId,
     incarnation: Incarnation,
     next: u64,
+    /// Sequence of the last write of this writer that has completed.
+    completed: Option<u64>,
     record: PhantomData<fn(T)>,
 }
 
@@ -37,7 +39,7 @@ impl<T> std::fmt::Debug for AreaWriter<T> {
 
 impl<T: AreaRecord> AreaWriter<T> {
     pub(crate) const fn new(slots: Slots, node: NodeId, incarnation: Incarnation, next: u64) -> Self {
-        Self { slots, node, incarnation, next, record: PhantomData }
+        Self { slots, node, incarnation, next, completed: None, record: PhantomData }
     }
 
     /// Lets the next write go to the other slot if it would overwrite the record of that revision: for a chain in which the
@@ -67,6 +69,7 @@ impl<T: AreaRecord> AreaWriter<T> {
         let first = self.slots.region.slot(self.node, slot_of(self.next));
         match self.slots.disk.write_blocks(first, &blocks, durability) {
             Ok(()) => {
+                self.completed = Some(self.next);
                 self.next += 1;
                 Ok(())
             }
@@ -75,6 +78,28 @@ impl<T: AreaRecord> AreaWriter<T> {
                 Err(StorageError::Write { first, count: blocks.len(), source })
             }
         }
+    }
+
+    /// Writes `record`, the one that was completed last, once more if its slot has become unreadable since (protocol D5, §3.8). The
+    /// other slot is left as it is: the next write mends it. True if there was something to heal.
+    ///
+    /// # Errors
+    /// What the disk says, and as [`AreaWriter::write`].
+    pub fn heal(&mut self, record: &T, durability: Durability) -> Result<bool, StorageError> {
+        let Some(completed) = self.completed else { return Ok(false) };
+        let slot = slot_of(completed);
+        let first = self.slots.region.slot(self.node, slot);
+        let failed = |source| StorageError::Read { first, count: usize::from(self.slots.region.slot_blocks), source };
+        let is_there = match self.slots.head(self.node, slot).map_err(failed)? {
+            Ok((header, block)) => self.slots.rest(self.node, header, &block).map_err(failed)?.is_ok(),
+            Err(_) => false,
+        };
+        if is_there {
+            return Ok(false);
+        }
+        self.next += u64::from(slot_of(self.next) != slot);
+        self.write(record, durability)?;
+        Ok(true)
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use phalanx_node::builder::TEST_HOST_VARIABLE;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,6 +43,19 @@ impl InitCluster {
     }
 
     fn of_user(count: usize, user: Option<u32>) -> Self {
+        let host = format!("127.79.{}.{}", std::process::id() >> 8 & 0x7f, (std::process::id() & 0xff).clamp(1, 254));
+        let listeners: Vec<TcpListener> =
+            (0..count).map(|_| TcpListener::bind((host.as_str(), 0)).expect("a free port")).collect();
+        let addresses = listeners.iter().map(|listener| listener.local_addr().expect("bound").to_string()).collect();
+        Self::at(addresses, user)
+    }
+
+    /// Writes the files of one node for each address.
+    ///
+    /// # Panics
+    /// If `phalanx init` fails.
+    #[must_use]
+    pub fn at(addresses: Vec<String>, user: Option<u32>) -> Self {
         let dir = tempfile::Builder::new().prefix("phalanx-init-").tempdir().expect("a directory can be made");
         let mut program = phalanx();
         if user.is_some() {
@@ -50,12 +64,7 @@ impl InitCluster {
             std::os::unix::fs::chown(dir.path(), user, user).expect("the directory can be given away");
             program = copy;
         }
-        let host = format!("127.79.{}.{}", std::process::id() >> 8 & 0x7f, (std::process::id() & 0xff).clamp(1, 254));
-        let listeners: Vec<TcpListener> =
-            (0..count).map(|_| TcpListener::bind((host.as_str(), 0)).expect("a free port")).collect();
-        let addresses: Vec<String> =
-            listeners.iter().map(|listener| listener.local_addr().expect("bound").to_string()).collect();
-        let nodes: Vec<String> = (0..count).map(|index| format!("n{index}")).collect();
+        let nodes: Vec<String> = (0..addresses.len()).map(|index| format!("n{index}")).collect();
         let named: Vec<String> =
             nodes.iter().zip(&addresses).map(|(name, address)| format!("{name}={address}")).collect();
         let cluster = Self { dir, program, user, nodes, addresses };
@@ -155,12 +164,29 @@ impl InitCluster {
     /// If it cannot be started.
     #[must_use]
     pub fn start(&self, node: &str, arguments: &[&str], talk: Option<Stdio>) -> NodeProcess {
+        let mut command = self.command(&["node", "run", "--config"]);
+        command.arg(self.config(node)).args(arguments);
+        self.spawn(node, command, talk)
+    }
+
+    /// Starts `phalanx node run` for a node in a network namespace, as on a host of that name.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_in(&self, namespace: &str, node: &str, environment: &[(&str, &str)]) -> NodeProcess {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{namespace}")).arg(&self.program).args(["node", "run", "--config"]);
+        command.arg(self.config(node)).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("PHALANX_SOCKET");
+        command.env(TEST_HOST_VARIABLE, namespace).envs(environment.iter().copied());
+        self.spawn(node, command, None)
+    }
+
+    fn spawn(&self, node: &str, mut command: Command, talk: Option<Stdio>) -> NodeProcess {
         let path = self.out().join(format!("{node}-{}.log", files_below(&self.out()).len()));
         let file = File::create(&path).expect("a log can be made");
-        let mut command = self.command(&["node", "run", "--config"]);
-        command.arg(self.config(node)).args(arguments).stdout(Stdio::null());
-        let child = command.stderr(talk.unwrap_or_else(|| file.into())).spawn().expect("phalanx can be started");
-        NodeProcess { child, log: path }
+        command.stdout(Stdio::null()).stderr(talk.unwrap_or_else(|| file.into()));
+        NodeProcess { child: command.spawn().expect("phalanx can be started"), log: path }
     }
 
     /// Waits until `count` nodes are joined, and gives the status.

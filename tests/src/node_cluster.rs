@@ -17,7 +17,7 @@ use phalanx_messages::register::FenceHandle;
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_node::builder::{HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
-use phalanx_storage::{ClusterDisk, Layout, MemoryDisk, Superblock};
+use phalanx_storage::{ClusterDisk, FaultyDisk, Layout, MemoryDisk, Superblock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -68,6 +68,7 @@ impl TestNode {
 pub struct TestCluster {
     /// The disk of all nodes.
     pub disk: ClusterDisk,
+    memory: MemoryDisk,
     key: ClusterKey,
     listeners: BTreeMap<NodeId, TcpListener>,
 }
@@ -92,9 +93,9 @@ impl TestCluster {
         }
         let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
         let configuration = configuration_of(listeners.iter().map(|(id, listener)| (id.0, address(listener))));
-        let disk = format_for(&configuration, profile, services);
-        let disk = ClusterDisk::open(Arc::new(disk)).expect("just formatted");
-        Self { disk, key: ClusterKey::generate().expect("random bytes"), listeners }
+        let memory = format_for(&configuration, profile, services);
+        let disk = ClusterDisk::open(Arc::new(memory.clone())).expect("just formatted");
+        Self { disk, memory, key: ClusterKey::generate().expect("random bytes"), listeners }
     }
 
     /// Starts a node on the current executor.
@@ -110,6 +111,20 @@ impl TestCluster {
     /// # Panics
     /// As [`Self::start`].
     pub fn start_with(&mut self, id: u16, more: impl FnOnce(NodeBuilder) -> NodeBuilder) -> TestNode {
+        self.start_over(id, self.disk.clone(), more)
+    }
+
+    /// Starts a node with a path of its own to the disk, which can be told to misbehave.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_on_faulty(&mut self, id: u16) -> (TestNode, FaultyDisk) {
+        let path = FaultyDisk::around(Arc::new(self.memory.clone()));
+        let disk = ClusterDisk::open(Arc::new(path.clone())).expect("formatted");
+        (self.start_over(id, disk, |builder| builder), path)
+    }
+
+    fn start_over(&mut self, id: u16, disk: ClusterDisk, more: impl FnOnce(NodeBuilder) -> NodeBuilder) -> TestNode {
         let listener = self.listeners.remove(&NodeId(id)).expect("each node is started once");
         let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(2) };
         let key_pair = StaticKeyPair::generate().expect("random bytes");
@@ -117,15 +132,8 @@ impl TestCluster {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let warden = FakeWarden(requests.clone()).start().recipient();
         let on_panic = Box::new(move |reason: &str| drop(panic_sender.send_replace(Some(reason.to_owned()))));
-        let builder = Node::builder(
-            self.disk.clone(),
-            format!("n{id}"),
-            self.key.clone(),
-            key_pair,
-            Network::tcp(listener),
-            host,
-        )
-        .on_panic(on_panic);
+        let builder = Node::builder(disk, format!("n{id}"), self.key.clone(), key_pair, Network::tcp(listener), host)
+            .on_panic(on_panic);
         let handle = more(builder)
             .start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), feed: None }))
             .expect("the node boots");

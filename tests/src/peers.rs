@@ -116,7 +116,7 @@ impl PeerNode {
         let gate = Gate::new(settings.clock);
         gate.extend(settings.clock.now().plus(86_400_000));
         let guard = PanicGuard::new("interconnect", gate.clone(), ear.clone().recipient());
-        let interconnect = Interconnect::new(settings.clone(), network, vec![ear.recipient()], guard).start();
+        let interconnect = Interconnect::new(settings.clone(), network, vec![ear.recipient().into()], guard).start();
         Self { settings, interconnect, gate, events, panics }
     }
 

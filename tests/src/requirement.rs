@@ -18,6 +18,10 @@ pub enum Requirement {
     Mount,
     /// `python3` is installed.
     Python,
+    /// This process may set up loop devices.
+    Loop,
+    /// Network namespaces can be made, and nftables is installed.
+    Namespaces,
 }
 
 impl Requirement {
@@ -30,6 +34,8 @@ impl Requirement {
             Self::Strace => "strace",
             Self::Mount => "mount",
             Self::Python => "python3",
+            Self::Loop => "loop",
+            Self::Namespaces => "netns",
         }
     }
 
@@ -41,6 +47,8 @@ impl Requirement {
             Self::Mount => (!may_mount()).then(|| "no capability to mount file systems".to_owned()),
             Self::Strace => not_installed("strace"),
             Self::Python => not_installed("python3"),
+            Self::Loop => no_loop_device(),
+            Self::Namespaces => no_namespaces(),
             Self::Cgroup => match cgroup2_mount() {
                 None => Some("no cgroup v2 in the mount table".to_owned()),
                 Some(path) => {
@@ -69,6 +77,22 @@ pub fn available(needed: &[Requirement]) -> bool {
         }
     }
     true
+}
+
+/// Why no loop device can be set up here.
+fn no_loop_device() -> Option<String> {
+    not_installed("losetup").or_else(|| {
+        let free = std::process::Command::new("losetup").arg("--find").output();
+        let free = free.is_ok_and(|output| output.status.success());
+        (!free || !may_mount()).then(|| "loop devices cannot be set up".to_owned())
+    })
+}
+
+fn no_namespaces() -> Option<String> {
+    let missing = ["ip", "nft", "nsenter"].into_iter().find_map(not_installed);
+    let lists = || std::process::Command::new("ip").args(["netns", "list"]).output();
+    missing
+        .or_else(|| (!lists().is_ok_and(|output| output.status.success())).then(|| "`ip netns list` fails".to_owned()))
 }
 
 /// Says so if no such program is in the path.

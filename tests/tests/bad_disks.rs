@@ -82,7 +82,7 @@ fn a_text_file_is_named_and_needs_force() {
 fn a_directory_and_a_symlink_loop_are_refused_even_with_force() {
     let bench = Bench::new();
     fs::create_dir(bench.path("disk")).expect("made");
-    bench.create(&["--force"]).fails(74, &["is a directory; the shared disk must be a regular file"]);
+    bench.create(&["--force"]).fails(74, &["is a directory; the shared disk must be a regular file or a block device"]);
     bench.every_command_says(&["disk` is a directory"]);
     fs::remove_dir(bench.path("disk")).expect("removed");
     std::os::unix::fs::symlink("disk", bench.path("disk")).expect("linked");

@@ -301,3 +301,55 @@ fn a_state_directory_that_is_full() {
     assert_eq!(node.wait_exit(), Some(0), "{}", node.said());
     assert!(cluster.out().join("alive-stopped").exists(), "its stop command ran");
 }
+
+/// Architecture §7: "nodes that find another boot id in the cluster refuse to join over an mmap disk". Here another kernel goes on
+/// writing the register of n1; one that rests is of an earlier boot, and the cluster forms.
+#[test]
+fn an_mmap_disk_that_another_kernel_writes() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use phalanx_messages::register::{NodeRegister, OwnState};
+    use phalanx_messages::{Incarnation, NodeId};
+    use phalanx_storage::{Access, Durability, opening};
+
+    let _lock = MachineLock::take();
+    let cluster = made();
+    let disk = opening::open(&cluster.disk(), Access::ReadWrite).expect("formatted");
+    let mut writer = disk.registers().writer(NodeId(1), Incarnation(1)).expect("its place");
+    let other = NodeRegister {
+        incarnation: Incarnation(1),
+        host: uuid::Uuid::from_u128(1),
+        boot: uuid::Uuid::from_u128(2),
+        own_state: OwnState::Member,
+        ..NodeRegister::default()
+    };
+    writer.write(&other, Durability::Volatile).expect("written");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for heartbeat in 1.. {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                writer.write(&NodeRegister { heartbeat, ..other.clone() }, Durability::Volatile).expect("written");
+                std::thread::yield_now();
+            }
+        });
+        let config = cluster.config("n0").display().to_string();
+        let output = cluster.run(&["node", "run", "--config", &config]);
+        over.store(true, Ordering::SeqCst);
+        let (code, text) = talk(&output);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            text.contains("node 1 runs on another host") && text.contains("serves the nodes of one kernel"),
+            "{text}"
+        );
+    });
+    let mut node = cluster.start("n0", &[], None);
+    let _ = cluster.wait_status("n0 in the cluster", |status| {
+        find(status, "nodes", "n0").is_some_and(|node| node["state"] == "joined")
+    });
+    assert!(node.said().contains("waiting for the registers that an earlier boot of this host"), "{}", node.said());
+    node.terminate();
+    assert_eq!(node.wait_exit(), Some(0), "{}", node.said());
+}

@@ -41,12 +41,13 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn config_check_never_hides_that_fence_agents_are_not_run_and_refuses_secrets() {
+fn config_check_never_hides_which_fence_agents_cannot_run_and_refuses_secrets() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("n0.toml"), NODE).expect("written");
     let (code, out, error) = said(&run(directory.path(), &["config", "check", "n0.toml"]));
     assert!(code == Some(0) && out.contains("no mistake"), "{out}{error}");
     assert!(error.contains("warning: [fencing] names agents for n0") && error.contains("fence confirm"), "{error}");
+    assert!(error.contains("fence_ipmilan is not installed on this host"), "{error}");
 
     let secret = NODE.replace("ip = \"10.0.0.1\"", "ip = \"10.0.0.1\", password = \"hunter2\"");
     std::fs::write(directory.path().join("n0.toml"), secret).expect("written");

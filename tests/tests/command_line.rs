@@ -86,6 +86,7 @@ fn check_schemas(cluster: &DevCluster) {
     std::fs::write(path("other.config"), other).expect("written");
     let (disk, extra, whole, other) =
         (path("cluster.disk"), path("extra.services"), path("whole.cluster"), path("other.config"));
+    let other_disk = path("other.disk");
     for (command, more) in [
         ("status", vec![]),
         ("node list", vec![]),
@@ -110,6 +111,7 @@ fn check_schemas(cluster: &DevCluster) {
         ("disk show", vec![disk.as_str()]),
         ("disk check", vec![disk.as_str()]),
         ("disk create", vec!["--config", other.as_str()]),
+        ("disk repair", vec![other_disk.as_str()]),
     ] {
         check(command, &json(&[command.split(' ').collect::<Vec<_>>(), more].concat()));
         checked.push(command);

@@ -200,6 +200,59 @@ fn fault_21_a_master_without_its_disk_is_replaced_and_forced_out() {
     lose_the_disk_of(0);
 }
 
+/// Row 27: "both NB slots of a live node rot: healed by its next two renewals", of a member and of the master; nobody is marked and
+/// nothing moves.
+#[test]
+fn fault_27_the_register_of_a_live_node_heals_and_costs_nothing() {
+    for id in 0..3 {
+        let mut cluster = settled(3, 0, 27);
+        let before = cluster.register(id).expect("readable");
+        cluster.rot_register(id);
+        assert_eq!(cluster.register(id), None);
+        cluster.run(2 * PROFILE.renewal_ms + PROFILE.io_timeout_ms);
+        assert_eq!(cluster.register(id).map(|register| register.incarnation), Some(before.incarnation));
+        cluster.run(10_000);
+        cluster.until_settled(&[0, 1, 2]);
+        assert!(cluster.panics().is_empty(), "{:?}", cluster.panics());
+        assert_eq!((cluster.master(), cluster.serving()), (Some(0), vec![0]));
+        cluster.check();
+    }
+}
+
+/// Row 28: "both NB slots of a dead node rot: SUSPEND until proxy repair (3.8)". The node is out; until its register is written in
+/// its place nothing can be committed, then what waited goes on, and the node starts and joins again with an incarnation that it
+/// never had.
+#[test]
+fn fault_28_the_register_of_a_dead_node_suspends_the_master_until_it_is_written_in_its_place() {
+    for (seed, gone, stays) in [(1, 2, [0, 1]), (2, 1, [0, 2])] {
+        let mut cluster = settled(3, 0, seed);
+        cluster.kill(gone);
+        cluster.until_settled(&stays);
+        let used = cluster.register(gone).expect("readable").incarnation;
+        cluster.rot_register(gone);
+        let rotten_at = cluster.now_ms();
+        let leaver = stays[1];
+        cluster.run(PROFILE.renewal_ms);
+        cluster.leave(leaver);
+        cluster.run(PROFILE.fence_ms() - 2 * PROFILE.renewal_ms);
+        assert_eq!(cluster.register(gone), None);
+        assert!(cluster.is_alive(leaver) && cluster.state(leaver) != NodeState::Inactive, "suspended");
+        cluster.until("the repair", |cluster| cluster.register(gone).is_some());
+        let repaired_at = cluster.now_ms();
+        assert!(repaired_at - rotten_at >= PROFILE.fence_ms(), "{repaired_at} after {rotten_at}");
+        let register = cluster.register(gone).expect("just seen");
+        let master = cluster.register(0).expect("readable").claim;
+        assert!(register.incarnation >= used && register.claim.owned == master.term, "{register:?}");
+        cluster.until_settled(&[0]);
+        assert!(cluster.panics().is_empty(), "{:?}", cluster.panics());
+        cluster.until("the end of who left", |cluster| !cluster.is_alive(leaver));
+        cluster.start(gone);
+        cluster.start(leaver);
+        cluster.until_settled(&[0, 1, 2]);
+        cluster.check();
+    }
+}
+
 /// Row 32: "node reboots faster than detection: T-13: Busy, old inc forced out, then joins". Nobody spoke for the old start.
 #[test]
 fn fault_32_a_node_that_reboots_faster_than_it_is_missed_joins_after_its_old_start_is_recovered() {

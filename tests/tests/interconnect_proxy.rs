@@ -154,7 +154,8 @@ async fn a_round_trip_takes_microseconds() {
     let record = configuration([(0, zero_address.as_str()), (1, one_address.as_str())]);
     let echo = Echo { peers: None }.start();
     let guard = PanicGuard::new("interconnect", Gate::new(Clock::tokio()), echo.clone().recipient());
-    let zero = Interconnect::new(settings(N0), Network::tcp(zero_listener), vec![echo.clone().recipient()], guard);
+    let zero =
+        Interconnect::new(settings(N0), Network::tcp(zero_listener), vec![echo.clone().recipient().into()], guard);
     let zero = zero.start();
     echo.do_send(SpeakThrough(zero.clone().recipient()));
     zero.do_send(ConfigurationChanged(std::sync::Arc::new(record.clone())));

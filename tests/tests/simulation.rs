@@ -14,6 +14,7 @@ const THREADS: usize = 2;
 /// Places that the seeds of the test command must reach.
 const MUST_BE_REACHED: &[&str] = &[
     "a node leads",
+    "a node rests",
     "lease lost",
     "left",
     "clean down",
@@ -124,7 +125,7 @@ fn every_invariant_holds_in_every_weather_and_everything_comes_to_rest() {
 /// Seeds that long campaigns found to fail, each for another reason (docs/design/simulation.md).
 #[test]
 fn what_once_failed_holds() {
-    const FAILED_ONCE: [u64; 9] = [159, 317, 1_049, 2_719, 3_158, 3_867, 7_877, 9_245, 14_272];
+    const FAILED_ONCE: [u64; 11] = [159, 317, 1_049, 1_450, 2_719, 3_158, 3_867, 7_877, 9_245, 14_272, 16_845];
     let failed = FAILED_ONCE.map(|seed| (seed, campaign::run_guarded(seed).violation));
     let failed: Vec<String> =
         failed.into_iter().filter_map(|(seed, text)| Some(campaign::explain(seed, &text?))).collect();

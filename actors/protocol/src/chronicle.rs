@@ -278,14 +278,14 @@ fn proved(node: NodeId, fence: FenceState, certain_before: bool, reason: &str) -
 }
 
 /// Every node and ghost in transition.
-fn running(record: &MembershipRecord) -> Vec<(NodeIncarnation, String, Step)> {
+fn running(record: &MembershipRecord) -> Vec<(NodeIncarnation, &str, &Step)> {
     let entries = record.nodes.iter().filter_map(|(node, entry)| {
         let subject = NodeIncarnation { node: *node, incarnation: entry.incarnation };
-        entry.step.clone().map(|step| (subject, entry.reason.clone(), step))
+        entry.step.as_ref().map(|step| (subject, entry.reason.as_str(), step))
     });
     let ghosts = record.ghosts.iter().map(|(node, ghost)| {
         let subject = NodeIncarnation { node: *node, incarnation: ghost.incarnation };
-        (subject, ghost.reason.clone(), ghost.step.clone())
+        (subject, ghost.reason.as_str(), &ghost.step)
     });
     entries.chain(ghosts).collect()
 }

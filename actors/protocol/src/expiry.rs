@@ -10,6 +10,7 @@
 //! Never: decides who is forced out or who stands for election ([`crate::detector`], [`crate::mastership`]). Pure: time is an
 //! input.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_messages::profile::TimingProfile;
@@ -43,6 +44,14 @@ struct Seen {
     readable: bool,
 }
 
+/// The candidates of one moment, and the first moment at which one of them may have become another.
+#[derive(Debug, Clone)]
+struct Judged {
+    at: Instant,
+    until: Instant,
+    candidates: BTreeMap<NodeId, Candidate>,
+}
+
 /// See the module. Fed with every reading, of whatever source.
 #[derive(Debug, Clone)]
 pub struct RegisterWatch {
@@ -52,6 +61,8 @@ pub struct RegisterWatch {
     never_read: BTreeSet<NodeId>,
     last_reading: Instant,
     dead: BTreeMap<NodeId, Incarnation>,
+    /// What [`Self::judge`] found; none after something was read or proved.
+    judged: Option<Judged>,
 }
 
 impl RegisterWatch {
@@ -64,6 +75,7 @@ impl RegisterWatch {
             never_read: BTreeSet::new(),
             last_reading: Instant(0),
             dead: BTreeMap::new(),
+            judged: None,
         }
     }
 
@@ -74,6 +86,7 @@ impl RegisterWatch {
         reading_ended: Instant,
         registers: &BTreeMap<NodeId, Option<NodeRegister>>,
     ) {
+        self.judged = None;
         self.last_reading = self.last_reading.max(reading_ended);
         for (node, register) in registers {
             match register {
@@ -112,6 +125,7 @@ impl RegisterWatch {
 
     /// This incarnation, and every earlier one of its node, is dead by proof (protocol §4.5).
     pub fn proved_dead(&mut self, victim: NodeIncarnation) {
+        self.judged = None;
         let dead = self.dead.entry(victim.node).or_default();
         *dead = victim.incarnation.max(*dead);
     }
@@ -154,26 +168,62 @@ impl RegisterWatch {
     /// For the failure detector. A register that could not be read for 2 R, while others could, is left out: unreadable.
     #[must_use]
     pub fn disk_signs(&self, now: Instant) -> BTreeMap<NodeId, DiskSign> {
-        self.seen
-            .iter()
-            .filter(|(_, seen)| seen.readable || self.last_reading.since(seen.last_read) <= self.window_ms())
-            .map(|(node, seen)| {
-                let sign = DiskSign {
-                    incarnation: seen.register.incarnation,
-                    own_state: seen.register.own_state,
-                    silent_ms: self.silence(seen, now),
-                    hears: seen.register.hears,
-                    round: seen.register.round,
-                    announced_round: seen.register.announced_round,
-                };
-                (*node, sign)
-            })
-            .collect()
+        self.seen.iter().filter_map(|(node, seen)| Some((*node, self.sign(seen, now)?))).collect()
+    }
+
+    /// The one of [`Self::disk_signs`] that is about `node`.
+    #[must_use]
+    pub fn disk_sign(&self, node: NodeId, now: Instant) -> Option<DiskSign> {
+        self.sign(self.seen.get(&node)?, now)
+    }
+
+    fn sign(&self, seen: &Seen, now: Instant) -> Option<DiskSign> {
+        let shown = seen.readable || self.last_reading.since(seen.last_read) <= self.window_ms();
+        shown.then(|| DiskSign {
+            incarnation: seen.register.incarnation,
+            own_state: seen.register.own_state,
+            silent_ms: self.silence(seen, now),
+            hears: seen.register.hears,
+            round: seen.register.round,
+            announced_round: seen.register.announced_round,
+        })
+    }
+
+    /// Works out the candidates once for all who ask until something is read or a lease may have ended.
+    pub fn judge(&mut self, now: Instant) {
+        if self.judged(now).is_none() {
+            let until = self.seen.values().filter_map(|seen| self.next_change(seen, now)).min();
+            let candidates = self.find_candidates(now);
+            self.judged = Some(Judged { at: now, until: until.unwrap_or(Instant(u64::MAX)), candidates });
+        }
+    }
+
+    /// When time alone may change what was worked out last; none if something was read since.
+    #[must_use]
+    pub fn judged_until(&self) -> Option<Instant> {
+        self.judged.as_ref().map(|judged| judged.until)
+    }
+
+    fn judged(&self, now: Instant) -> Option<&BTreeMap<NodeId, Candidate>> {
+        let judged = self.judged.as_ref().filter(|judged| judged.at <= now && now < judged.until)?;
+        debug_assert_eq!(judged.candidates, self.find_candidates(now), "a candidate has changed and nothing was read");
+        Some(&judged.candidates)
+    }
+
+    /// The next moment after `now` at which time alone may change what [`Self::has_expired`] says.
+    fn next_change(&self, seen: &Seen, now: Instant) -> Option<Instant> {
+        let silent = seen.since.plus(self.profile.takeover_ms());
+        let late = seen.last_read.plus(self.window_ms() + 1);
+        [silent, late].into_iter().filter(|at| *at > now).min()
     }
 
     /// For the choice of who stands for election.
     #[must_use]
-    pub fn candidates(&self, now: Instant) -> BTreeMap<NodeId, Candidate> {
+    pub fn candidates(&self, now: Instant) -> Cow<'_, BTreeMap<NodeId, Candidate>> {
+        self.judged(now).map_or_else(|| Cow::Owned(self.find_candidates(now)), Cow::Borrowed)
+    }
+
+    fn find_candidates(&self, now: Instant) -> BTreeMap<NodeId, Candidate> {
         self.seen
             .iter()
             .map(|(node, seen)| {
@@ -269,6 +319,28 @@ mod tests {
         assert_eq!(watch.silent_ms(N1, T.plus(2_641)), 100);
         read_from_to(&mut watch, 3_021, 4_521, &Some(register(1, 7)));
         assert!(!watch.expired(N1, T.plus(2_541 + 2_054)) && watch.expired(N1, T.plus(2_541 + 2_055)));
+    }
+
+    /// What is worked out once is what each moment alone would give, until something is read: at the edges of every window too.
+    #[test]
+    fn candidates_that_are_kept_change_when_a_lease_may_have_ended() {
+        let claims = |watch: &RegisterWatch, at| watch.find_candidates(T.plus(at))[&N1].live;
+        let mut watch = watch();
+        read_from_to(&mut watch, 0, 2_500, &Some(register(1, 7)));
+        let (mut kept, mut changes) = (0, Vec::new());
+        for at in 2_000..4_000 {
+            kept += usize::from(watch.judged(T.plus(at)).is_some());
+            watch.judge(T.plus(at));
+            assert_eq!(watch.candidates(T.plus(at))[&N1].live, claims(&watch, at), "{at} ms");
+            if changes.last().is_none_or(|(_, live)| *live != claims(&watch, at)) {
+                changes.push((at, claims(&watch, at)));
+            }
+        }
+        // Silent since 20 ms, D(L) later dead, and nothing is known again 1001 ms after the last reading ended.
+        assert_eq!(changes, [(2_000, true), (2_075, false), (3_521, true)]);
+        assert_eq!(kept, 2_000 - 3, "worked out three times");
+        watch.proved_dead(NodeIncarnation { node: N1, incarnation: Incarnation(1) });
+        assert!(!watch.candidates(T.plus(3_999))[&N1].live, "a proof counts at once");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod mastership;
 pub mod moment;
 pub mod partition;
 pub mod processing;
+pub mod proxy_repair;
 pub mod quorum;
 pub mod registration;
 pub mod survivor;

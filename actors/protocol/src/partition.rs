@@ -69,6 +69,12 @@ impl Rounds {
         Self { net_ms: profile.net_ms, newest: 0, probing: None }
     }
 
+    /// No probes are out.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.probing.is_none()
+    }
+
     /// A peer that is alive on the disk was lost. A round that has just begun is about it too.
     pub fn lost(&mut self, now: Instant) -> Vec<RoundOutput> {
         let fresh = self.probing.is_some_and(|(_, since)| now.since(since) < self.net_ms);

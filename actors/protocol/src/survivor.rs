@@ -55,8 +55,12 @@ pub fn survivors(views: &BTreeMap<NodeId, View>, master: Option<NodeId>) -> Node
 #[must_use]
 pub fn is_whole(views: &BTreeMap<NodeId, View>) -> bool {
     let everybody: NodeSet = views.keys().copied().collect();
-    let links = links(views);
-    links.iter().all(|(node, linked)| everybody.difference(linked).iter().all(|other| other == *node))
+    let reaches_all = |node: &NodeId, linked: &NodeSet| everybody.difference(linked).iter().all(|other| other == *node);
+    if bugs::active(Bug::OneWayLinkCounts) {
+        return links(views).iter().all(|(node, linked)| reaches_all(node, linked));
+    }
+    // Where each hears all the others, all are heard by each.
+    views.iter().all(|(node, view)| reaches_all(node, &view.hears))
 }
 
 /// Who is linked with whom, in both directions.

@@ -5,6 +5,8 @@ mod common;
 use common::{Cluster, level, n};
 use phalanx_messages::Level;
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, NodeState, StepPhase};
+use phalanx_protocol::coordinator::CoordinatorInput;
+use phalanx_protocol::quorum::Quorum;
 
 /// Two levels; the lower one has two barriers to join.
 fn levels() -> Vec<LevelRegistration> {
@@ -110,6 +112,26 @@ fn t24_a_node_that_cannot_recover_is_forced_out_but_never_the_last_one() {
     assert!(cluster.panics.is_empty(), "the last one keeps trying: {:?}", cluster.panics);
     cluster.failing.clear();
     cluster.run_until(|cluster| cluster.state(1) == NodeState::Inactive && cluster.state(2) == NodeState::Inactive);
+}
+
+/// Whoever waits outside can recover what the last one cannot: it forms the cluster anew.
+#[test]
+fn t24_the_last_one_gives_way_if_somebody_waits_to_be_let_in() {
+    let mut cluster = Cluster::joined(2, 3, &levels());
+    cluster.hung.insert((n(0), Level::VDM));
+    cluster.kill(1, false);
+    cluster.detect(Some(FenceMethod::OwnWord));
+    cluster.run();
+    let present = |cluster: &mut Cluster, nodes: &[u16]| {
+        let present = nodes.iter().copied().map(n).collect();
+        cluster.coordinate(CoordinatorInput::Present { quorum: Quorum::default(), present });
+    };
+    present(&mut cluster, &[0]);
+    until_acted(&mut cluster);
+    assert!(cluster.panics.is_empty(), "nobody could take over: {:?}", cluster.panics);
+    present(&mut cluster, &[0, 2]);
+    until_acted(&mut cluster);
+    assert!(cluster.panics[0].contains("others wait to be let in"), "{:?}", cluster.panics);
 }
 
 /// What a service does not let go of is registration's business (RL-8).

@@ -34,6 +34,27 @@ use crate::clock::Clock;
 use crate::guard::PanicGuard;
 use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, SendToPeer, SendToPeers};
 
+/// Who is told of peers, and of which of their messages.
+#[derive(Debug, Clone)]
+pub struct PeerListener {
+    to: Recipient<PeerEvent>,
+    hears: fn(&PeerMessage) -> bool,
+}
+
+impl PeerListener {
+    /// Hears of every peer, and those of their messages.
+    #[must_use]
+    pub const fn new(to: Recipient<PeerEvent>, hears: fn(&PeerMessage) -> bool) -> Self {
+        Self { to, hears }
+    }
+}
+
+impl From<Recipient<PeerEvent>> for PeerListener {
+    fn from(to: Recipient<PeerEvent>) -> Self {
+        Self::new(to, |_| true)
+    }
+}
+
 /// Wait after the system refused to accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,7 +70,7 @@ pub struct Interconnect {
     /// Until the accept task has it.
     listener: Option<Box<dyn Listener>>,
     dialer: Box<dyn Dialer>,
-    events: Vec<Recipient<PeerEvent>>,
+    events: Vec<PeerListener>,
     guard: PanicGuard,
 
     peers: BTreeMap<NodeId, Peer>,
@@ -102,12 +123,7 @@ struct LinkEnded {
 impl Interconnect {
     /// An interconnect that tells `events` of peers and what they say.
     #[must_use]
-    pub fn new(
-        settings: InterconnectSettings,
-        network: Network,
-        events: Vec<Recipient<PeerEvent>>,
-        guard: PanicGuard,
-    ) -> Self {
+    pub fn new(settings: InterconnectSettings, network: Network, events: Vec<PeerListener>, guard: PanicGuard) -> Self {
         let InterconnectSettings { me, cluster, cluster_key, key_pair, profile, clock, refuse_connections } = settings;
         Self {
             me,
@@ -137,8 +153,8 @@ impl Interconnect {
     }
 
     fn emit(&self, event: &PeerEvent) {
-        for recipient in &self.events {
-            recipient.do_send(event.clone());
+        for listener in &self.events {
+            listener.to.do_send(event.clone());
         }
     }
 
@@ -327,7 +343,7 @@ impl Interconnect {
 }
 
 /// Hands on what a peer says, until the connection ends.
-async fn deliver(mut session: Session, from: NodeIncarnation, events: &[Recipient<PeerEvent>]) -> CloseReason {
+async fn deliver(mut session: Session, from: NodeIncarnation, events: &[PeerListener]) -> CloseReason {
     loop {
         let bytes = match session.next().await {
             Ok(bytes) => bytes,
@@ -336,9 +352,8 @@ async fn deliver(mut session: Session, from: NodeIncarnation, events: &[Recipien
         let Ok(message) = codec::decode::<PeerMessage>(&bytes, PEER_FRAME_BYTES_MAX) else {
             return CloseReason::Undecodable;
         };
-        let event = PeerEvent::Received { from, message };
-        for recipient in events {
-            recipient.do_send(event.clone());
+        for listener in events.iter().filter(|listener| (listener.hears)(&message)) {
+            listener.to.do_send(PeerEvent::Received { from, message: message.clone() });
         }
     }
 }

@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 
-pub use actor::Interconnect;
+pub use actor::{Interconnect, PeerListener};
 pub use closing::{CloseReason, Refusal};
 pub use keys::{ClusterKey, KeyError, StaticKeyPair};
 pub use network::{ByteStream, Dialer, Listener, LocalFuture, Network, Stream};

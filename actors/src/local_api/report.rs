@@ -36,7 +36,8 @@ pub(super) fn no_such_node(name: &str, configuration: &ConfigurationRecord) -> S
     format!("there is no node `{name}`; the cluster has {}", known.join(", "))
 }
 
-pub(super) fn words(happening: &Happening, configuration: &ConfigurationRecord) -> Words {
+/// None of what is told by the trace only.
+pub(super) fn words(happening: &Happening, configuration: &ConfigurationRecord) -> Option<Words> {
     let name = |node: NodeId| configuration.name_of(node);
     let names = |nodes: phalanx_messages::set::NodeSet| nodes.iter().map(name).collect::<Vec<_>>().join(" ");
     let (kind, node, text) = match happening {
@@ -61,17 +62,13 @@ pub(super) fn words(happening: &Happening, configuration: &ConfigurationRecord) 
             );
             ("step", *node, text)
         }
-        Happening::StepAcknowledged { id, node, by } => {
-            let text =
-                format!("{} acknowledges {} at level {} barrier {}", name(*by), name(*node), id.level, id.barrier + 1);
-            ("acknowledged", *node, text)
-        }
+        Happening::StepAcknowledged { .. } => return None,
         Happening::TransitionEnded { id, node, kind, elapsed_ms } => {
             let text = format!("{} {} {id} ended after {elapsed_ms} ms", name(*node), kind_text(*kind));
             ("ended", *node, text)
         }
     };
-    Words { kind, node: Some(name(node)), text }
+    Some(Words { kind, node: Some(name(node)), text })
 }
 
 fn method_text(method: &str) -> &str {

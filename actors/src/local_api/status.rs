@@ -37,6 +37,7 @@ fn node_status(membership: &MembershipStatus, known: &ServicesKnown, node: NodeI
     let default = MemberEntry::default();
     let entry = membership.record.nodes.get(&node).unwrap_or(&default);
     let state_at = |level: &Level| (level.to_string(), level_text(entry_state(entry, *level)).to_owned());
+    let host = membership.hosts.get(&node);
     let joined = |level: &&Level| entry_state(entry, **level) == LevelState::Joined;
     NodeStatus {
         name: membership.configuration.name_of(node),
@@ -46,7 +47,8 @@ fn node_status(membership: &MembershipStatus, known: &ServicesKnown, node: NodeI
         level: entry.levels.iter().rev().find(joined).map(|level| level.0),
         levels: entry.levels.iter().map(state_at).collect::<BTreeMap<_, _>>(),
         watchdog: "none".to_owned(),
-        containment: membership.containment.get(&node).cloned().unwrap_or_else(|| "none".to_owned()),
+        containment: host.map_or("none", |host| host.containment).to_owned(),
+        identity: host.map_or("host", |host| host.identity).to_owned(),
         standby: known.standby.contains(node),
         fence: fence_status(membership, node, entry),
     }
@@ -76,6 +78,7 @@ const fn method_text(method: FenceMethod) -> &'static str {
         FenceMethod::Local => "local",
         FenceMethod::Operator => "operator",
         FenceMethod::NewIncarnation => "new-incarnation",
+        FenceMethod::Agent => "agent",
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
+use phalanx_messages::Instant;
 use phalanx_messages::Level;
 use phalanx_messages::notification::SubsystemAcknowledged;
 use phalanx_messages::peer::{MasterAnswer, PeerMessage};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use super::subsystems::Attached;
 use super::traces::TraceQuestions;
 use super::{Edges, UseFence};
+use crate::lease_thread::Liveness;
 use crate::ports::{DeathProved, InjectPanic, LeaseChanged, PeerEvent, RegistersRead, RequestForce, RequestLeave};
 
 /// See the module [`super`].
@@ -32,6 +34,9 @@ pub struct MembershipManager {
     /// Questions to the peers that show what they keep of a transition.
     pub(super) traces: TraceQuestions,
     guard_ms: u64,
+    liveness: Option<Liveness>,
+    /// The tick that comes next, and when.
+    next_tick: Option<(Instant, SpawnHandle)>,
 }
 
 impl MembershipManager {
@@ -51,11 +56,16 @@ impl MembershipManager {
             registered: 0,
             traces: TraceQuestions::default(),
             guard_ms,
+            liveness: None,
+            next_tick: None,
         }
     }
 
     /// Gives the machine an input and carries out what it wants.
     pub(super) fn take(&mut self, input: ManagerInput, ctx: &mut Context<Self>) {
+        if !matches!(input, ManagerInput::Tick | ManagerInput::Heartbeat { .. }) {
+            self.tick_by(self.edges.clock.now().plus(TICK_MS), ctx); // something has happened, so time may matter again
+        }
         let guard = self.edges.guard.clone();
         guard.run(|| {
             let gate = &self.edges.gate;
@@ -68,6 +78,30 @@ impl MembershipManager {
     }
 }
 
+impl MembershipManager {
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.next_tick = None;
+        if let Some(liveness) = &self.liveness {
+            liveness.tick();
+        }
+        self.take(ManagerInput::Tick, ctx);
+        self.tick_by(self.machine.next_tick(self.edges.clock.now()), ctx);
+    }
+
+    /// Lets the next tick come no later than `due`.
+    fn tick_by(&mut self, due: Instant, ctx: &mut Context<Self>) {
+        match self.next_tick {
+            Some((at, _)) if at <= due => return,
+            Some((_, later)) => {
+                ctx.cancel_future(later);
+            }
+            None => {}
+        }
+        let pause = Duration::from_millis(due.since(self.edges.clock.now()));
+        self.next_tick = Some((due, ctx.run_later(pause, Self::tick)));
+    }
+}
+
 impl Actor for MembershipManager {
     type Context = Context<Self>;
 
@@ -75,11 +109,8 @@ impl Actor for MembershipManager {
         for subsystem in std::mem::take(&mut self.edges.subsystems) {
             self.attach(subsystem, ctx);
         }
-        let liveness = self.edges.lease.liveness("membership manager");
-        ctx.run_interval(Duration::from_millis(TICK_MS), move |actor, ctx| {
-            liveness.tick();
-            actor.take(ManagerInput::Tick, ctx);
-        });
+        self.liveness = Some(self.edges.lease.liveness("membership manager"));
+        self.tick_by(self.edges.clock.now().plus(TICK_MS), ctx);
     }
 }
 

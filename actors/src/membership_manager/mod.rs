@@ -12,6 +12,7 @@ mod traces;
 mod words;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::Level;
@@ -66,6 +67,8 @@ pub struct Edges {
     pub configuration: Vec<Recipient<ConfigurationChanged>>,
     /// Whoever needs to know whose lease has ended or who is dead.
     pub leases: Vec<Recipient<LeaseView>>,
+    /// Between two looks for the last word of a node whose connection has closed.
+    pub probe: Duration,
     /// Told when this node's graceful leave begins.
     pub leaving: Recipient<LeaveBegun>,
     /// Told once when this node has left gracefully, or cannot join.

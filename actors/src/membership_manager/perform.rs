@@ -1,11 +1,11 @@
 //! Carries the machine's outputs out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::peer::{MembershipMessage, PeerMessage};
-use phalanx_protocol::manager::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, PROBE_MS};
+use phalanx_protocol::chronicle::Happening;
+use phalanx_protocol::manager::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput};
 use phalanx_storage::Durability;
 
 use super::words::{refusal_text, say};
@@ -35,8 +35,7 @@ impl MembershipManager {
                 self.answer_later(stopped, ctx, |_| ManagerInput::LeaseStopped);
             }
             ManagerOutput::ProbeLater => {
-                let pause = Duration::from_millis(PROBE_MS);
-                ctx.run_later(pause, |actor, ctx| actor.take(ManagerInput::Probe, ctx));
+                ctx.run_later(self.edges.probe, |actor, ctx| actor.take(ManagerInput::Probe, ctx));
             }
             ManagerOutput::Send { to, message } => {
                 self.edges.peers.do_send(SendToPeer { to, message: PeerMessage::Membership(message) });
@@ -67,6 +66,10 @@ impl MembershipManager {
                 for interested in &self.edges.configuration {
                     interested.do_send(ConfigurationChanged(configuration.clone()));
                 }
+            }
+            // The trace tells who has acknowledged what: a transition of a large cluster has thousands of these.
+            ManagerOutput::Happened { happening: happening @ Happening::StepAcknowledged { .. }, .. } => {
+                tracing::debug!(?happening, "membership");
             }
             ManagerOutput::Happened { happening, by_master, term } => {
                 tracing::info!(?happening, "membership");

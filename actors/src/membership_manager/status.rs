@@ -26,7 +26,7 @@ impl MembershipManager {
             awaiting: machine.awaiting(),
             running_ms: machine.running_ms(now),
             proofs_awaited: BTreeMap::new(),
-            containment: machine.containment(),
+            hosts: machine.hosts(),
             heartbeat_age_ms: now.since(self.edges.lease.last_renewal()),
             lease_valid: machine.lease_valid(),
         }

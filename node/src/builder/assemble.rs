@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_actors::client_service::CommandSurroundings;
@@ -11,7 +12,7 @@ use phalanx_actors::event_manager::EventManager;
 use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
 use phalanx_actors::guard::PanicGuard;
-use phalanx_actors::interconnect::{Interconnect, InterconnectSettings};
+use phalanx_actors::interconnect::{Interconnect, InterconnectSettings, PeerListener};
 use phalanx_actors::lease_thread::{self, LeaseEdges, LeaseHandle, LeaseSettings};
 use phalanx_actors::local_api::{self, LocalApi, LocalApiEdges};
 use phalanx_actors::membership_manager::{
@@ -19,19 +20,26 @@ use phalanx_actors::membership_manager::{
 };
 use phalanx_actors::membership_watcher::MembershipWatcher;
 use phalanx_actors::ports::ConfigurationChanged;
+use phalanx_actors::register_repair::RegisterRepair;
 use phalanx_actors::registration_and_launch::{RegistrationAndLaunch, RegistrationEdges, RegistrationSettings};
 use phalanx_actors::restart::Restarts;
 use phalanx_actors::supervisor::{Guarded, NodeSupervisor};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::notification::SubsystemNotification;
+use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_protocol::manager::PROBE_MS;
+use phalanx_protocol::proxy_repair::ProxyRepair;
 use phalanx_protocol::registration::DatabaseRoom;
 use tokio::sync::watch;
 
 use super::identity::{self, Start};
 use super::{BootError, NodeActors, NodeBuilder, NodeHandle, WardenPort};
+
+/// Between two looks for a last word where each of them is an I/O of a device (protocol §4.6 step 0).
+const DEVICE_PROBE_MS: u64 = 50;
 
 /// Takes the word of the membership manager to the handle.
 struct EndListener {
@@ -149,10 +157,11 @@ fn start_actors(
     claim: Claim,
 ) -> Result<NodeHandle, BootError> {
     let listener = match &builder.socket {
-        Some(path) => Some((local_api::listen(path).map_err(BootError::Socket)?, path.clone())),
+        Some(path) => Some((local_api::listen(path, builder.socket_group).map_err(BootError::Socket)?, path.clone())),
         None => None,
     };
     let superblock = builder.disk.superblock().clone();
+    let several_hosts = builder.disk.geometry().capabilities.several_hosts;
     let record = Arc::new(builder.disk.memberships().newest().map_err(BootError::Storage)?.unwrap_or_default());
     let (profile, clock) = (superblock.profile, builder.clock);
     let (ended_sender, ended) = watch::channel(None);
@@ -194,7 +203,10 @@ fn start_actors(
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
         let registration_context = Context::<RegistrationAndLaunch>::new();
         let registration = registration_context.address();
-        let events = vec![membership.clone().recipient(), registration.clone().recipient()];
+        let events = vec![
+            PeerListener::new(membership.clone().recipient(), |it| !matches!(it, PeerMessage::Registration(_))),
+            PeerListener::new(registration.clone().recipient(), |it| matches!(it, PeerMessage::Registration(_))),
+        ];
         let interconnect =
             Interconnect::new(interconnect, builder.network, events, common.guard("interconnect")).start();
         let local_api =
@@ -278,12 +290,14 @@ fn start_actors(
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],
+            probe: Duration::from_millis(if several_hosts { DEVICE_PROBE_MS } else { PROBE_MS }),
             leaving: listener.clone().recipient(),
             ended: listener.recipient(),
         };
         let settings = ManagerSettings {
             me: common.me,
             boot: builder.host.boot,
+            one_host: !several_hosts,
             profile,
             levels: registrations,
             public_key,
@@ -294,9 +308,20 @@ fn start_actors(
         parts = Some((interconnect, event_manager, watcher, registration, local_api, levels));
         MembershipManager::new(settings, edges, claim)
     });
-    let fence = FenceActor::new(builder.local_fence, membership.clone().recipient(), common.guard("fence")).start();
+    let fence = FenceActor::new(builder.fence_methods, membership.clone().recipient(), common.guard("fence")).start();
     membership.do_send(UseFence(fence.clone()));
     lease.watch(membership.clone().recipient(), membership.clone().recipient());
+    let repair = RegisterRepair::new(
+        ProxyRepair::new(profile),
+        common.me.node,
+        clock,
+        common.gate.clone(),
+        common.guard("register repair"),
+        disk.clone(),
+        membership.clone().recipient(),
+    )
+    .start();
+    lease.watch(repair.clone().recipient(), repair.recipient());
     lease.renew_now();
     let Some((interconnect, event_manager, membership_watcher, registration, local_api, levels)) = parts else {
         unreachable!("the context is created at once");

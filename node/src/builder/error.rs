@@ -33,7 +33,9 @@ pub enum BootError {
         node: NodeId,
     },
     /// Two hosts with one node id, or a disk that was moved (protocol §3.7).
-    #[error("node {node} was started on another host ({host}) and did not leave; an mmap disk serves one host")]
+    #[error(
+        "node {node} was started on another host ({host}) and did not leave; start it there, or let it leave there"
+    )]
     OtherHost {
         /// The node.
         node: NodeId,

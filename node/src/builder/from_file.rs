@@ -15,7 +15,8 @@ use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 use super::{BootError, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
 use crate::config::NodeConfig;
 use crate::containment::process::own_identity;
-use crate::daemon::{KEY_FILE, open_disk};
+use crate::daemon::{KEY_FILE, admit, open_disk_of};
+use crate::fence_agents::FenceAgents;
 use crate::local_fence::LocalFence;
 use crate::waiting::Patience;
 use crate::warden::id_lock;
@@ -28,7 +29,8 @@ impl Node {
     /// that it will run on.
     ///
     /// # Errors
-    /// Everything that is wrong with the file, or cannot be opened; nothing is waited for.
+    /// Everything that is wrong with the file, or cannot be opened; nothing is waited for, except what another host or an earlier
+    /// boot may still write.
     pub fn from_file(file: &Path) -> anyhow::Result<NodeBuilder> {
         let config = NodeConfig::load(file)?;
         anyhow::ensure!(
@@ -40,6 +42,7 @@ impl Node {
             .with_context(|| format!("failed to make `state_dir` {}", config.state_dir.display()))?;
         let path = config.state_dir.join(format!("{}.lock", config.node));
         let lock = id_lock::take(&path, Patience::endless(true)).map_err(|unmet| anyhow::anyhow!(unmet.text()))?;
+        admit(&config, &|| false).map_err(|unmet| anyhow::anyhow!(unmet.text()))?;
         let listener = std::net::TcpListener::bind(&config.bind)
             .with_context(|| format!("failed to listen on `bind` {}", config.bind))?;
         let mut builder = Self::of_config(&config, listener)?;
@@ -49,15 +52,19 @@ impl Node {
 
     /// What every node of a file has, whoever runs it.
     pub(crate) fn of_config(config: &NodeConfig, listener: std::net::TcpListener) -> anyhow::Result<NodeBuilder> {
-        let disk = open_disk(&config.disk)?;
+        let disk = open_disk_of(config)?;
+        let host = HostIdentity::read()?;
         let key = ClusterKey::load(&config.key_file).context("failed to read the cluster key (`key_file`)")?;
         let key_pair = StaticKeyPair::load_or_create(&config.state_dir.join(KEY_FILE))
             .with_context(|| format!("`state_dir` {} cannot be used", config.state_dir.display()))?;
         rustix::net::listen(&listener, BACKLOG)?; // every peer may call at once
         listener.set_nonblocking(true)?;
         let network = Network::tcp(tokio::net::TcpListener::from_std(listener)?);
-        let builder = Self::builder(disk, &config.node, key, key_pair, network, HostIdentity::read()?);
-        Ok(builder.socket(config.socket.clone()).local_fence(LocalFence.start().recipient()))
+        let local_fence = LocalFence::new(disk.clone(), host.boot).start().recipient();
+        let builder = Self::builder(disk, &config.node, key, key_pair, network, host);
+        let agents = FenceAgents::beside(&config.file).start().recipient();
+        let builder = builder.socket(config.socket.clone()).socket_group(config.socket_group);
+        Ok(builder.local_fence(local_fence).fence_agents(agents))
     }
 }
 

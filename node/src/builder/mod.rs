@@ -6,6 +6,7 @@
 mod assemble;
 mod error;
 mod from_file;
+pub(crate) mod hosts;
 mod identity;
 
 use std::path::PathBuf;
@@ -15,14 +16,14 @@ use phalanx_actors::clock::Clock;
 use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::disk::{DiskActor, IoMode};
 use phalanx_actors::event_manager::EventManager;
-use phalanx_actors::fence_actor::FenceActor;
+use phalanx_actors::fence_actor::{FenceActor, FenceMethods};
 use phalanx_actors::gate::Gate;
 use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
 use phalanx_actors::local_api::{Ask, LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
 use phalanx_actors::membership_watcher::MembershipWatcher;
-use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave};
+use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave, RunFenceAgent};
 use phalanx_actors::registration_and_launch::RegistrationAndLaunch;
 use phalanx_actors::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 use phalanx_actors::supervisor::{NodeSupervisor, PanicAction};
@@ -36,7 +37,7 @@ use phalanx_storage::ClusterDisk;
 use tokio::sync::watch;
 
 pub use error::BootError;
-pub use identity::HostIdentity;
+pub use identity::{HostIdentity, TEST_HOST_VARIABLE};
 pub use phalanx_actors::subsystem::{DeathPolicy, Notification, RegisterError, Subsystem, SubsystemEvent};
 
 /// What runs this node's commands, knows how to fence it, and waits for its signs of life.
@@ -72,11 +73,12 @@ pub struct NodeBuilder {
     io: IoMode,
     host: HostIdentity,
     socket: Option<PathBuf>,
+    socket_group: Option<u32>,
     logs: LogSources,
     command_levels: Vec<CommandLevel>,
     levels: Vec<(LevelRegistration, MakeLevel)>,
     subsystems: Vec<Subsystem>,
-    local_fence: Option<Recipient<ProveDead>>,
+    fence_methods: FenceMethods,
     panic: PanicAction,
     refuse_connections: bool,
     /// The lock of the node id and its file, if the application holds it.
@@ -108,11 +110,12 @@ impl Node {
             io: IoMode::Thread,
             host,
             socket: None,
+            socket_group: None,
             logs: LogSources::default(),
             command_levels: Vec::new(),
             levels: Vec::new(),
             subsystems: Vec::new(),
-            local_fence: None,
+            fence_methods: FenceMethods::default(),
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
             lock: None,
@@ -132,6 +135,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn socket(mut self, path: PathBuf) -> Self {
         self.socket = Some(path);
+        self
+    }
+
+    /// Lets the members of a group use the local socket too: the command line and subsystems.
+    #[must_use]
+    pub fn socket_group(mut self, group: Option<u32>) -> Self {
+        self.socket_group = group;
         self
     }
 
@@ -166,7 +176,14 @@ impl NodeBuilder {
     /// Fence method F3.
     #[must_use]
     pub fn local_fence(mut self, fence: Recipient<ProveDead>) -> Self {
-        self.local_fence = Some(fence);
+        self.fence_methods.local = Some(fence);
+        self
+    }
+
+    /// Fence method F2.
+    #[must_use]
+    pub fn fence_agents(mut self, agents: Recipient<RunFenceAgent>) -> Self {
+        self.fence_methods.agents = Some(agents);
         self
     }
 

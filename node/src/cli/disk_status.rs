@@ -8,7 +8,7 @@ use std::sync::Arc;
 use phalanx_actors::local_api;
 use phalanx_actors::ports::{MembershipStatus, ServicesKnown};
 use phalanx_messages::admin::{DiskStatus, Status};
-use phalanx_messages::register::{Containment, NodeRegister};
+use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::View;
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::service_statuses;
@@ -45,7 +45,7 @@ pub(super) fn read(path: &Path, reason: &str) -> Result<Status, Exit> {
         awaiting: [].into(),
         running_ms: [].into(),
         proofs_awaited: [].into(),
-        containment: known.iter().map(|(node, it)| (*node, word(&it.fence.containment).to_owned())).collect(),
+        hosts: known.iter().map(|(node, register)| (*node, register.host_words())).collect(),
         heartbeat_age_ms: 0,
         lease_valid: false,
         nodes_max: disk.superblock().nodes_max,
@@ -58,12 +58,4 @@ pub(super) fn read(path: &Path, reason: &str) -> Result<Status, Exit> {
         source_reason: Some(reason.to_owned()),
         ..local_api::status(&membership, ServicesKnown { services, standby: registrations.standby })
     })
-}
-
-const fn word(containment: &Containment) -> &'static str {
-    match containment {
-        Containment::None => "none",
-        Containment::Cgroup { .. } => "cgroup",
-        Containment::Subreaper => "subreaper",
-    }
 }

@@ -144,7 +144,7 @@ impl Said {
         let since_ms = *self.since_ms.get_or_insert_with(phalanx_actors::clock::wall_now_ms);
         loop {
             match happenings.try_recv() {
-                Ok(report) if report.kind != "acknowledged" && report.at_ms >= since_ms => {
+                Ok(report) if report.at_ms >= since_ms => {
                     if self.lines.insert(report.text.clone()) {
                         let style = print::style(&report.kind, &report.text);
                         anstream::println!("{style}{}{style:#}", report.text);

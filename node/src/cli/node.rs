@@ -1,5 +1,6 @@
 //! `phalanx node ...` and `phalanx config check`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use phalanx_messages::configuration::NodeConfiguration;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::{TimingInput, TimingProfile};
 use phalanx_storage::opening::{self, OpenError};
-use phalanx_storage::{Access, ClusterDisk};
+use phalanx_storage::{Access, Backend, ClusterDisk};
 
 use super::args::{Global, NodeCommand, Output};
 use super::configuration::panic_text;
@@ -20,6 +21,7 @@ use super::{Exit, disk as disk_command, locate, membership, print, service};
 use crate::config::{Checked, ClusterNode, ConfigErrors, NodeConfig, check_file};
 use crate::containment::{ContainmentChoice, containment_key, now, pause};
 use crate::daemon;
+use crate::fence_agents;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::{self, RegisterNotice, WardenSettings};
 
@@ -65,7 +67,7 @@ pub(crate) fn configuration_errors(errors: &ConfigErrors) -> Exit {
 pub(super) fn check(file: &Path) -> Result<(), Exit> {
     match check_file(file).map_err(|errors| configuration_errors(&errors))? {
         Checked::Cluster(config) => {
-            warn_of_agents(&config.nodes);
+            warn_of_agents(&config.nodes, None);
             anstream::println!(
                 "{}: for cluster {}, {} nodes, {} services: no mistake",
                 file.display(),
@@ -75,7 +77,7 @@ pub(super) fn check(file: &Path) -> Result<(), Exit> {
             );
         }
         Checked::Node(config) => {
-            warn_of_agents(&config.cluster_nodes);
+            warn_of_agents(&config.cluster_nodes, Some(config.backend));
             let services = config.services.len();
             anstream::println!(
                 "{}: node {} of cluster {}, {} subsystems, {services} services: no mistake",
@@ -95,18 +97,27 @@ pub(super) fn check(file: &Path) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Fence methods are kept and not used: nobody may learn that only when a node is to be fenced.
-fn warn_of_agents(nodes: &[ClusterNode]) {
-    let with: Vec<&str> = nodes
-        .iter()
-        .filter(|node| node.settings.fence.as_ref().is_some_and(|fence| !fence.is_empty()))
-        .map(|node| node.name.as_str())
-        .collect();
-    if !with.is_empty() {
+/// Agents that will not run: nobody may learn that only when a node is to be fenced. A file of a whole cluster names no disk.
+fn warn_of_agents(nodes: &[ClusterNode], backend: Option<Backend>) {
+    let has_agents = |node: &&ClusterNode| node.settings.fence.as_ref().is_some_and(|fence| !fence.is_empty());
+    let with: Vec<&ClusterNode> = nodes.iter().filter(has_agents).collect();
+    if with.is_empty() {
+        return;
+    }
+    if backend == Some(Backend::Mmap) {
+        let names: Vec<&str> = with.iter().map(|node| node.name.as_str()).collect();
         anstream::eprintln!(
-            "warning: [fencing] names agents for {}; this version keeps them in the database and runs no fence agent: a \
-             death without another proof waits for `phalanx fence confirm NODE`",
-            with.join(", ")
+            "warning: [fencing] names agents for {}; over an mmap disk all nodes share one host, so none is run: a death \
+             without another proof waits for `phalanx fence confirm NODE`",
+            names.join(", ")
+        );
+    }
+    let agents = with.iter().flat_map(|node| node.settings.fence.iter().flatten());
+    let missing: BTreeSet<&str> =
+        agents.map(|agent| agent.agent.as_str()).filter(|agent| !fence_agents::is_installed(agent)).collect();
+    for agent in missing {
+        anstream::eprintln!(
+            "warning: the fence agent {agent} is not installed on this host; every node may have to run it"
         );
     }
 }
@@ -191,6 +202,9 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         (Err(_), Some(wrong)) => return Err(wrong),
         (Err(why), None) => return unmet(why, EXIT_DISK, EXIT_DISK),
     };
+    if let Some(text) = daemon::other_backend(&config, &disk) {
+        return Err(Exit::code(EXIT_CONFIGURATION, text).hint("all nodes must reach one disk in one way"));
+    }
     let superblock = disk.superblock().clone();
     if superblock.name != config.cluster {
         let text = format!(

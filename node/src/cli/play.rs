@@ -117,7 +117,7 @@ fn follow(directory: &Path, node: &str, for_ms: u64, client: Client) -> Result<(
         std::thread::spawn(move || happenings.take_while(|report| lines.send(report.clone()).is_ok()).count());
     }
     loop {
-        for report in received.try_iter().filter(|report| report.kind != "acknowledged") {
+        for report in received.try_iter() {
             if report.text != last_text {
                 let style = print::style(&report.kind, &report.text);
                 anstream::println!("{style}{}{style:#}", report.text);

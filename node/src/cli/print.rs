@@ -73,7 +73,7 @@ pub fn nodes(nodes: &[NodeStatus]) -> String {
             if node.standby { format!("{}, standby", state(node.state)) } else { state(node.state).to_owned() },
             level,
             node.incarnation.to_string(),
-            node.containment.clone(),
+            if node.identity == "test" { format!("{} (test)", node.containment) } else { node.containment.clone() },
             fence,
         ]
     }));

@@ -8,7 +8,7 @@ use super::Exit;
 use super::apply::ApplyReport;
 use super::configuration::report::{ConfigurationApplied, ConfigurationShown};
 use super::order::OrderReport;
-use super::report::disk::{CheckReport, CreatedReport, DiskReport};
+use super::report::disk::{CheckReport, CreatedReport, DiskReport, RepairReport};
 use super::report::subsystem::SubsystemReport;
 use super::report::timing::TimingReport;
 
@@ -17,7 +17,7 @@ type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
 /// `status --watch` and `logs` print one such value a line.
-const TABLE: [(&str, Make); 23] = [
+const TABLE: [(&str, Make); 24] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
@@ -41,6 +41,7 @@ const TABLE: [(&str, Make); 23] = [
     ("disk create", || schema_for!(CreatedReport)),
     ("disk show", || schema_for!(DiskReport)),
     ("disk check", || schema_for!(CheckReport)),
+    ("disk repair", || schema_for!(RepairReport)),
 ];
 
 /// Every command that prints JSON with its schema, as text.

@@ -6,6 +6,7 @@ use phalanx_messages::NodeId;
 use phalanx_messages::configuration::{NodeSettings, PanicPolicy};
 use phalanx_messages::limits::NODES_MAX;
 use phalanx_messages::service::ServiceDefinition;
+use phalanx_storage::Backend;
 
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
@@ -180,13 +181,14 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         let hint = "use a listed name, or add this node under [[cluster.node]]";
         mistakes.clash(&["node".into(), "name".into()], &["cluster".into(), "node".into()], message, hint);
     }
-    let (disk, timing) = check_disk(documents, &mut mistakes);
+    let (disk, backend, timing) = check_disk(documents, &mut mistakes);
     let (timing, profile) = (timing.name, timing.profile);
     let own_panic = me.and_then(|node| node.settings.panic);
     let panic = check_panic(documents, own_panic, &timing, &mut mistakes);
     let bind = check_bind(documents, me, &mut mistakes);
     let state_dir = path_or(documents, raw.node.as_ref().and_then(|node| node.state_dir.as_deref()), STATE_DIR);
     let socket = check_socket(documents, &name, &mut mistakes);
+    let socket_group = check_socket_group(documents, &mut mistakes);
     let panic_may_exit = timing == "dev" || panic.unwrap_or_default() != PanicPolicy::Exit;
     let template = common(documents, &cluster_nodes, panic_may_exit, &mut mistakes);
     let config = NodeConfig {
@@ -199,8 +201,10 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         node: name,
         state_dir,
         socket,
+        socket_group,
         panic,
         disk,
+        backend,
         timing,
         profile,
         bind,
@@ -229,26 +233,35 @@ pub(super) fn check_name(path: &[Key<'_>], name: &str, mistakes: &mut Mistakes<'
     }
 }
 
-fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, Timing) {
+fn check_disk(documents: &Documents, mistakes: &mut Mistakes<'_>) -> (PathBuf, Backend, Timing) {
     let Some(raw) = &documents.raw.disk else {
         mistakes.add(&[], "table [disk] is missing", "see configs/node.toml for a whole file");
-        return (PathBuf::new(), timing::check(None, mistakes));
+        return (PathBuf::new(), Backend::Mmap, timing::check(None, Backend::Mmap, mistakes));
     };
     let at = |key: &'static str| [Key::Name("disk"), Key::Name(key)];
+    let backend = raw.backend.as_deref().and_then(Backend::named);
     match raw.backend.as_deref() {
-        Some("mmap") => {}
-        Some("direct" | "etcd") => {
-            let backend = raw.backend.as_deref().unwrap_or_default();
-            mistakes.not_built(&at("backend"), &format!("disk.backend = \"{backend}\""));
+        Some("etcd") => mistakes.not_built(&at("backend"), "disk.backend = \"etcd\""),
+        Some(other) if backend.is_none() => {
+            let hint = "use `backend = \"mmap\"` or `backend = \"direct\"`";
+            mistakes.add(&at("backend"), format!("disk.backend `{other}` is unknown"), hint);
         }
-        Some(other) => {
-            mistakes.add(&at("backend"), format!("disk.backend `{other}` is unknown"), "use `backend = \"mmap\"`");
-        }
+        Some(_) => {}
         None => mistakes.missing("disk", "backend", "\"mmap\""),
     }
+    let backend = backend.unwrap_or_default();
     let path = required(raw.path.clone(), "disk", "path", "\"/srv/phalanx/disk\"", mistakes);
-    let timing = timing::check(raw.timing.as_ref(), mistakes);
-    (documents.directory().join(path), timing)
+    let timing = timing::check(raw.timing.as_ref(), backend, mistakes);
+    // "dev" is for nodes on one host, whose direct I/O ends with them.
+    if backend == Backend::Direct && timing.profile.late_write_ms == 0 && timing.name != "dev" {
+        let message = format!(
+            "disk.backend is \"direct\", and disk.timing is `{}` with a `late_write` of 0 ms: a write of a dead host may land later",
+            timing.name
+        );
+        let hint = "use \"san-fast\" or \"san-safe\", or give `late_write`, the longest that the storage keeps a write on its way";
+        mistakes.clash(&at("backend"), &at("timing"), message, hint);
+    }
+    (documents.directory().join(path), backend, timing)
 }
 
 /// What the file says of its own node: its `[[cluster.node]]` goes before `[node]`.
@@ -282,6 +295,28 @@ fn check_bind(documents: &Documents, me: Option<&ClusterNode>, mistakes: &mut Mi
 
 fn path_or(documents: &Documents, given: Option<&str>, default: &str) -> PathBuf {
     documents.directory().join(given.unwrap_or(default))
+}
+
+/// A group of this host, by name or number.
+fn check_socket_group(documents: &Documents, mistakes: &mut Mistakes<'_>) -> Option<u32> {
+    let given = documents.raw.node.as_ref().and_then(|node| node.socket_group.as_deref())?;
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let found = given.parse().ok().or_else(|| group_number(&groups, given));
+    if found.is_none() {
+        let message = format!("node.socket_group is `{given}`, and this host has no such group");
+        let hint = format!("make it with `groupadd {given}`, or write another one, by name or number");
+        mistakes.add(&["node".into(), "socket_group".into()], message, hint);
+    }
+    found
+}
+
+/// The number of a group in the text of `/etc/group`.
+fn group_number(groups: &str, name: &str) -> Option<u32> {
+    let fields = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    groups.lines().find_map(fields)
 }
 
 fn check_socket(documents: &Documents, node: &str, mistakes: &mut Mistakes<'_>) -> PathBuf {

@@ -26,6 +26,7 @@ use phalanx_messages::membership::BarrierCounts;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::{Level, NodeId};
+use phalanx_storage::Backend;
 
 pub(crate) use check::SOCKET_PATH_BYTES_MAX;
 pub use cluster::{DISK_ALONE, parse_panic};
@@ -55,11 +56,15 @@ pub struct NodeConfig {
     pub state_dir: PathBuf,
     /// The local socket.
     pub socket: PathBuf,
+    /// The group whose members may use the local socket besides its owner and root.
+    pub socket_group: Option<u32>,
     /// What the node does after a panic, if the file says: used by `disk create` for nodes that have none of their own; a
     /// running cluster reads it from the disk.
     pub panic: Option<PanicPolicy>,
-    /// The shared disk: a file.
+    /// The shared disk: a file or a block device.
     pub disk: PathBuf,
+    /// How it is reached; must be what it was formatted for.
+    pub backend: Backend,
     /// Name of the timing profile that [`Self::profile`] began as.
     pub timing: String,
     /// The timing profile that `disk create` writes to the superblock; nodes take that of the disk.

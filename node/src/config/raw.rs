@@ -53,6 +53,7 @@ pub(super) struct RawNode {
     pub name: Option<String>,
     pub state_dir: Option<String>,
     pub socket: Option<String>,
+    pub socket_group: Option<String>,
     pub panic: Option<String>,
 }
 

@@ -135,9 +135,18 @@ fn keys_of_the_contract_that_are_not_built_are_refused_by_name() {
             "{found}"
         );
     }
-    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"direct\""));
-    assert_eq!(found, ["node.toml:14:11: `disk.backend = \"direct\"` is not built yet"]);
+    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"etcd\""));
+    assert_eq!(found, ["node.toml:14:11: `disk.backend = \"etcd\"` is not built yet"]);
     assert!(mistake_after_whole("[[event]]\nname = \"e\"\n").contains("`event` is not built yet"));
+}
+
+#[test]
+fn a_direct_disk_has_a_timing_of_several_hosts_unless_the_file_says_another() {
+    let (_dir, config) = load(&WHOLE.replace("\"mmap\"", "\"direct\"").replace("timing = \"dev\"\n", ""));
+    let config = config.unwrap();
+    assert_eq!((config.backend, config.timing.as_str()), (Backend::Direct, "san-fast"));
+    let found = mistakes(&WHOLE.replace("\"mmap\"", "\"tape\""));
+    assert_eq!(found, ["node.toml:14:11: disk.backend `tape` is unknown"]);
 }
 
 #[test]
@@ -377,4 +386,14 @@ fn votes_of_the_disk_are_a_number_or_the_word_for_none() {
         let says = format!("disk_votes is `{}`", wrong.trim_matches('"'));
         assert!(found.len() == 1 && found[0].contains(&says), "{found:#?}");
     }
+}
+
+#[test]
+fn the_group_of_the_socket_is_one_of_this_host_by_name_or_number() {
+    let with = |group: &str| WHOLE.replacen("[node]\n", &format!("[node]\nsocket_group = \"{group}\"\n"), 1);
+    assert_eq!(load(&with("root")).1.unwrap().socket_group, Some(0));
+    assert_eq!(load(&with("4711")).1.unwrap().socket_group, Some(4_711));
+    assert_eq!(load(WHOLE).1.unwrap().socket_group, None);
+    let found = mistakes(&with("nobodys-group"));
+    assert_eq!(found, ["node.toml:2:16: node.socket_group is `nobodys-group`, and this host has no such group"]);
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use phalanx_messages::profile::{TimingClash, TimingInput, TimingProfile};
+use phalanx_storage::Backend;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 
@@ -14,7 +15,12 @@ use super::document::Key;
 use super::duration::parse_ms;
 
 /// The profile if nothing is said.
-const DEFAULT: &str = "local-mmap";
+const fn default_of(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Mmap => "local-mmap",
+        Backend::Direct => "san-fast",
+    }
+}
 
 /// A profile with the name of the one it began as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,12 +117,12 @@ fn at(key: &'static str) -> [Key<'static>; 3] {
 }
 
 /// Checks the key.
-pub(super) fn check(raw: Option<&RawTiming>, mistakes: &mut Mistakes<'_>) -> Timing {
-    let empty = RawTimingTable::default();
+pub(super) fn check(raw: Option<&RawTiming>, backend: Backend, mistakes: &mut Mistakes<'_>) -> Timing {
+    let (empty, default) = (RawTimingTable::default(), default_of(backend));
     let (name, table, path) = match raw {
-        None => (DEFAULT, &empty, None),
+        None => (default, &empty, None),
         Some(RawTiming::Named(name)) => (name.as_str(), &empty, None),
-        Some(RawTiming::Table(table)) => (table.profile.as_deref().unwrap_or(DEFAULT), &**table, Some(at("profile"))),
+        Some(RawTiming::Table(table)) => (table.profile.as_deref().unwrap_or(default), &**table, Some(at("profile"))),
     };
     let Some(base) = TimingProfile::named(name) else {
         let names: Vec<&str> = TimingProfile::NAMED.iter().map(|(name, _)| *name).collect();

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use phalanx_messages::register::ProcessIdentity;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use uuid::Uuid;
 
 use super::timespec;
 
@@ -108,15 +107,6 @@ fn parse(text: &str) -> Option<Stat> {
 /// If `/proc` cannot be read.
 pub fn own_identity() -> io::Result<ProcessIdentity> {
     stat(std::process::id()).map(|stat| stat.identity())
-}
-
-/// Which boot of the kernel this is.
-///
-/// # Errors
-/// If `/proc` cannot be read.
-pub fn boot_id() -> io::Result<Uuid> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Uuid::parse_str(text.trim()).map_err(io::Error::other)
 }
 
 /// A process that is certainly the one that was meant.

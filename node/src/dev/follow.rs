@@ -44,12 +44,12 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn is_news(&mut self, report: &HappeningReport) -> bool {
-        if report.kind == "acknowledged" || !(report.by_master || report.kind == "service") {
+        if !(report.by_master || report.kind == "service") {
             return false;
         }
         // The same words may come again in another term; a service's come with their generation.
         let key = match report.kind.as_str() {
-            "node-state" | "proof" => return true,
+            "node-state" | "proof" | "missed" => return true,
             _ => format!("{} {}", report.term, report.text),
         };
         if !self.lines.insert(key.clone()) {

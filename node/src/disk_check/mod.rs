@@ -9,6 +9,7 @@ mod image;
 mod membership;
 mod registers;
 mod registration;
+pub mod repair;
 mod slots;
 #[cfg(test)]
 mod tests;

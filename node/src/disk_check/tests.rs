@@ -458,3 +458,97 @@ fn a_torn_slot_never_hides_that_the_other_is_torn_too() {
     let found = error_after(|image| drop(image.registers.pairs.insert(N1, [torn(), torn()])));
     assert_eq!(found.what, "both slots are unreadable: the block was never written; the block was never written");
 }
+
+mod repair {
+    use super::*;
+    use crate::disk_check::repair::plan;
+
+    fn rot<T: AreaRecord>(area: &mut AreaImage<T>, node: NodeId) {
+        for slot in area.pairs.get_mut(&node).unwrap() {
+            *slot = Slot::Faulty { fault: BlockFault::Blank };
+        }
+    }
+
+    /// n0 owns term 3 and depoch 4 and has written in both.
+    fn used() -> Image {
+        let (_, disk) = formatted();
+        let mut image = Image::read(&disk).unwrap();
+        put(
+            &mut image.registers,
+            N0,
+            NodeRegister { incarnation: Incarnation(2), claim: owner(3), ..NodeRegister::default() },
+        );
+        let member = MemberEntry { incarnation: Incarnation(5), ..entry(NodeState::Joined, None) };
+        let record =
+            MembershipRecord { revision: REVISION, nodes: [(N1, member)].into(), ..MembershipRecord::default() };
+        put(&mut image.memberships, N0, record);
+        put(&mut image.decisions, N0, DecisionRegister { incarnation: Incarnation(2), claim: owner(4) });
+        let revision = Revision { term: Term(4), seq: 1 };
+        put(&mut image.registrations, N0, RegistrationRecord { revision, ..RegistrationRecord::default() });
+        image
+    }
+
+    #[test]
+    fn a_sound_disk_needs_nothing() {
+        assert_eq!(plan(&used(), false), Default::default());
+    }
+
+    /// Protocol §3.8: "with owned = highest term seen". The register of a member proves no death, that of a node that is out has an
+    /// incarnation it never had.
+    #[test]
+    fn a_lost_register_claims_every_term_on_the_disk() {
+        let mut image = used();
+        rot(&mut image.registers, N1);
+        rot(&mut image.decisions, N1);
+        let planned = plan(&image, false);
+        let claim = |term| Claim { term: Term(term), phase: ClaimPhase::Withdrawn, owned: Term(term) };
+        let [register] = &planned.registers[..] else { panic!("{planned:?}") };
+        assert_eq!((register.record.claim, register.record.incarnation), (claim(3), Incarnation(5)), "a member");
+        assert_eq!((register.incarnation, register.one_slot), (Incarnation(5), false));
+        assert_eq!(planned.decisions[0].record.claim, claim(4));
+        assert!(planned.losses.is_empty());
+
+        let mut image = used();
+        rot(&mut image.registers, N0);
+        assert_eq!(plan(&image, false).registers[0].record.incarnation, Incarnation(1_000), "not in the record");
+    }
+
+    #[test]
+    fn a_record_that_cannot_have_counted_is_replaced_by_the_newest_and_one_that_may_have_is_a_loss() {
+        let mut image = used();
+        for node in [N0, N1] {
+            let mut image = image.clone();
+            rot(&mut image.memberships, node);
+            rot(&mut image.registrations, node);
+            let planned = plan(&image, false);
+            let losses: Vec<_> = planned.losses.iter().map(|loss| (loss.place.region, loss.may_be_given_up)).collect();
+            if node == N1 {
+                assert_eq!(planned.memberships[0].record.revision, REVISION, "n1 never owned a term");
+                assert_eq!((losses.len(), planned.registrations.len()), (0, 1));
+            } else {
+                assert_eq!(losses, [("MA", true), ("RD", true)], "n0 may have committed");
+                assert!(planned.memberships.is_empty());
+                let given_up = plan(&image, true);
+                assert_eq!((given_up.memberships.len(), given_up.losses.len()), (1, 0));
+            }
+        }
+        // Where it is not known what a node owned, nothing of it may be replaced.
+        rot(&mut image.registers, N1);
+        rot(&mut image.memberships, N1);
+        assert_eq!(plan(&image, false).losses.len(), 1);
+        rot(&mut image.memberships, N0);
+        assert!(plan(&image, true).losses.iter().all(|loss| !loss.may_be_given_up), "nothing is left");
+    }
+
+    #[test]
+    fn a_torn_slot_gets_the_record_of_the_other_one_and_what_a_newer_program_wrote_is_left_alone() {
+        let mut image = used();
+        let newest = image.memberships.pairs.get_mut(&N0).unwrap();
+        newest[0] = Slot::Faulty { fault: BlockFault::Blank };
+        image.registrations.pairs.get_mut(&N1).unwrap()[0] = Slot::Undecodable { why: "newer".to_owned() };
+        let planned = plan(&image, true);
+        assert_eq!((planned.memberships[0].record.revision, planned.memberships[0].one_slot), (REVISION, true));
+        let [loss] = &planned.losses[..] else { panic!("{planned:?}") };
+        assert_eq!((loss.place.region, loss.may_be_given_up), ("RD", false));
+    }
+}

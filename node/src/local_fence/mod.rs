@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use phalanx_actors::ports::ProveDead;
-use phalanx_messages::Instant;
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
+use phalanx_messages::{Instant, NodeIncarnation};
+use phalanx_storage::ClusterDisk;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::containment::cgroup;
 use crate::containment::process::Process;
@@ -29,9 +31,35 @@ const ATTEMPT_MS: u64 = 5_000;
 const SCATTERED: &str = "its warden is dead, so its processes are scattered and cannot be counted; look for them with `ps`, \
                          then confirm by hand: `phalanx fence confirm NODE`";
 
-/// Kills and verifies, on a thread of its own for each attempt.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct LocalFence;
+/// Kills and verifies, on a thread of its own for each attempt. What the register says of processes means those of the boot that
+/// wrote it: a node of another host, or of another boot of this one, is never proved dead by what is found here.
+#[derive(Debug, Clone)]
+pub struct LocalFence {
+    disk: ClusterDisk,
+    boot: Uuid,
+}
+
+impl LocalFence {
+    /// For a node of `boot`, with the registers of that disk.
+    #[must_use]
+    pub const fn new(disk: ClusterDisk, boot: Uuid) -> Self {
+        Self { disk, boot }
+    }
+
+    fn prove(&self, victim: NodeIncarnation, handle: &FenceHandle) -> Result<(), String> {
+        let register = self.disk.registers().read(victim.node).map_err(|error| format!("its register: {error}"))?;
+        match register {
+            None => Err("its register is unreadable".to_owned()),
+            Some(register) if register.incarnation != victim.incarnation => {
+                Err(format!("its register is that of start {}", register.incarnation))
+            }
+            Some(register) if register.boot == self.boot => kill_and_prove(handle),
+            // An earlier boot of the only host there is has ended with all its processes.
+            Some(_) if !self.disk.geometry().capabilities.several_hosts => Ok(()),
+            Some(_) => Err("it ran on another host, or before this host booted: there is no local proof".to_owned()),
+        }
+    }
+}
 
 impl Actor for LocalFence {
     type Context = Context<Self>;
@@ -42,9 +70,9 @@ impl Handler<ProveDead> for LocalFence {
 
     fn handle(&mut self, ProveDead { victim, handle }: ProveDead, _: &mut Self::Context) -> Self::Result {
         let (proof, proved) = oneshot::channel();
-        let handle = Arc::new(handle);
+        let (handle, fence) = (Arc::new(handle), self.clone());
         let spawned = std::thread::Builder::new().name(format!("fence-{victim}")).spawn(move || {
-            proof.send(kill_and_prove(&handle)).ok();
+            proof.send(fence.prove(victim, &handle)).ok();
         });
         Box::pin(async move {
             spawned.map_err(|error| format!("failed to start a thread: {error}"))?;
@@ -144,4 +172,32 @@ fn kill_processes(identities: &[ProcessIdentity]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::hosts::tests::{HERE, N1, REBOOTED, disk, write};
+    use phalanx_messages::Incarnation;
+    use phalanx_messages::register::OwnState;
+
+    #[test]
+    fn another_boot_is_proved_dead_only_if_there_is_but_one_host() {
+        let victim = NodeIncarnation { node: N1, incarnation: Incarnation(1) };
+        for several_hosts in [false, true] {
+            let disk = disk(several_hosts);
+            write(&disk, N1, HERE, OwnState::Member, 1);
+            let proved = LocalFence::new(disk, REBOOTED.boot).prove(victim, &FenceHandle::default());
+            assert_eq!(proved.is_err(), several_hosts, "{proved:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_start_is_not_killed_for_an_older_one() {
+        let disk = disk(false);
+        write(&disk, N1, HERE, OwnState::Member, 1);
+        let older = NodeIncarnation { node: N1, incarnation: Incarnation(0) };
+        let failure = LocalFence::new(disk, HERE.boot).prove(older, &FenceHandle::default()).unwrap_err();
+        assert_eq!(failure, "its register is that of start 1");
+    }
 }

@@ -5,7 +5,7 @@ use phalanx_messages::register::{FenceHandle, NodeRegister, OwnState};
 use phalanx_storage::{ClusterDisk, Durability};
 
 use super::DeathNotice;
-use crate::containment::process;
+use crate::builder::HostIdentity;
 
 /// The register of one node.
 pub struct RegisterNotice {
@@ -21,7 +21,10 @@ impl RegisterNotice {
     }
 
     fn read(&self) -> Result<NodeRegister, String> {
-        let register = self.disk.registers().read(self.node).map_err(|error| format!("failed to read it: {error}"))?;
+        let registers = self.disk.registers();
+        // A file that was cut would kill the warden as well; what is left of it may hold the register.
+        registers.verify(self.node).map_err(|error| format!("its register is lost: {error}"))?;
+        let register = registers.read(self.node).map_err(|error| format!("failed to read it: {error}"))?;
         register.ok_or_else(|| "its register is unreadable; `phalanx disk show` tells more".to_owned())
     }
 }
@@ -29,13 +32,13 @@ impl RegisterNotice {
 impl DeathNotice for RegisterNotice {
     fn last_start(&self) -> Result<Option<FenceHandle>, String> {
         let register = self.read()?;
-        let boot = process::boot_id().map_err(|error| error.to_string())?;
+        let boot = HostIdentity::read().map_err(|error| error.to_string())?.boot;
         Ok((register.boot == boot).then_some(register.fence))
     }
 
     fn dead_drained(&self, handle: &FenceHandle) -> Result<bool, String> {
         let mut register = self.read()?;
-        let boot = process::boot_id().map_err(|error| error.to_string())?;
+        let boot = HostIdentity::read().map_err(|error| error.to_string())?.boot;
         if register.boot != boot || register.fence != *handle || register.own_state == OwnState::CleanDown {
             return Ok(false); // this start never wrote, or has left
         }

@@ -19,6 +19,7 @@ use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{NodeRegister, OwnState};
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::{Incarnation, NodeId, OperationId, Revision, Term};
+use phalanx_node::builder::HostIdentity;
 use phalanx_node::containment::{ContainmentChoice, containment_key, now, pause, process};
 use phalanx_node::warden::client::{LeaveRequested, WardenLink};
 use phalanx_node::warden::frames::Word;
@@ -155,7 +156,7 @@ fn write_register(dir: &Path, link_fence: &phalanx_messages::register::FenceHand
     let last = disk.registers().read(NODE).unwrap().unwrap();
     let register = NodeRegister {
         incarnation: INCARNATION,
-        boot: process::boot_id().unwrap(),
+        boot: HostIdentity::read().unwrap().boot,
         heartbeat: last.heartbeat + 1,
         own_state,
         fence: link_fence.clone(),

@@ -134,6 +134,49 @@ fn an_unreadable_pair_is_told_apart_from_one_never_used_and_can_be_healed() {
     assert!(disk.registers().inspect(N1).unwrap().iter().all(Result::is_ok));
 }
 
+/// Protocol §3.8 for every area: whoever has written a record last heals it, and never touches the slot that is valid.
+#[test]
+fn the_last_completed_write_is_healed_in_its_own_slot() {
+    let memory = formatted(3);
+    let disk = open(&memory);
+    let region = disk.memberships().region();
+    let mut writer = disk.memberships().writer(N1, INC).unwrap();
+    assert!(!writer.heal(&membership(1, 0), Durability::Volatile).unwrap(), "nothing was written yet");
+    for seq in 0..4 {
+        writer.write(&membership(1, seq), Durability::Volatile).unwrap();
+        let valid =
+            || disk.memberships().inspect(N1).unwrap().map(|slot| slot.ok().map(|it| it.record.unwrap().revision.seq));
+        let before = valid();
+        assert!(!writer.heal(&membership(1, seq), Durability::Volatile).unwrap());
+        let newest = before.iter().position(|found| *found == Some(seq)).unwrap();
+        for both in [false, true] {
+            memory.corrupt(region.slot(N1, u16::try_from(newest).unwrap()));
+            if both {
+                memory.corrupt(region.slot(N1, 1 - u16::try_from(newest).unwrap()));
+            }
+            assert!(writer.heal(&membership(1, seq), Durability::Volatile).unwrap());
+            let after = valid();
+            assert_eq!(after[newest], Some(seq));
+            assert_eq!(after[1 - newest], if both { None } else { before[1 - newest] });
+        }
+        assert_eq!(disk.memberships().read(N1).unwrap(), Some(membership(1, seq)));
+    }
+}
+
+#[test]
+fn an_unreadable_pair_is_known_by_its_bytes() {
+    let memory = formatted(3);
+    let disk = open(&memory);
+    let region = disk.registers().region();
+    memory.corrupt(region.slot(N1, 0));
+    assert_eq!(disk.registers().unreadable(N1).unwrap(), None);
+    memory.corrupt(region.slot(N1, 1));
+    let found = disk.registers().unreadable(N1).unwrap();
+    assert!(found.is_some() && disk.registers().unreadable(N1).unwrap() == found);
+    memory.with_block(region.slot(N1, 1), |bytes| bytes[700] ^= 1);
+    assert!(disk.registers().unreadable(N1).unwrap().is_some_and(|other| Some(other) != found));
+}
+
 #[test]
 fn the_newest_record_is_the_one_of_the_highest_term_then_sequence() {
     let disk = open(&formatted(3));

@@ -33,6 +33,14 @@ pub fn blocks_needed(nodes_max: u16, services_max: u32) -> u64 {
     Layout::new(nodes_max, services_max).unwrap().blocks_needed()
 }
 
+/// Waits until nobody holds the lock of a file that this process has closed: a child that another test is just starting has it
+/// between fork and exec.
+pub fn released(path: &std::path::Path) {
+    while phalanx_storage::opening::is_in_use(path).unwrap() {
+        std::thread::yield_now();
+    }
+}
+
 /// A formatted disk in memory for that many nodes.
 pub fn formatted(nodes_max: u16) -> MemoryDisk {
     let disk = MemoryDisk::new(blocks_needed(nodes_max, 4));

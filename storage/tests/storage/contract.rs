@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::common::{N0, N1, blocks_needed, configuration, superblock};
+use crate::common::{N0, N1, blocks_needed, configuration, released, superblock};
 use phalanx_messages::Incarnation;
 use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::RegistrationRecord;
@@ -14,7 +14,7 @@ use phalanx_storage::{
 };
 
 /// The contract. `one` and `other` are two ways to one disk of at least 8 blocks, all zero.
-fn contract(one: &dyn SharedDisk, other: &dyn SharedDisk) {
+pub fn contract(one: &dyn SharedDisk, other: &dyn SharedDisk) {
     let count = one.geometry().block_count;
     assert_eq!(one.geometry(), other.geometry());
     assert!(read(one, 0, count).iter().all(Block::is_blank));
@@ -42,14 +42,14 @@ fn contract(one: &dyn SharedDisk, other: &dyn SharedDisk) {
     one.write_blocks(BlockIndex(count), &[], Durability::Durable).unwrap();
 }
 
-fn pattern(seed: u8) -> Block {
+pub fn pattern(seed: u8) -> Block {
     let mut block = Block::default();
     block.0.iter_mut().zip(0_u8..=250).for_each(|(byte, index)| *byte = seed.wrapping_mul(31).wrapping_add(index));
     block.0[4095] = seed;
     block
 }
 
-fn read(disk: &dyn SharedDisk, first: u64, count: u64) -> Vec<Block> {
+pub fn read(disk: &dyn SharedDisk, first: u64, count: u64) -> Vec<Block> {
     let mut blocks = Block::zeroes(usize::try_from(count).unwrap());
     disk.read_blocks(BlockIndex(first), &mut blocks).unwrap();
     blocks
@@ -75,11 +75,14 @@ fn an_mmap_disk_is_there_after_it_was_closed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("disk");
     MmapDisk::create(&path, 9).unwrap().write_blocks(BlockIndex(4), &[pattern(7)], Durability::Durable).unwrap();
+    released(&path);
     assert_eq!(read(&MmapDisk::open(&path).unwrap(), 4, 1), [pattern(7)]);
     assert_eq!(read(&MmapDisk::open_read_only(&path).unwrap(), 4, 1), [pattern(7)]);
     let content = std::fs::read(&path).unwrap();
     assert_eq!(content[4 * 4096..5 * 4096], pattern(7).0, "the file is the disk, block by block");
+    released(&path);
     drop(MmapDisk::create(&path, 9).unwrap());
+    released(&path);
     assert!(read(&MmapDisk::open(&path).unwrap(), 4, 1)[0].is_blank(), "created anew: nothing is left");
 }
 
@@ -104,6 +107,7 @@ fn a_disk_opened_to_be_read_refuses_writes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("disk");
     drop(MmapDisk::create(&path, 9).unwrap());
+    released(&path);
     let disk = MmapDisk::open_read_only(&path).unwrap();
     let refused = disk.write_blocks(BlockIndex(0), &[pattern(1)], Durability::Volatile).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
@@ -149,6 +153,7 @@ fn a_shortened_disk_is_refused_when_the_cluster_opens_it() {
     let disk = MmapDisk::create(&path, blocks).unwrap();
     format(&disk, &superblock(2, 4), &configuration(), &RegistrationRecord::default()).unwrap();
     drop(disk);
+    released(&path);
     OpenOptions::new().write(true).open(&path).unwrap().set_len((blocks - 3) * 4096).unwrap();
     let refused = ClusterDisk::open(Arc::new(MmapDisk::open(&path).unwrap())).unwrap_err();
     assert!(

@@ -1,4 +1,5 @@
-//! Whole nodes in one process: all their actors on one executor, real connections over loopback, one mmap disk file.
+//! Whole nodes in one process: all their actors on one executor, real connections over loopback - or, where those would take more
+//! descriptors than the process may have, pipes in memory - and one mmap disk file.
 //!
 //! Five levels of two barriers below the event manager, whose subsystems answer at once: what remains is our own work. Commands are
 //! not run. A node that is forced out is dead as soon as somebody asks for the proof.
@@ -30,6 +31,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use super::pipes::Pipes;
 use crate::node_cluster::{configuration_of, superblock_of};
 
 /// Levels below the event manager.
@@ -38,6 +40,8 @@ pub const LEVELS: u16 = 5;
 pub const BARRIERS: u8 = 2;
 /// A step that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A group that takes longer than this to join has failed: each of its nodes shakes hands with all others, on one executor.
+const FORMING_PATIENCE: Duration = Duration::from_secs(300);
 /// Each cluster of a process has its own port.
 static PORT: AtomicU16 = AtomicU16::new(0);
 
@@ -98,8 +102,37 @@ impl Handler<ProveDead> for Fence {
     }
 }
 
+/// What the nodes are connected by.
+#[derive(Debug)]
+pub enum Wires {
+    /// Connections over loopback.
+    Tcp,
+    /// Memory.
+    Pipes(Pipes),
+}
+
+impl Wires {
+    /// TCP if this process may have the descriptors that so many nodes need, both ends of each connection and some more.
+    #[must_use]
+    pub fn for_nodes(nodes: u16) -> Self {
+        let needed = u64::from(nodes) * (u64::from(nodes) + 8);
+        let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        if allowed.is_none_or(|allowed| needed <= allowed) { Self::Tcp } else { Self::Pipes(Pipes::default()) }
+    }
+
+    /// For the name of a figure.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "over loopback",
+            Self::Pipes(_) => "over pipes in memory",
+        }
+    }
+}
+
 /// See the module.
 pub struct ActorCluster {
+    wires: Wires,
     disk: ClusterDisk,
     key: ClusterKey,
     addresses: BTreeMap<u16, String>,
@@ -112,11 +145,19 @@ pub struct ActorCluster {
 }
 
 impl ActorCluster {
-    /// A formatted disk for `nodes` nodes; none runs yet.
+    /// A formatted disk for `nodes` nodes, which will be connected over loopback; none runs yet.
     ///
     /// # Errors
     /// If the file cannot be made.
     pub fn new(nodes: u16) -> anyhow::Result<Self> {
+        Self::over(nodes, Wires::Tcp)
+    }
+
+    /// The same over wires of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(nodes: u16, wires: Wires) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("phalanx-bench-").tempdir()?;
         let process = std::process::id();
         let port =
@@ -134,7 +175,7 @@ impl ActorCluster {
         let (disk, key) = (ClusterDisk::open(Arc::new(disk))?, ClusterKey::generate()?);
         let own_key = |id: &u16| anyhow::Ok((*id, StaticKeyPair::generate()?));
         let keys = addresses.keys().map(own_key).collect::<Result<_, _>>()?;
-        Ok(Self { disk, key, addresses, keys, nodes: BTreeMap::new(), leases, fence, _dir: dir })
+        Ok(Self { wires, disk, key, addresses, keys, nodes: BTreeMap::new(), leases, fence, _dir: dir })
     }
 
     /// Starts a node; it joins by itself.
@@ -143,19 +184,18 @@ impl ActorCluster {
     /// If it does not boot.
     pub async fn start(&mut self, id: u16) -> anyhow::Result<()> {
         let address = self.addresses.get(&id).context("a node of this cluster")?;
-        let listener = tokio::time::timeout(PATIENCE, listen(address)).await;
-        let listener = listener.with_context(|| format!("{address} does not become free"))??;
+        let network = match &self.wires {
+            Wires::Pipes(pipes) => pipes.network(address),
+            Wires::Tcp => {
+                let listener = tokio::time::timeout(PATIENCE, listen(address)).await;
+                Network::tcp(listener.with_context(|| format!("{address} does not become free"))??)
+            }
+        };
         let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(2) };
-        let mut builder = Node::builder(
-            self.disk.clone(),
-            format!("n{id}"),
-            self.key.clone(),
-            self.keys[&id].clone(),
-            Network::tcp(listener),
-            host,
-        )
-        .local_fence(self.fence.clone())
-        .on_panic(Box::new(|_| {}));
+        let mut builder =
+            Node::builder(self.disk.clone(), format!("n{id}"), self.key.clone(), self.keys[&id].clone(), network, host)
+                .local_fence(self.fence.clone())
+                .on_panic(Box::new(|_| {}));
         for level in 1..=LEVELS {
             let registration = LevelRegistration {
                 level: Level(level * 100),
@@ -197,7 +237,7 @@ impl ActorCluster {
             self.start(id).await?;
         }
         for id in ids {
-            self.joined(id).await?;
+            self.joined_within(id, FORMING_PATIENCE).await?;
         }
         Ok(())
     }
@@ -211,7 +251,11 @@ impl ActorCluster {
     /// # Errors
     /// If it is not in time.
     pub async fn joined(&self, id: u16) -> anyhow::Result<()> {
-        let joined = tokio::time::timeout(PATIENCE, self.node(id)?.joined()).await;
+        self.joined_within(id, PATIENCE).await
+    }
+
+    async fn joined_within(&self, id: u16, patience: Duration) -> anyhow::Result<()> {
+        let joined = tokio::time::timeout(patience, self.node(id)?.joined()).await;
         if joined.with_context(|| format!("n{id} did not join in time"))? { Ok(()) } else { bail!("n{id} ended") }
     }
 

@@ -1,6 +1,6 @@
 //! Nodes as actors of one process: how many fit, what one costs, and how long a join takes among them.
 
-use super::actor_cluster::ActorCluster;
+use super::actor_cluster::{ActorCluster, Wires};
 use super::idle::private_kib;
 use super::{Row, Spread, Stage, now_ns, transitions};
 
@@ -27,13 +27,15 @@ pub async fn run(stage: &Stage) -> anyhow::Result<()> {
 
 async fn of_size(stage: &Stage, nodes: u16) -> anyhow::Result<()> {
     let before_kib = private_kib(std::process::id());
-    let mut cluster = ActorCluster::new(nodes)?;
+    let wires = Wires::for_nodes(nodes);
+    let over = wires.name();
+    let mut cluster = ActorCluster::over(nodes, wires)?;
     let begun_ns = now_ns();
     cluster.form(GROUP).await?;
     let took_ms = f64::from(u32::try_from((now_ns() - begun_ns) / 1_000_000).unwrap_or(u32::MAX));
     let kib = private_kib(std::process::id()).saturating_sub(before_kib) / u64::from(nodes);
     let one = |what: String, unit, value| Spread::of(vec![value]).map(|value| Row::new(what, unit, value));
-    let formed = one(format!("{nodes} nodes in one process, joined in groups of {GROUP}"), "ms", took_ms);
+    let formed = one(format!("{nodes} nodes in one process {over}, joined in groups of {GROUP}"), "ms", took_ms);
     let weighs = one(
         format!("{nodes} nodes in one process, memory of each"),
         "KiB",

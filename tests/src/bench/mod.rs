@@ -11,6 +11,7 @@ pub mod failover;
 pub mod figures;
 pub mod idle;
 pub mod options;
+pub mod pipes;
 pub mod star;
 pub mod transitions;
 

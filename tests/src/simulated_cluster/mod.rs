@@ -20,11 +20,11 @@ use phalanx_actors::interconnect::{ClusterKey, StaticKeyPair};
 use phalanx_actors::ports::RequestLeave;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::TimingProfile;
-use phalanx_messages::register::{ClaimPhase, OwnState};
+use phalanx_messages::register::{ClaimPhase, NodeRegister, OwnState};
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId};
 use phalanx_node::builder::NodeActors;
-use phalanx_storage::{ClusterDisk, Durability};
+use phalanx_storage::{ClusterDisk, Durability, MemoryDisk};
 use turmoil::{Builder, Sim};
 
 use crate::node_cluster::{configuration_of, format_for};
@@ -54,6 +54,7 @@ pub fn host_name(id: u16) -> String {
 pub struct SimulatedCluster {
     sim: Sim<'static>,
     stage: Rc<Stage>,
+    memory: MemoryDisk,
     disk: ClusterDisk,
     paths: BTreeMap<u16, DiskPath>,
     /// Wardens that will speak for a dead node, and when.
@@ -101,8 +102,8 @@ impl SimulatedCluster {
             let stage = stage.clone();
             sim.host(host_name(id), move || host::run(id, stage.clone()));
         }
-        let disk = ClusterDisk::open(Arc::new(memory)).expect("just formatted");
-        Self { sim, stage, disk, paths, words: Vec::new(), stuck: BTreeSet::new() }
+        let disk = ClusterDisk::open(Arc::new(memory.clone())).expect("just formatted");
+        Self { sim, stage, memory, disk, paths, words: Vec::new(), stuck: BTreeSet::new() }
     }
 
     /// Powers a node up and lets it boot, which takes a millisecond.
@@ -172,6 +173,21 @@ impl SimulatedCluster {
     /// Cuts a node's path to the disk: every I/O fails.
     pub fn cut_disk(&self, id: u16) {
         self.paths[&id].cut(true);
+    }
+
+    /// Both slots of a node's register rot.
+    pub fn rot_register(&self, id: u16) {
+        let region = self.disk.registers().region();
+        (0..2).for_each(|slot| self.memory.corrupt(region.slot(NodeId(id), slot)));
+    }
+
+    /// The register of a node, if it can be read.
+    ///
+    /// # Panics
+    /// Never: memory is readable.
+    #[must_use]
+    pub fn register(&self, id: u16) -> Option<NodeRegister> {
+        self.disk.registers().read(NodeId(id)).expect("memory is readable")
     }
 
     /// Simulated time in milliseconds.

@@ -134,6 +134,7 @@ impl Coverage {
                 FenceMethod::Local => "proof: local fence (F3)",
                 FenceMethod::Operator => "proof: operator (F5)",
                 FenceMethod::NewIncarnation => "proof: new incarnation",
+                FenceMethod::Agent => "proof: fence agent (F2)",
             });
         }
         let forced = record.nodes.values().filter(|entry| entry.state == NodeState::ForcedLeaving);

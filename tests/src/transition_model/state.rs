@@ -405,7 +405,7 @@ impl State {
         for output in outputs {
             match output {
                 CoordinatorOutput::Commit(record) => {
-                    self.commit(*record);
+                    self.commit(Arc::unwrap_or_clone(record));
                     self.coordinate(CoordinatorInput::Committed);
                 }
                 CoordinatorOutput::HandOver => {

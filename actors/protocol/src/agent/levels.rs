@@ -65,9 +65,18 @@ impl Levels {
         self.set(level, who, table::acknowledged(kind, last_barrier));
     }
 
-    /// Drops incarnations that are gone and levels that this node has left.
-    pub fn forget(&mut self, gone: impl Fn(&NodeIncarnation) -> bool, left: &Deregistered) {
+    /// Drops levels that this node has left.
+    pub fn forget_left(&mut self, left: &Deregistered) {
         self.0.retain(|level, _| !left.contains(level));
+    }
+
+    /// Whoever is in one of the tables.
+    pub fn known_nodes(&self) -> impl Iterator<Item = &NodeIncarnation> {
+        self.0.values().flat_map(BTreeMap::keys)
+    }
+
+    /// Drops incarnations that are gone.
+    pub fn forget(&mut self, gone: impl Fn(&NodeIncarnation) -> bool) {
         self.0.values_mut().for_each(|table| table.retain(|who, _| !gone(who)));
     }
 

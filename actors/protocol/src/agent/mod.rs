@@ -9,6 +9,7 @@
 mod levels;
 mod own_entry;
 mod subsystems;
+mod succession;
 pub mod table;
 
 pub use phalanx_messages::subsystem::DeathPolicy;
@@ -29,6 +30,7 @@ use crate::coordinator::level_states::{barriers, incarnation_of, is_newer, is_no
 use levels::Levels;
 use own_entry::OwnEntry;
 use subsystems::Subsystems;
+use succession::{is_current, replaces_somebody};
 use table::Arrival;
 
 /// What happens to the agent.
@@ -245,6 +247,7 @@ impl Agent {
         if record.revision < self.record.revision && !takes_older_records() {
             return; // T-23: overtaken on its way.
         }
+        let replaced = replaces_somebody(&self.record, &record);
         self.record = record;
         let fatal = self.own.learn(self.me, &self.record, outputs);
         // Whoever waits for the level of a dead subsystem to go is not the one that goes.
@@ -253,7 +256,11 @@ impl Agent {
         if fatal {
             return;
         }
-        self.forget_the_gone();
+        self.levels.forget_left(self.own.deregistered());
+        if replaced {
+            self.forget_the_gone();
+        }
+        debug_assert!(self.knows_nobody_gone(), "somebody was replaced and is still known");
         match self.dispatch() {
             Ok(notifications) => notifications.into_iter().for_each(|notification| self.deliver(notification, outputs)),
             Err(reason) => {
@@ -265,16 +272,17 @@ impl Agent {
         self.ask_the_master(outputs);
     }
 
-    /// What was known of incarnations that a newer one has replaced, and of levels that this node has left.
+    /// What was known of incarnations that a newer one has replaced.
     fn forget_the_gone(&mut self) {
         let record = &self.record;
-        let current = |who: &NodeIncarnation| {
-            record.nodes.get(&who.node).is_none_or(|entry| entry.incarnation <= who.incarnation)
-                || record.ghosts.get(&who.node).is_some_and(|ghost| ghost.incarnation == who.incarnation)
-        };
-        self.dispatched.retain(|who, _| current(who));
-        self.failures.retain(|who, _| current(who));
-        self.levels.forget(|who| !current(who), self.own.deregistered());
+        self.dispatched.retain(|who, _| is_current(record, who));
+        self.failures.retain(|who, _| is_current(record, who));
+        self.levels.forget(|who| !is_current(record, who));
+    }
+
+    fn knows_nobody_gone(&self) -> bool {
+        let known = self.dispatched.keys().chain(self.failures.keys()).chain(self.levels.known_nodes());
+        known.into_iter().all(|who| is_current(&self.record, who))
     }
 
     /// T-23: exactly the running steps in which this node takes part and whose number is newer than the last one.

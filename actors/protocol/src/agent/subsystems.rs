@@ -49,12 +49,23 @@ impl Subsystems {
         self.wanted.contains_key(&level)
     }
 
+    /// None waits for anything.
+    fn is_quiet(&self) -> bool {
+        self.wanted.is_empty() && self.deaths.is_empty() && self.leaving.is_empty()
+    }
+
     fn is_dropped(&self, level: Level) -> bool {
         self.deaths.get(&level) == Some(&Death::Dropped)
     }
 }
 
 impl Agent {
+    /// Time alone changes nothing here until there is another input.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let failed = |last: &Dispatched| matches!(last.progress, Progress::Failed { .. });
+        self.subsystems.is_quiet() && !self.dispatched.values().any(failed)
+    }
+
     pub(super) fn register(&mut self, registration: LevelRegistration, outputs: &mut Vec<AgentOutput>) {
         let level = registration.level;
         if let Some(Death::MayReturn { .. }) = self.subsystems.deaths.get(&level) {
@@ -226,6 +237,9 @@ impl Agent {
 
     /// T-24: subsystems that failed are notified again.
     fn notify_the_failed(&mut self, now: Instant, outputs: &mut Vec<AgentOutput>) {
+        if !self.dispatched.values().any(|last| matches!(last.progress, Progress::Failed { .. })) {
+            return;
+        }
         let runs: Vec<NotificationId> = subjects(&self.record)
             .map(|(_, step)| step)
             .filter(|step| self.takes_part(step))

@@ -74,17 +74,14 @@ impl Coordinator {
     /// Counts an answer to exactly the running step; anything else is late and changes nothing.
     fn take_answer(&mut self, by: NodeId, answered: SubsystemAcknowledged, outputs: &mut Vec<CoordinatorOutput>) {
         let SubsystemAcknowledged { subject: who, id, answer } = answered;
-        let running = subjects(&self.draft).find(|(subject, step)| {
-            (step.notification() == id || is_of_older_restart(step, id))
-                && is_notified(&self.draft, step)
-                && step.participants.contains(by)
-                && incarnation_of(&self.draft, *subject) == Some(who)
-        });
-        let running = running.map(|(subject, step)| (subject, step.kind, step.notification()));
-        let Some((subject, kind, id)) = running else { return };
+        let Some((subject, kind, id)) = self.running_step(who, id, by) else { return };
         match answer {
-            SubsystemAnswer::Acknowledged => _ = self.answers_to(subject, id).acknowledged.insert(by),
+            SubsystemAnswer::Acknowledged => {
+                self.answers_to(subject, id).acknowledged.insert(by);
+                self.settled &= !self.is_acknowledged(subject);
+            }
             SubsystemAnswer::Failed { text } => {
+                self.settled = false;
                 if self.answers_to(subject, id).failed.insert(by, text.clone()).as_ref() != Some(&text) {
                     outputs.push(CoordinatorOutput::Warn(Warning::Failed {
                         id,
@@ -102,6 +99,24 @@ impl Coordinator {
                 }
             }
         }
+    }
+
+    /// The step of `who` that `by` is asked about with that number, if it runs. A ghost and the entry of its node differ in their
+    /// incarnation.
+    fn running_step(
+        &self,
+        who: NodeIncarnation,
+        id: NotificationId,
+        by: NodeId,
+    ) -> Option<(Subject, TransitionKind, NotificationId)> {
+        let meant = |subject: &Subject| incarnation_of(&self.draft, *subject) == Some(who);
+        let running = |subject: Subject| {
+            let step = step_of(&self.draft, subject)?;
+            let asked = step.notification() == id || is_of_older_restart(step, id);
+            let runs = asked && is_notified(&self.draft, step) && step.participants.contains(by);
+            runs.then(|| (subject, step.kind, step.notification()))
+        };
+        [Subject::Node(who.node), Subject::Ghost(who.node)].into_iter().filter(meant).find_map(running)
     }
 
     /// T-24: the join turns into a leave when its level is complete, as if the node had asked for it (T-12). What joins a node

@@ -126,7 +126,7 @@ pub enum CoordinatorInput {
 pub enum CoordinatorOutput {
     /// Commit this record. Its revision is the next one of this term; the caller's Fenced Register Machine must agree. If it
     /// names its own revision as that of the configuration, the changed configuration is committed with it.
-    Commit(Box<MembershipRecord>),
+    Commit(Arc<MembershipRecord>),
     /// Send the committed record, to this node's own agent too if it is in `to`.
     Notify {
         /// Receivers.

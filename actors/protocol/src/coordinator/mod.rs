@@ -58,9 +58,9 @@ enum Gather {
 #[derive(Debug, Clone)]
 pub struct Coordinator {
     me: NodeIncarnation,
-    committed: MembershipRecord,
+    committed: Arc<MembershipRecord>,
     draft: MembershipRecord,
-    in_flight: Option<MembershipRecord>,
+    in_flight: Option<Arc<MembershipRecord>>,
     answers: BTreeMap<Subject, Answers>,
     /// Members that have not yet promised to listen to nobody older (protocol §3.6).
     unreported: NodeSet,
@@ -80,6 +80,8 @@ pub struct Coordinator {
     present: Option<NodeSet>,
     /// It was said that quorum is lost.
     waits_for_votes: bool,
+    /// Nothing has changed since the rules were last applied, so they have nothing to do.
+    settled: bool,
 }
 
 /// What a coordinator knows beside the committed record, which whoever looks for equal states must compare himself. Times are
@@ -87,7 +89,7 @@ pub struct Coordinator {
 impl Hash for Coordinator {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.me, &self.answers, self.unreported, self.reconfigure, self.handed_over).hash(state);
-        if self.draft != self.committed {
+        if self.draft != *self.committed {
             (&self.draft, &self.in_flight).hash(state);
         }
     }
@@ -109,7 +111,7 @@ impl Coordinator {
         let mut coordinator = Self {
             me,
             draft: base.clone(),
-            committed: base,
+            committed: Arc::new(base),
             in_flight: None,
             answers: BTreeMap::new(),
             unreported: NodeSet::EMPTY,
@@ -125,6 +127,7 @@ impl Coordinator {
             quorum: Quorum::default(),
             present: None,
             waits_for_votes: false,
+            settled: false,
         };
         let own = coordinator.committed.nodes.get(&me.node).filter(|entry| entry.incarnation == me.incarnation);
         if own.is_some_and(|entry| entry.state == NodeState::Inactive) {
@@ -169,7 +172,7 @@ impl Coordinator {
 
     /// The newest committed record.
     #[must_use]
-    pub const fn record(&self) -> &MembershipRecord {
+    pub fn record(&self) -> &MembershipRecord {
         &self.committed
     }
 
@@ -199,6 +202,7 @@ impl Coordinator {
         if self.handed_over {
             return outputs; // Whatever comes now is the next master's.
         }
+        self.settled &= changes_nothing_by_itself(&input);
         match input {
             CoordinatorInput::Committed => self.committed(&mut outputs),
             CoordinatorInput::JoinRequest {
@@ -234,16 +238,36 @@ impl Coordinator {
             CoordinatorInput::Tick(now) => self.ticked(now, &mut outputs),
         }
         if !self.handed_over {
-            self.settle();
-            self.take_votes_of_the_gone();
-            self.give_out(&mut outputs);
+            self.apply_rules(&mut outputs);
         }
         outputs
     }
 
+    /// Does what the rules allow now. Most acknowledgements complete nothing: what they cost must not grow with the cluster.
+    fn apply_rules(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
+        if self.settled {
+            debug_assert!(self.rules_have_nothing_to_do(), "an input changed something and did not say so");
+            return;
+        }
+        self.settle();
+        self.take_votes_of_the_gone();
+        self.give_out(outputs);
+        self.settled = true;
+    }
+
+    /// What [`Self::settled`] stands for, found out the long way.
+    fn rules_have_nothing_to_do(&self) -> bool {
+        let mut other = self.clone();
+        let mut outputs = Vec::new();
+        other.settle();
+        other.take_votes_of_the_gone();
+        other.give_out(&mut outputs);
+        outputs.is_empty() && other.draft == self.draft && other.present == self.present
+    }
+
     /// Gives the draft out as the next commit if there is something to commit and nothing outstanding.
     fn give_out(&mut self, outputs: &mut Vec<CoordinatorOutput>) {
-        if self.in_flight.is_some() || (self.draft == self.committed && !self.reconfigure) {
+        if self.in_flight.is_some() || (self.draft == *self.committed && !self.reconfigure) {
             return;
         }
         let Revision { term, seq } = self.committed.revision;
@@ -251,14 +275,12 @@ impl Coordinator {
         if std::mem::take(&mut self.reconfigure) {
             self.draft.configuration = self.draft.revision;
         }
-        self.in_flight = Some(self.draft.clone());
+        let record = Arc::new(self.draft.clone());
+        self.in_flight = Some(record.clone());
         if bugs::active(Bug::NotifiedBeforeCommit) {
-            outputs.push(CoordinatorOutput::Notify {
-                to: unmarked_members(&self.draft),
-                record: Arc::new(self.draft.clone()),
-            });
+            outputs.push(CoordinatorOutput::Notify { to: unmarked_members(&self.draft), record: record.clone() });
         }
-        outputs.push(CoordinatorOutput::Commit(Box::new(self.draft.clone())));
+        outputs.push(CoordinatorOutput::Commit(record));
     }
 
     /// A removed node that runs nowhere leaves nothing behind: its register goes on counting its incarnations.
@@ -285,4 +307,15 @@ impl Coordinator {
             participants: NodeSet::EMPTY,
         }
     }
+}
+
+/// Inputs after which the rules have something to do only if the part of the machine that takes them says so.
+const fn changes_nothing_by_itself(input: &CoordinatorInput) -> bool {
+    matches!(
+        input,
+        CoordinatorInput::Acknowledged { .. }
+            | CoordinatorInput::Present { .. }
+            | CoordinatorInput::Seen { .. }
+            | CoordinatorInput::Tick(_)
+    )
 }

@@ -7,7 +7,7 @@ use phalanx_messages::membership::{Step, TransitionKind};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation};
 
-use super::level_states::{Subject, members_at, subjects};
+use super::level_states::{Subject, members_at, subjects, unmarked_members};
 use super::{Coordinator, CoordinatorOutput, Warning};
 use crate::detector::Verdict;
 
@@ -61,6 +61,7 @@ impl Coordinator {
             let failed: NodeSet = answers.failed.keys().copied().filter(|node| missing.contains(*node)).collect();
             let text = answers.failed.values().next_back().cloned().unwrap_or_default();
             if running_ms >= act_ms {
+                self.settled = false;
                 self.act(&Overdue { subject, step, missing, failed, text }, outputs);
             }
         }
@@ -80,9 +81,26 @@ impl Coordinator {
                 let others = members_at(&self.draft, step.level).difference(missing);
                 if !others.is_empty() {
                     self.force_out(*missing, overdue, outputs);
+                } else if self.am_alone(missing) && self.somebody_waits() {
+                    let reason = format!(
+                        "its own subsystem at level {} does not answer, and others wait to be let in",
+                        step.level
+                    );
+                    outputs.push(CoordinatorOutput::Panic { reason });
                 }
             }
         }
+    }
+
+    /// This node is the only member, so its end is the cluster's.
+    fn am_alone(&self, missing: &NodeSet) -> bool {
+        let me = [self.me.node].into_iter().collect();
+        *missing == me && unmarked_members(&self.draft) == me
+    }
+
+    /// A node is there that is no member: it can form the cluster anew, and recover what this one cannot (protocol T-18).
+    fn somebody_waits(&self) -> bool {
+        self.present.is_some_and(|present| present.iter().any(|node| node != self.me.node))
     }
 
     /// T-24: a member cannot take the newcomer, so the newcomer goes. The level's other answers are waited for; the refusals

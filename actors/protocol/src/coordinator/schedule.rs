@@ -74,7 +74,7 @@ impl Coordinator {
         true
     }
 
-    fn is_acknowledged(&self, subject: Subject) -> bool {
+    pub(super) fn is_acknowledged(&self, subject: Subject) -> bool {
         let Some(step) = step_of(&self.draft, subject).filter(|step| is_notified(&self.draft, step)) else {
             return true;
         };

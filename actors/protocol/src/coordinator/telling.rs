@@ -1,7 +1,5 @@
 //! Who is told of what, when, and again (protocol T-1, T-20, T-21, T-23, §3.6).
 
-use std::sync::Arc;
-
 use phalanx_messages::membership::{MembershipRecord, NodeState, Step};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
@@ -44,7 +42,7 @@ impl Coordinator {
         if let Some(now) = self.now {
             self.told_at.extend(to.iter().map(|node| (node, now)));
         }
-        outputs.push(CoordinatorOutput::Notify { to, record: Arc::new(self.committed.clone()) });
+        outputs.push(CoordinatorOutput::Notify { to, record: self.committed.clone() });
     }
 
     /// §3.6 steps 3 and 5: ask for promises, then send what is running with the same numbers.
@@ -94,7 +92,10 @@ impl Coordinator {
         }
         self.gather = match self.gather {
             Gather::Begun => Gather::Until(now.plus(self.gather_ms)),
-            Gather::Until(until) if until <= now => Gather::Off,
+            Gather::Until(until) if until <= now => {
+                self.settled = false;
+                Gather::Off
+            }
             Gather::Off | Gather::Until(_) => self.gather,
         };
         self.send_again(outputs);

@@ -55,7 +55,7 @@ impl Manager {
         if configured && key_learnt {
             self.draft.offered.insert(from, public_key);
         }
-        let (same_boot, heard) = (boot == self.settings.boot, self.heard());
+        let (same_boot, heard) = (!self.settings.one_host || boot == self.settings.boot, self.heard());
         let request = CoordinatorInput::JoinRequest {
             from,
             levels,

@@ -140,7 +140,7 @@ impl Manager {
         let Some(record) = self.committing.take().filter(|record| record.revision == revision) else { return };
         self.configuration_committed();
         self.publish_pills(&record);
-        self.learn(&Arc::new(*record));
+        self.learn(&record);
         self.coordinate(CoordinatorInput::Committed);
         self.look_around();
     }

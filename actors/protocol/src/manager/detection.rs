@@ -1,14 +1,14 @@
-//! What the shared disk says of the other nodes: readings, probes after a closed connection, verdicts and proofs of death
-//! (protocol §4.1, §4.6 step 0).
+//! What the shared disk says of the other nodes: readings, probes after a closed connection, and verdicts (protocol
+//! §4.1, §4.6 step 0).
 
 use crate::coordinator::CoordinatorInput;
 use crate::detector::Judgement;
 use crate::frm::FrmInput;
 use phalanx_messages::NodeId;
-use phalanx_messages::membership::{FenceMethod, NodeState};
-use phalanx_messages::register::{FenceHandle, OwnState};
+use phalanx_messages::register::OwnState;
 use phalanx_messages::set::NodeSet;
 
+use super::machine::certain_deaths;
 use super::*;
 use crate::expiry::RegistersReading;
 
@@ -30,6 +30,7 @@ impl Manager {
             return; // made by another thread, and older
         }
         self.watch.observe(reading.begun, reading.ended, &reading.registers);
+        self.watch.judge(self.now());
         self.reading = Some(reading);
         self.look_for_rounds();
         self.view_changed();
@@ -44,8 +45,7 @@ impl Manager {
     }
 
     fn certainly_dead(&self) -> Vec<NodeIncarnation> {
-        let marked = self.newest.nodes.iter().filter(|(_, entry)| entry.fence.death_certain);
-        let marked = marked.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+        let marked = certain_deaths(&self.newest);
         let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
         let own_word = registers.filter_map(|(node, register)| {
             let register = register.as_ref().filter(|register| register.own_state == OwnState::DeadDrained)?;
@@ -80,42 +80,6 @@ impl Manager {
             self.coordinate(CoordinatorInput::Certain { victim, method });
         }
         self.seek_proofs();
-    }
-
-    /// Marked victims, ghosts included, whose death is not certain yet.
-    fn uncertain(&self) -> Vec<NodeIncarnation> {
-        let entries = self.newest.nodes.iter();
-        let entries = entries
-            .filter(|(_, entry)| entry.state == NodeState::ForcedLeaving && !entry.fence.death_certain)
-            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
-        let ghosts = self.newest.ghosts.iter().filter(|(_, ghost)| !ghost.fence.death_certain);
-        let ghosts = ghosts.map(|(node, ghost)| NodeIncarnation { node: *node, incarnation: ghost.incarnation });
-        entries.chain(ghosts).collect()
-    }
-
-    /// The victim's own word, or its successor's start, which came after its processes were counted (protocol §3.7, T-13).
-    fn proofs_on_disk(&self) -> Vec<(NodeIncarnation, FenceMethod)> {
-        let signs = self.watch.disk_signs(self.now());
-        let proof = |victim: NodeIncarnation| {
-            let sign = signs.get(&victim.node)?;
-            if sign.incarnation > victim.incarnation {
-                return Some((victim, FenceMethod::NewIncarnation));
-            }
-            let own_word = sign.incarnation == victim.incarnation && sign.own_state == OwnState::DeadDrained;
-            own_word.then_some((victim, FenceMethod::OwnWord))
-        };
-        self.uncertain().into_iter().filter_map(proof).collect()
-    }
-
-    fn seek_proofs(&mut self) {
-        // Only the register of the victim's own incarnation tells how to kill it: a newer start must not be hit.
-        let handle = |victim: NodeIncarnation| -> Option<FenceHandle> {
-            let register = self.reading.as_ref()?.registers.get(&victim.node)?.as_ref()?;
-            (register.incarnation == victim.incarnation).then(|| register.fence.clone())
-        };
-        let wanted = self.uncertain().into_iter();
-        let wanted = wanted.filter_map(|victim| Some((victim, handle(victim)?))).collect();
-        self.emit(ManagerOutput::SeekProofs(wanted));
     }
 
     /// A connection has closed: the process may be dead, and its warden may say so any moment.

@@ -28,11 +28,16 @@ impl Manager {
         }
         let candidates = self.watch.candidates(self.now());
         let lives = |node: &NodeId| candidates.get(node).is_some_and(|candidate| candidate.live);
-        let newest = candidates.values().filter(|candidate| candidate.live).map(|candidate| candidate.claim.term).max();
-        let told = self.told_by.filter(|(term, node)| Some(*term) >= newest && *node != self.here() && lives(node));
-        match (told, self.course()) {
-            (Some((_, node)), _) | (None, Course::Follow(node)) => Some(node),
-            (None, Course::Lead | Course::Elect { .. } | Course::Wait) => None,
+        let newest =
+            || candidates.values().filter(|candidate| candidate.live).map(|candidate| candidate.claim.term).max();
+        if let Some((_, node)) =
+            self.told_by.filter(|(term, node)| *node != self.here() && lives(node) && Some(*term) >= newest())
+        {
+            return Some(node);
+        }
+        match self.course() {
+            Course::Follow(node) => Some(node),
+            Course::Lead | Course::Elect { .. } | Course::Wait => None,
         }
     }
 
@@ -214,8 +219,8 @@ impl Manager {
     }
 
     fn record_to_write(&self) -> DiskRequest {
-        let record = self.committing.as_deref().unwrap_or(&self.loaded);
-        DiskRequest::WriteMembership { durable: self.is_durable(record), record: Arc::new(record.clone()) }
+        let record = self.committing.clone().unwrap_or_else(|| Arc::new(self.loaded.clone()));
+        DiskRequest::WriteMembership { durable: self.is_durable(&record), record }
     }
 
     pub(super) fn configuration_written(&mut self, result: DiskResult<()>) {

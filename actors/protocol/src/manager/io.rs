@@ -7,7 +7,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::{FenceMethod, LevelRegistration, MembershipRecord};
 use phalanx_messages::notification::{LevelStates, SubsystemAcknowledged, SubsystemNotification};
 use phalanx_messages::peer::{JoinRefusal, LevelRefusal, MasterAnswer, MasterRequest, MembershipMessage};
-use phalanx_messages::register::{FenceHandle, OwnState};
+use phalanx_messages::register::OwnState;
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::subsystem::DeathPolicy;
 use phalanx_messages::{Level, NodeId, NodeIncarnation, Revision, Term};
@@ -16,6 +16,7 @@ use crate::chronicle::Happening;
 use crate::coordinator::Warning;
 use crate::expiry::RegistersReading;
 use crate::lease::Publication;
+use crate::manager::FenceTarget;
 
 /// Who waits for a reading of the registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -209,7 +210,7 @@ pub enum ManagerOutput {
     /// Beat these nodes; `None` = as usual.
     HeartbeatTargets(Option<NodeSet>),
     /// These victims need a proof of death; whoever is not named does not any more.
-    SeekProofs(BTreeMap<NodeIncarnation, FenceHandle>),
+    SeekProofs(BTreeMap<NodeIncarnation, FenceTarget>),
     /// Whose lease has ended, and who is dead, for registration-and-launch.
     Leases {
         /// Nodes whose register has been silent for too long, or says that they are down.

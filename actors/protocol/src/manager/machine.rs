@@ -10,6 +10,7 @@ use phalanx_messages::register::{Claim, OwnState};
 use phalanx_messages::{Revision, Term};
 
 use super::configuration::ConfigurationDraft;
+use super::proofs::GhostsSought;
 use super::requests::Requests;
 use super::*;
 use crate::agent::{Agent, AgentInput};
@@ -39,6 +40,7 @@ pub struct Manager {
     /// Nodes whose register is looked at every few milliseconds, and until when.
     pub(super) probes: BTreeMap<NodeId, Instant>,
     pub(super) probing: bool,
+    pub(super) ghosts_sought: GhostsSought,
     /// A look for a master is under way.
     pub(super) looking: bool,
     // Mastership.
@@ -55,7 +57,7 @@ pub struct Manager {
     /// The configuration that it names, if this node has another one.
     pub(super) loaded_configuration: Option<ConfigurationRecord>,
     /// The record that the register machine is committing.
-    pub(super) committing: Option<Box<MembershipRecord>>,
+    pub(super) committing: Option<Arc<MembershipRecord>>,
     pub(super) coordinator: Option<Coordinator>,
     // Membership as seen from this node.
     pub(super) agent: Agent,
@@ -104,6 +106,7 @@ impl Manager {
             suspected: BTreeSet::new(),
             probes: BTreeMap::new(),
             probing: false,
+            ghosts_sought: GhostsSought::default(),
             looking: false,
             frm: Frm::new(me.node, me.incarnation, claim),
             frm_queue: VecDeque::new(),
@@ -138,12 +141,17 @@ impl Manager {
 
     /// Takes one input. The outputs are carried out in order, before the next input that is not an answer to one of them.
     pub fn step(&mut self, moment: Moment, input: ManagerInput) -> Vec<ManagerOutput> {
+        let quiet = cfg!(debug_assertions)
+            && matches!(input, ManagerInput::Tick)
+            && self.quiet_until().is_some_and(|until| moment.now < until);
         self.moment = moment;
+        self.watch.judge(moment.now);
         if matches!(input, ManagerInput::LeaseStopped) {
             self.lease_stopped();
         } else if !self.ended {
             self.take(input);
         }
+        debug_assert!(!quiet || self.outputs.is_empty(), "a quiet machine acts because of time: {:?}", self.outputs);
         std::mem::take(&mut self.outputs)
     }
 
@@ -257,6 +265,7 @@ impl Manager {
         if record.revision <= self.newest.revision {
             return;
         }
+        let certain = certain_deaths(&self.newest).ne(certain_deaths(record));
         self.newest = record.clone();
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);
@@ -270,7 +279,9 @@ impl Manager {
         self.emit(ManagerOutput::Seen(record.revision));
         self.publish_seen(record.revision);
         self.follow_configuration();
-        self.view_changed();
+        if certain {
+            self.view_changed();
+        }
     }
 
     pub(super) fn leave_begun(&mut self) {
@@ -285,4 +296,10 @@ impl Manager {
             self.publish(Publication { seen: Some(seen), ..Publication::default() });
         }
     }
+}
+
+/// Whose death a record knows for certain.
+pub(super) fn certain_deaths(record: &MembershipRecord) -> impl Iterator<Item = NodeIncarnation> {
+    let certain = record.nodes.iter().filter(|(_, entry)| entry.fence.death_certain);
+    certain.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
 }

@@ -20,6 +20,8 @@ mod election;
 mod io;
 mod machine;
 mod peers;
+mod proofs;
+mod quiet;
 mod requests;
 mod suspicion;
 mod view;
@@ -27,7 +29,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use phalanx_messages::configuration::{ConfigurationRecord, PublicKey};
+use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent, PublicKey};
 use phalanx_messages::membership::{LevelRegistration, MembershipRecord};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::{NodeId, NodeIncarnation};
@@ -35,11 +37,16 @@ use uuid::Uuid;
 
 pub use io::{DiskAnswer, DiskRequest, DiskResult, End, ManagerInput, ManagerOutput, Reader, RecordReader, Remark};
 pub use machine::Manager;
+pub use proofs::{FenceTarget, GHOST_GRACE_MS};
 
 pub use crate::moment::Moment;
 
 /// How often time is looked at, in milliseconds: re-sends, detection, join requests.
 pub const TICK_MS: u64 = 25;
+
+/// How often time is looked at on a node on which only something that arrives can change anything, in milliseconds. Less than two
+/// renewal periods, or its lease would not be renewed.
+pub const QUIET_TICK_MS: u64 = 250;
 
 /// How long after one look at the register of a node whose connection has closed the next look is due, in milliseconds
 /// (protocol §4.6 step 0).
@@ -52,6 +59,8 @@ pub struct ManagerSettings {
     pub me: NodeIncarnation,
     /// Boot of the kernel it runs in.
     pub boot: Uuid,
+    /// Its disk serves nodes of one host only, so whoever ran in another boot has ended.
+    pub one_host: bool,
     /// Timing of the disk.
     pub profile: TimingProfile,
     /// Levels this node registers, ascending.

@@ -49,6 +49,12 @@ pub(super) struct Requests {
     waiting: VecDeque<Waiting>,
 }
 
+impl Requests {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
 fn refused(code: u8, text: impl Into<String>) -> MasterAnswer {
     MasterAnswer::Refused { code, text: text.into() }
 }

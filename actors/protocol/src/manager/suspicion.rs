@@ -20,7 +20,6 @@ impl Manager {
     /// A member that is alive on the disk and not heard any more: is it the node, or the link?
     pub(super) fn tick_rounds(&mut self) {
         let now = self.now();
-        let signs = self.watch.disk_signs(now);
         let silent: Vec<NodeIncarnation> = (self.newest.nodes.iter())
             .filter(|(node, entry)| {
                 matches!(entry.state, NodeState::Joining | NodeState::Joined | NodeState::Leaving)
@@ -29,7 +28,7 @@ impl Manager {
             })
             .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation })
             .filter(|who| {
-                let sign = signs.get(&who.node).filter(|sign| sign.incarnation == who.incarnation);
+                let sign = self.watch.disk_sign(who.node, now).filter(|sign| sign.incarnation == who.incarnation);
                 sign.is_some_and(|sign| matches!(sign.own_state, OwnState::Booting | OwnState::Member))
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use phalanx_messages::configuration::{ChangeRefusal, NodeChange};
 use phalanx_messages::membership::Step;
-use phalanx_messages::register::{ClaimPhase, Containment};
+use phalanx_messages::register::{ClaimPhase, HostWords};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::trace::TransitionTrace;
 use phalanx_messages::{Instant, Term, TransitionId};
@@ -99,18 +99,11 @@ impl Manager {
         self.running().map(|step| (step.transition, taken(step.transition))).collect()
     }
 
-    /// Containment in use on each node: `cgroup`, `subreaper` or `none`.
+    /// What the registers say of the nodes' hosts.
     #[must_use]
-    pub fn containment(&self) -> BTreeMap<NodeId, String> {
+    pub fn hosts(&self) -> BTreeMap<NodeId, HostWords> {
         let registers = self.reading.iter().flat_map(|reading| reading.registers.iter());
-        let word = |containment: &Containment| match containment {
-            Containment::None => "none",
-            Containment::Cgroup { .. } => "cgroup",
-            Containment::Subreaper => "subreaper",
-        };
-        registers
-            .filter_map(|(node, register)| Some((*node, word(&register.as_ref()?.fence.containment).to_owned())))
-            .collect()
+        registers.filter_map(|(node, register)| Some((*node, register.as_ref()?.host_words()))).collect()
     }
 
     /// What this node remembers of a transition, or of the newest one it has seen.

@@ -10,6 +10,7 @@
 pub mod invariants;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use invariants::{View, subjects};
 use phalanx_messages::membership::{
@@ -464,7 +465,7 @@ impl Cluster {
             let from = self.incarnation(master);
             match output {
                 CoordinatorOutput::Commit(record) => {
-                    if self.writing.replace(*record).is_some() {
+                    if self.writing.replace(Arc::unwrap_or_clone(record)).is_some() {
                         self.violations.push("two commits outstanding".to_owned());
                     }
                 }

@@ -23,6 +23,37 @@ pub enum DiskCommand {
         /// The disk.
         path: PathBuf,
     },
+    /// Write anew what can be written from what is left of a damaged disk. Every node must be down.
+    #[command(after_help = "Example:\n  phalanx disk repair /srv/phalanx/alpha.disk --dry-run")]
+    Repair {
+        /// The disk.
+        path: PathBuf,
+        /// Go on with the newest records that are left where the newest of all may be lost.
+        #[arg(long)]
+        give_up_lost_records: bool,
+        /// Say what would be written, and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Copy a whole disk to a new file. Every node must be down.
+    #[command(after_help = "Example:\n  phalanx disk backup /srv/phalanx/alpha.disk /backup/alpha.copy")]
+    Backup {
+        /// The disk.
+        path: PathBuf,
+        /// The file, which must not be there yet.
+        file: PathBuf,
+    },
+    /// Make a disk what a copy of it was. Nothing of the cluster may run anywhere: the disk does not know what was started since.
+    #[command(after_help = "Example:\n  phalanx disk restore /backup/alpha.copy /srv/phalanx/alpha.disk --force alpha")]
+    Restore {
+        /// The copy.
+        file: PathBuf,
+        /// The disk.
+        path: PathBuf,
+        /// Overwrite what is there; the disk of a cluster only if it is named. A disk with a live node is never overwritten.
+        #[arg(long, value_name = "CLUSTER-NAME", num_args = 0..=1, default_missing_value = "")]
+        force: Option<String>,
+    },
 }
 
 /// `phalanx disk create`.

@@ -3,13 +3,15 @@
 //! Nothing is touched before everything that can be refused has been refused, and what was judged is looked at again once
 //! nobody else can change it.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use phalanx_actors::clock::wall_now_ms;
+use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_storage::opening::{self, OpenError};
 use phalanx_storage::{
-    Access, BLOCK_BYTES, ClusterDisk, Format, Layout, Occupant, Reservation, StorageError, Superblock,
+    Access, BLOCK_BYTES, Backend, ClusterDisk, Format, Layout, Occupant, Reservation, StorageError, Superblock,
 };
 
 use super::open::cannot_open;
@@ -33,7 +35,7 @@ pub(super) fn run(arguments: &CreateArguments, output: Output) -> Result<(), Exi
         return Err(Exit::code(EXIT_CONFIGURATION, text).hint("name the same disk twice, or leave PATH out"));
     }
     let plan = Plan::new(&config, arguments.nodes_max, arguments.services_max)?;
-    let occupant = look(&config.disk)?;
+    let occupant = look(&config)?;
     consent(&config.disk, &occupant, arguments.force.as_deref())?;
     plan.carry_out(&config.disk, &occupant)?;
     match output {
@@ -49,7 +51,7 @@ pub(super) fn run(arguments: &CreateArguments, output: Output) -> Result<(), Exi
 /// Formats the disk of a configuration where nothing is yet.
 pub(crate) fn create(config: &NodeConfig, nodes_max: u16, services_max: u32) -> Result<(), Exit> {
     let plan = Plan::new(config, nodes_max, services_max)?;
-    let occupant = look(&config.disk)?;
+    let occupant = look(config)?;
     consent(&config.disk, &occupant, None)?;
     plan.carry_out(&config.disk, &occupant)
 }
@@ -66,18 +68,29 @@ fn is_same(given: &Path, configured: &Path) -> bool {
     whole(given) == whole(configured)
 }
 
-fn look(path: &Path) -> Result<Occupant, Exit> {
+fn look(config: &NodeConfig) -> Result<Occupant, Exit> {
+    let path = &config.disk;
+    if config.backend == Backend::Mmap && is_block_device(path) {
+        let text = format!("{} is a block device, and an mmap disk must be a regular file", path.display());
+        return Err(Exit::code(EXIT_DISK, text).hint("use `backend = \"direct\"` under [disk]"));
+    }
     Occupant::at(path).map_err(|error| {
         Exit::code(EXIT_DISK, format!("failed to look at {}: {error}", path.display()))
             .hint("is `path` under [disk] right, and may this user read it?")
     })
 }
 
+fn is_block_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
+}
+
 /// Everything that will be written.
 struct Plan {
     layout: Layout,
     superblock: Superblock,
-    format: Format,
+    backend: Backend,
+    configuration: ConfigurationRecord,
+    services: RegistrationRecord,
 }
 
 impl Plan {
@@ -102,31 +115,50 @@ impl Plan {
             created_at_ms: wall_now_ms(),
         };
         let services = RegistrationRecord::of_definitions(config.services.iter().cloned());
-        let format = Format::prepare(layout.blocks_needed(), &superblock, &config.configuration(), &services);
-        let format = format.map_err(|error| {
+        let plan =
+            Self { layout, superblock, backend: config.backend, configuration: config.configuration(), services };
+        plan.format(plan.layout.blocks_needed())?; // refused before anything is looked at
+        Ok(plan)
+    }
+
+    /// What will be written to a disk of so many blocks.
+    fn format(&self, block_count: u64) -> Result<Format, Exit> {
+        let Self { superblock, backend, configuration, services, .. } = self;
+        Format::prepare(block_count, *backend, superblock, configuration, services).map_err(|error| {
             let raise = "`--nodes-max` and `--services-max` decide how large each record may be";
             Exit::error(with_causes(&error)).hint(raise)
-        })?;
-        Ok(Self { layout, superblock, format })
+        })
     }
 
     /// Formats `path`, if it still holds what was judged.
     fn carry_out(&self, path: &Path, judged: &Occupant) -> Result<(), Exit> {
         let failed = |error: std::io::Error| cannot_format(path, &error);
-        let reservation = Reservation::take(path).map_err(failed)?;
+        let mut reservation = Reservation::take(path).map_err(failed)?;
         let held = reservation.occupant().map_err(failed)?;
         if held != *judged && !(held.is_free() && judged.is_free()) {
             let text = format!("{} has changed since it was looked at; nothing was written", path.display());
             return Err(Exit::code(EXIT_REFUSED, text).hint("run the command again"));
         }
-        let disk = reservation.allocate(self.layout.blocks_needed()).map_err(failed)?;
-        self.format.write(&disk).map_err(|error| {
+        let needed = self.layout.blocks_needed();
+        let blocks = reservation.blocks(needed).map_err(failed)?.max(needed);
+        let format = self.format(blocks)?;
+        let written = match self.backend {
+            Backend::Mmap => format.write(&reservation.allocate(blocks).map_err(failed)?),
+            Backend::Direct => format.write(&reservation.allocate_direct(blocks).map_err(failed)?),
+        };
+        written.map_err(|error| {
             if *judged == Occupant::Absent {
                 std::fs::remove_file(path).ok(); // the error that led here is told
             }
             Exit::code(EXIT_DISK, format!("failed to format {}: {}", path.display(), with_causes(&error)))
                 .hint("run the command again with --force; until then no node uses the disk")
         })
+    }
+
+    fn bytes(&self, path: &Path) -> u64 {
+        let device = || opening::open(path, Access::ReadOnly).map(|disk| disk.geometry().block_count);
+        let blocks = if is_block_device(path) { device().ok() } else { None };
+        blocks.unwrap_or(self.layout.blocks_needed()) * BLOCK_BYTES as u64
     }
 
     fn report(&self, path: &Path) -> CreatedReport {
@@ -136,12 +168,13 @@ impl Plan {
             cluster: self.superblock.cluster.to_string(),
             nodes_max: self.superblock.nodes_max,
             services_max: self.superblock.services_max,
-            bytes: self.layout.blocks_needed() * BLOCK_BYTES as u64,
+            bytes: self.bytes(path),
+            backend: self.backend.name().to_owned(),
         }
     }
 }
 
-fn cannot_format(path: &Path, error: &std::io::Error) -> Exit {
+pub(super) fn cannot_format(path: &Path, error: &std::io::Error) -> Exit {
     if error.kind() == std::io::ErrorKind::ResourceBusy {
         let text = format!("{} is in use: another process has locked it", path.display());
         return Exit::code(EXIT_REFUSED, text)
@@ -166,7 +199,7 @@ fn with_causes(error: &StorageError) -> String {
 }
 
 /// May what is there be overwritten?
-fn consent(path: &Path, occupant: &Occupant, force: Option<&str>) -> Result<(), Exit> {
+pub(super) fn consent(path: &Path, occupant: &Occupant, force: Option<&str>) -> Result<(), Exit> {
     let named = |what: &str| match force {
         Some(_) => Ok(()),
         None => {
@@ -176,10 +209,11 @@ fn consent(path: &Path, occupant: &Occupant, force: Option<&str>) -> Result<(), 
     };
     match occupant {
         Occupant::Absent | Occupant::Blank { .. } => Ok(()),
-        Occupant::NotAFile { what } => {
-            Err(Exit::code(EXIT_DISK, format!("{} is {what}; the shared disk must be a regular file", path.display()))
-                .hint("let `path` under [disk] name a file"))
-        }
+        Occupant::NotAFile { what } => Err(Exit::code(
+            EXIT_DISK,
+            format!("{} is {what}; the shared disk must be a regular file or a block device", path.display()),
+        )
+        .hint("let `path` under [disk] name a file")),
         Occupant::Foreign { what, bytes } => named(&format!("{what} ({bytes} bytes)")),
         Occupant::OtherVersion { major, minor } => named(&format!("a Phalanx disk of format version {major}.{minor}")),
         Occupant::Headless { .. } => {

@@ -1,8 +1,11 @@
 //! `phalanx disk ...`.
 
+mod alone;
+mod backup;
 mod check;
 mod create;
 pub(crate) mod open;
+mod repair;
 mod show;
 mod watch;
 
@@ -22,5 +25,10 @@ pub(super) fn run(command: DiskCommand, global: &Global) -> Result<(), Exit> {
         DiskCommand::Create(arguments) => create::run(&arguments, global.output),
         DiskCommand::Show { path } => show::show(&path, global.output),
         DiskCommand::Check { path } => check::run(&path, global.output),
+        DiskCommand::Repair { path, give_up_lost_records, dry_run } => {
+            repair::run(&path, give_up_lost_records, dry_run, global.output)
+        }
+        DiskCommand::Backup { path, file } => backup::backup(&path, &file),
+        DiskCommand::Restore { file, path, force } => backup::restore(&file, &path, force.as_deref()),
     }
 }

@@ -10,7 +10,7 @@ use phalanx_messages::membership::{MemberEntry, MembershipRecord, Victim};
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister};
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord, ServiceRecord};
 use phalanx_messages::service::ServiceDefinition;
-use phalanx_storage::{Access, ClusterDisk, Superblock};
+use phalanx_storage::{Access, Backend, ClusterDisk, Superblock};
 
 use super::open::{open, unreadable};
 use crate::cli::args::Output;
@@ -23,6 +23,7 @@ use crate::cli::{Exit, print};
 /// Everything on a disk.
 struct Contents {
     superblock: Superblock,
+    backend: Backend,
     registers: BTreeMap<NodeId, Option<NodeRegister>>,
     decisions: BTreeMap<NodeId, Option<DecisionRegister>>,
     membership: MembershipRecord,
@@ -54,6 +55,7 @@ fn read(disk: &ClusterDisk) -> Result<Contents, Exit> {
     let configuration = configuration(disk)?;
     Ok(Contents {
         superblock: disk.superblock().clone(),
+        backend: disk.backend(),
         registers: disk.registers().read_all().map_err(unreadable)?,
         decisions: disk.decisions().read_all().map_err(unreadable)?,
         membership,
@@ -83,11 +85,11 @@ pub(super) const fn phase(phase: ClaimPhase) -> &'static str {
 }
 
 fn as_text(contents: &Contents) -> String {
-    let Contents { superblock, registers, decisions, membership, configuration, registration } = contents;
+    let Contents { superblock, backend, registers, decisions, membership, configuration, registration } = contents;
     let mut text = String::new();
     writeln!(
         text,
-        "\ncluster {} ({})   up to {} nodes, {} services\n",
+        "\ncluster {} ({})   {backend} disk for up to {} nodes, {} services\n",
         superblock.name, superblock.cluster, superblock.nodes_max, superblock.services_max
     )
     .ok();
@@ -173,7 +175,7 @@ fn as_text(contents: &Contents) -> String {
 }
 
 fn report(contents: &Contents) -> DiskReport {
-    let Contents { superblock, registers, decisions, membership, configuration, registration } = contents;
+    let Contents { superblock, backend, registers, decisions, membership, configuration, registration } = contents;
     let name = |node: &NodeId| configuration.name_of(*node);
     let configured = |(node, _): &(&NodeId, &Option<NodeRegister>)| configuration.nodes.contains_key(node);
     let register = |(node, register): (&NodeId, &Option<NodeRegister>)| RegisterReport {
@@ -200,6 +202,7 @@ fn report(contents: &Contents) -> DiskReport {
             name: superblock.name.clone(),
             nodes_max: superblock.nodes_max,
             services_max: superblock.services_max,
+            backend: backend.name().to_owned(),
             profile: superblock.profile,
             created_at_ms: superblock.created_at_ms,
         },

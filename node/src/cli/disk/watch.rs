@@ -8,7 +8,7 @@ use phalanx_messages::NodeId;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{NodeRegister, OwnState};
-use phalanx_storage::ClusterDisk;
+use phalanx_storage::{Backend, ClusterDisk};
 
 use super::open::unreadable;
 use crate::builder::HostIdentity;
@@ -77,9 +77,13 @@ impl Sight {
     }
 }
 
-/// How long a register of a live node can stay as it is: two renewals and one slow I/O.
-pub(super) const fn watch_ms(profile: &TimingProfile) -> u64 {
-    2 * profile.renewal_ms + profile.io_timeout_ms
+/// How long a register of a live node can stay as it is: two renewals and one slow I/O. On a disk of several hosts no lock keeps
+/// a node that is frozen meanwhile, so its lease must be over.
+pub(super) const fn watch_ms(profile: &TimingProfile, backend: Backend) -> u64 {
+    match backend {
+        Backend::Mmap => 2 * profile.renewal_ms + profile.io_timeout_ms,
+        Backend::Direct => profile.takeover_ms() + profile.io_timeout_ms,
+    }
 }
 
 /// What a watch is for.
@@ -93,8 +97,13 @@ pub(super) enum Until {
 
 /// Looks at the registers for as long as a live one can rest. Gives the nodes that moved.
 pub(super) fn watch(disk: &ClusterDisk, sight: &Sight, until: Until) -> Result<Vec<String>, Exit> {
-    let watch_ms = watch_ms(&disk.superblock().profile);
-    anstream::eprintln!("watching the heartbeats for {watch_ms} ms (2 renewals and one I/O time-out of this disk) ...");
+    let backend = disk.backend();
+    let watch_ms = watch_ms(&disk.superblock().profile, backend);
+    let what = match backend {
+        Backend::Mmap => "2 renewals",
+        Backend::Direct => "a lease",
+    };
+    anstream::eprintln!("watching the heartbeats for {watch_ms} ms ({what} and one I/O time-out of this disk) ...");
     let begun = now();
     let mut moved = Vec::new();
     while now().since(begun) < watch_ms && (until == Until::Over || moved.is_empty()) {
@@ -114,8 +123,10 @@ mod tests {
 
     #[test]
     fn the_watch_is_longer_than_two_renewals_of_the_profile_on_the_disk() {
-        assert_eq!(watch_ms(&TimingProfile::DEV), 1_250);
-        assert_eq!(watch_ms(&TimingProfile::SAN_SAFE), 25_000);
+        assert_eq!(watch_ms(&TimingProfile::DEV, Backend::Mmap), 1_250);
+        assert_eq!(watch_ms(&TimingProfile::SAN_SAFE, Backend::Mmap), 25_000);
+        let direct = watch_ms(&TimingProfile::SAN_SAFE, Backend::Direct);
+        assert!(direct > TimingProfile::SAN_SAFE.lease_ms + TimingProfile::SAN_SAFE.io_timeout_ms, "{direct}");
     }
 
     #[test]

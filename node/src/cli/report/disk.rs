@@ -1,4 +1,4 @@
-//! `disk create`, `disk show` and `disk check` with `--output json`.
+//! `disk create`, `disk show`, `disk check` and `disk repair` with `--output json`.
 
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::TimingProfile;
@@ -30,6 +30,8 @@ pub struct SuperblockReport {
     pub nodes_max: u16,
     /// Services the disk has room for.
     pub services_max: u32,
+    /// How nodes reach it: `mmap` or `direct`.
+    pub backend: String,
     /// Every time-out of the cluster.
     pub profile: TimingProfile,
     /// When it was formatted, in milliseconds since the Unix epoch.
@@ -176,6 +178,8 @@ pub struct CreatedReport {
     pub services_max: u32,
     /// Its length.
     pub bytes: u64,
+    /// How nodes reach it: `mmap` or `direct`.
+    pub backend: String,
 }
 
 /// `disk check`.
@@ -210,4 +214,32 @@ pub struct FindingReport {
     pub what: String,
     /// What to do.
     pub advice: String,
+}
+
+/// `disk repair`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct RepairReport {
+    /// The disk.
+    pub path: String,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// What was written, or would be.
+    pub repaired: Vec<RepairedReport>,
+    /// What nothing may take the place of.
+    pub lost: Vec<String>,
+    /// No finding of `disk check` is an error now.
+    pub sound: bool,
+}
+
+/// One part of a disk that was written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct RepairedReport {
+    /// Short name of the region.
+    pub region: String,
+    /// Whose part of it.
+    pub node: Option<String>,
+    /// Its first block.
+    pub first_block: u64,
+    /// What was written, from what.
+    pub what: String,
 }

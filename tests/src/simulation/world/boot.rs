@@ -114,6 +114,7 @@ impl World {
         let settings = ManagerSettings {
             me,
             boot: if other_boot { Uuid::max() } else { self.boot },
+            one_host: true,
             profile: self.setup.profile,
             levels: levels.unwrap_or_else(|| self.setup.levels.clone()),
             public_key: [u8::try_from(node.0).unwrap_or(0) + 1; 32],

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use phalanx_messages::membership::FenceMethod;
-use phalanx_messages::register::FenceHandle;
 use phalanx_messages::{NodeId, NodeIncarnation};
-use phalanx_protocol::manager::ManagerInput;
+use phalanx_protocol::manager::{FenceTarget, ManagerInput};
 
 use super::World;
 use crate::simulation::clock::{MS, SECOND};
 use crate::simulation::process::{ProcessEvent, Search};
 
 impl World {
-    pub(super) fn seek_proofs(&mut self, node: NodeId, wanted: BTreeMap<NodeIncarnation, FenceHandle>) {
+    pub(super) fn seek_proofs(&mut self, node: NodeId, wanted: BTreeMap<NodeIncarnation, FenceTarget>) {
+        let wanted: BTreeMap<_, _> = wanted.into_iter().filter(|(_, target)| target.local.is_some()).collect();
         let Some(actors) = self.actors_mut(node) else { return };
         actors.searches.retain(|victim, _| wanted.contains_key(victim));
         let fresh: Vec<_> = wanted.into_keys().filter(|victim| !actors.searches.contains_key(victim)).collect();

@@ -8,7 +8,7 @@ use phalanx_messages::register::OwnState;
 use phalanx_messages::{NodeId, NodeIncarnation, Revision};
 use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::lease::Publication;
-use phalanx_protocol::manager::{End, ManagerInput, ManagerOutput, Moment, PROBE_MS, Remark, TICK_MS};
+use phalanx_protocol::manager::{End, Manager, ManagerInput, ManagerOutput, Moment, PROBE_MS, Remark, TICK_MS};
 use phalanx_protocol::registration::LeaseSigns;
 
 use super::World;
@@ -26,6 +26,11 @@ impl World {
         }
         self.plan_in_ms(node, TICK_MS, ProcessEvent::Tick);
         self.manage(node, ManagerInput::Tick);
+        // The machine asserts that a tick has no output then.
+        let rests = |manager: &Manager| manager.next_tick(now) > now.plus(TICK_MS);
+        if self.actors_mut(node).is_some_and(|actors| rests(&actors.manager)) {
+            self.coverage.reach("a node rests");
+        }
     }
 
     /// Gives the machine an input and carries out what follows.
