@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::init_cluster::{InitCluster, NodeProcess};
 use crate::lan::Lan;
-use crate::process_cluster::{MachineLock, find, signal_process};
+use crate::process_cluster::{MachineLock, PATIENCE, find, signal_process, wait_for};
 
 /// A fence agent of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +157,7 @@ impl HostCluster {
         let applied = self.cluster.run(&["service", "apply", &file.display().to_string()]);
         assert!(applied.status.success(), "{applied:?}");
         let _ = self.wait("the ticker", |status| ticker(status).is_some());
+        wait_for("its first tick", PATIENCE, || fs::metadata(self.journal()).ok().filter(|journal| journal.len() > 0));
     }
 
     /// Waits until what a daemon answers satisfies `condition`, and gives it.

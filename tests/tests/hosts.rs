@@ -1,7 +1,7 @@
 //! Several hosts, each with processes and a network of its own, on one disk for direct I/O: what a cluster is judged by.
 
 use phalanx_tests::host_cluster::{Agent, HostCluster, ticker};
-use phalanx_tests::process_cluster::find;
+use phalanx_tests::process_cluster::{PATIENCE, find, wait_for};
 use phalanx_tests::requirement::{Requirement, available};
 use serde_json::Value;
 
@@ -11,8 +11,10 @@ fn is_in(status: &Value, node: usize, state: &str) -> bool {
     find(status, "nodes", &format!("n{node}")).is_some_and(|node| node["state"] == state)
 }
 
-/// The ticker ticked on `from`, then on `to`, and never on both at the same time.
+/// The ticker ticked on `from`, then on `to`, and never on both at the same time. Its first tick comes after its start command has ended.
 fn assert_moved(cluster: &HostCluster, from: usize, to: usize) {
+    let last = format!("n{to}");
+    wait_for("its first tick there", PATIENCE, || (cluster.ticked().last() == Some(&last)).then_some(()));
     assert_eq!(cluster.ticked(), [format!("n{from}"), format!("n{to}")], "\n{}\n{}", cluster.said(0), cluster.said(1));
 }
 
