@@ -43,7 +43,7 @@ fn bugs_of_coordinator_and_agent_are_caught() {
         (Bug::NoHold, "I-T20", 20),
         (Bug::NoWave, "I-T20", 20),
         (Bug::RestartWhenFinished, "I-T20", 20),
-        (Bug::LeaveBesideRecovery, "I-T20", 100),
+        (Bug::LeaveBesideRecovery, "I-T20", 250),
         (Bug::BatchAdvancesAlone, "I-T22", 10),
         (Bug::EarlyRejoin, "I-T23", 20),
         (Bug::NoOwnGhost, "I-T23", 60),
