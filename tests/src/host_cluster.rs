@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::init_cluster::{InitCluster, NodeProcess};
 use crate::lan::Lan;
-use crate::process_cluster::{MachineLock, find, signal_process};
+use crate::process_cluster::{MachineLock, find, processes_naming, signal_process};
 
 /// A fence agent of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Agent {
     }
 }
 
-/// The cluster. Its service `ticker` writes the name of its node into a journal every few milliseconds, as long as it lives.
+/// The cluster. Its service `ticker` writes its generation and its node into a journal every few milliseconds, as long as it lives.
 #[derive(Debug)]
 pub struct HostCluster {
     /// The links.
@@ -150,7 +150,7 @@ impl HostCluster {
         let (file, journal) = (self.cluster.out().join("ticker.txt"), self.journal());
         let service = format!(
             "[[service]]\nname = \"ticker\"\nleaves = \"processes\"\n\
-             start_command = \"while :; do echo $PHALANX_NODE >> {}; sleep 0.01; done &\"\n",
+             start_command = \"while :; do echo $PHALANX_GENERATION $PHALANX_NODE >> {}; sleep 0.01; done &\"\n",
             journal.display()
         );
         fs::write(&file, service).expect("written");
@@ -207,20 +207,57 @@ impl HostCluster {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The nodes on which the ticker ticked, each stretch once. A node that comes twice ticked beside another one, or again.
+    /// What was stopped goes on.
+    pub fn thaw(&self, index: usize) {
+        self.lan.processes(index).iter().for_each(|pid| signal_process(*pid, Signal::CONT));
+    }
+
+    /// Ends one process of a host, and what dies with it: the daemon (`node daemon`) or its warden (`node run`).
+    pub fn kill(&self, index: usize, role: &str) {
+        let here = self.lan.processes(index);
+        let is_meant = |(pid, line): &(u32, String)| here.contains(pid) && line.contains(role);
+        processes_naming(&self.cluster.config(&format!("n{index}")).display().to_string())
+            .iter()
+            .filter(|process| is_meant(process))
+            .for_each(|(pid, _)| signal_process(*pid, Signal::KILL));
+    }
+
+    /// The node of a host has ended, so it may be started again.
+    pub fn has_ended(&mut self, index: usize) -> bool {
+        self.nodes[index].has_ended()
+    }
+
+    /// Defines a service that does nothing; true if the cluster has confirmed it.
     ///
     /// # Panics
-    /// If nothing ticked yet.
+    /// If its file cannot be written.
+    #[must_use]
+    pub fn define(&self, name: &str) -> bool {
+        let file = self.cluster.out().join(format!("{name}.txt"));
+        let service = format!("[[service]]\nname = \"{name}\"\nleaves = \"processes\"\nstart_command = \"true\"\n");
+        fs::write(&file, service).expect("written");
+        self.cluster.run(&["service", "apply", &file.display().to_string(), "--no-wait"]).status.success()
+    }
+
+    /// The nodes on which the ticker ticked, each stretch of one generation once.
+    ///
+    /// # Panics
+    /// If a generation ticked after a newer one: two instances at the same time.
     #[must_use]
     pub fn ticked(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.journal()).expect("it ticked");
-        let mut stretches: Vec<String> = Vec::new();
-        for line in text.lines() {
-            if stretches.last().is_none_or(|last| last != line) {
-                stretches.push(line.to_owned());
+        let text = fs::read_to_string(self.journal()).unwrap_or_default();
+        let mut stretches: Vec<(u64, &str)> = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let (generation, node) = line.split_once(' ').expect("a line has a generation and a node");
+            let tick = (generation.parse().expect("a number"), node);
+            let newest = stretches.last();
+            let follows = newest.is_none_or(|newest| *newest == tick || newest.0 < tick.0);
+            assert!(follows, "line {}: {tick:?} ticks after {newest:?} in {}", number + 1, self.journal().display());
+            if newest != Some(&tick) {
+                stretches.push(tick);
             }
         }
-        stretches
+        stretches.into_iter().map(|(_, node)| node.to_owned()).collect()
     }
 }
 

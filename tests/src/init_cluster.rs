@@ -245,6 +245,11 @@ impl NodeProcess {
         self.child.id()
     }
 
+    /// It has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// What it has said.
     #[must_use]
     pub fn said(&self) -> String {

@@ -19,6 +19,7 @@ pub mod peers;
 pub mod process_cluster;
 pub mod proxy;
 pub mod python_subsystem;
+pub mod random_faults;
 pub mod register_model;
 pub mod requirement;
 pub mod scripted_subsystem;
