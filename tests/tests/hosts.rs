@@ -11,6 +11,17 @@ fn is_in(status: &Value, node: usize, state: &str) -> bool {
     find(status, "nodes", &format!("n{node}")).is_some_and(|node| node["state"] == state)
 }
 
+/// A cluster of so many hosts with these fence agents, and where its ticker runs; none if this machine cannot have it.
+fn formed(count: usize, agents: &[Agent]) -> Option<(HostCluster, usize)> {
+    if !available(&NEEDED) {
+        return None;
+    }
+    let cluster = HostCluster::form(count, agents);
+    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
+    let node = ticker(&status).expect("it runs");
+    Some((cluster, node))
+}
+
 /// The ticker ticked on `from`, then on `to`, and never on both at the same time. Its first tick comes after its start command has ended.
 fn assert_moved(cluster: &HostCluster, from: usize, to: usize) {
     let last = format!("n{to}");
@@ -33,12 +44,7 @@ fn nodes_know_that_they_are_hosts_of_a_test() {
 /// No delay is configured anywhere: the agent's proof is what the survivor waits for.
 #[test]
 fn of_two_hosts_without_a_link_exactly_one_stays_and_the_other_is_dead_before_its_service_starts() {
-    if !available(&NEEDED) {
-        return;
-    }
-    let mut cluster = HostCluster::form(2, &[Agent::Good]);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let from = ticker(&status).expect("it runs");
+    let Some((mut cluster, from)) = formed(2, &[Agent::Good]) else { return };
     cluster.lan.cut(0, 1);
     let status = cluster.wait("the service and one node", |status| {
         let stays = |node| is_in(status, node, "joined") && is_in(status, 1 - node, "inactive");
@@ -59,12 +65,7 @@ fn of_two_hosts_without_a_link_exactly_one_stays_and_the_other_is_dead_before_it
 
 #[test]
 fn fault_02_a_host_that_loses_power_is_recovered_when_an_agent_has_proved_it() {
-    if !available(&NEEDED) {
-        return;
-    }
-    let cluster = HostCluster::form(3, &[Agent::Slow]);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let victim = ticker(&status).expect("it runs");
+    let Some((cluster, victim)) = formed(3, &[Agent::Slow]) else { return };
     cluster.power_off(victim);
     let status = cluster.wait("the service elsewhere", |status| {
         is_in(status, victim, "inactive") && ticker(status).is_some_and(|node| node != victim)
@@ -76,12 +77,7 @@ fn fault_02_a_host_that_loses_power_is_recovered_when_an_agent_has_proved_it() {
 
 #[test]
 fn fault_37_an_agent_that_fails_is_followed_by_the_next_one() {
-    if !available(&NEEDED) {
-        return;
-    }
-    let cluster = HostCluster::form(2, &[Agent::Failing, Agent::Good]);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let victim = ticker(&status).expect("it runs");
+    let Some((cluster, victim)) = formed(2, &[Agent::Failing, Agent::Good]) else { return };
     cluster.power_off(victim);
     let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
     assert_moved(&cluster, victim, 1 - victim);
@@ -95,12 +91,7 @@ fn fault_37_an_agent_that_fails_is_followed_by_the_next_one() {
 /// The first agent says that the host is off, and its own `status` says that it is on: a frozen host is no dead one.
 #[test]
 fn fault_37_an_agent_that_lies_proves_nothing() {
-    if !available(&NEEDED) {
-        return;
-    }
-    let cluster = HostCluster::form(2, &[Agent::Lying, Agent::Good]);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let victim = ticker(&status).expect("it runs");
+    let Some((cluster, victim)) = formed(2, &[Agent::Lying, Agent::Good]) else { return };
     cluster.freeze(victim);
     let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
     assert_moved(&cluster, victim, 1 - victim);
@@ -112,12 +103,7 @@ fn fault_37_an_agent_that_lies_proves_nothing() {
 
 #[test]
 fn fault_38_without_any_proof_recovery_waits_and_says_for_what() {
-    if !available(&NEEDED) {
-        return;
-    }
-    let cluster = HostCluster::form(2, &[Agent::Failing]);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let victim = ticker(&status).expect("it runs");
+    let Some((cluster, victim)) = formed(2, &[Agent::Failing]) else { return };
     cluster.power_off(victim);
     let name = format!("n{victim}");
     let awaited = |status: &Value| find(status, "nodes", &name)?["fence"]["awaiting"].as_str().map(str::to_owned);
