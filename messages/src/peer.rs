@@ -171,7 +171,8 @@ pub enum MembershipMessage {
         /// Who leaves.
         node: NodeIncarnation,
     },
-    /// To the master: force this node out.
+    /// To the master: force this node out. From the master to the victim itself: end yourself, because quorum needs your vote and
+    /// forbids to mark you (protocol §4.4).
     ForceRequest {
         /// Who.
         victim: NodeIncarnation,
