@@ -19,6 +19,7 @@ use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, 
 use crate::cli::Exit;
 use crate::cli::node::{EXIT_CONFIGURATION, EXIT_TRY_AGAIN};
 use crate::config::{NodeConfig, SubsystemConfig};
+use crate::test_host;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::EXIT_FORCED_OUT;
 use crate::warden::client::{LeaveRequested, WardenLink, Words};
@@ -40,7 +41,7 @@ pub fn open_disk(path: &Path) -> anyhow::Result<ClusterDisk> {
 /// # Errors
 /// What keeps it from being used as the file says.
 pub(crate) fn open_disk_of(config: &NodeConfig) -> anyhow::Result<ClusterDisk> {
-    let disk = open_disk(&config.disk)?;
+    let disk = test_host::open_disk(&config.disk)?;
     if let Some(text) = other_backend(config, &disk) {
         anyhow::bail!(text);
     }

@@ -13,6 +13,7 @@ pub mod local_fence;
 pub mod log;
 pub mod mapping_guard;
 pub mod subsystem_client;
+pub mod test_host;
 pub mod timing;
 pub mod waiting;
 pub mod warden;

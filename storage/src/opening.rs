@@ -127,10 +127,22 @@ pub enum OpenError {
 /// # Errors
 /// Any [`OpenError`].
 pub fn open(path: &Path, access: Access) -> Result<ClusterDisk, OpenError> {
+    open_through(path, access, |disk| disk)
+}
+
+/// As [`open`], and every I/O, the first one too, goes through what `around` puts around the blocks.
+///
+/// # Errors
+/// Any [`OpenError`].
+pub fn open_through(
+    path: &Path,
+    access: Access,
+    around: impl FnOnce(Arc<dyn SharedDisk>) -> Arc<dyn SharedDisk>,
+) -> Result<ClusterDisk, OpenError> {
     let opened = open_blocks(path, access);
     let path = path.to_owned();
     match opened {
-        Ok(disk) => ClusterDisk::open(disk).map_err(|source| unusable(path, source)),
+        Ok(disk) => ClusterDisk::open(around(disk)).map_err(|source| unusable(path, source)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing { path }),
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(OpenError::Busy { path }),
         Err(source) => {

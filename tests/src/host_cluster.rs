@@ -1,120 +1,93 @@
-//! A cluster of several hosts: one node in each network namespace, on a disk for direct I/O that all of them open.
+//! A cluster of several hosts, beside others of the same process: one node in each network namespace, on a disk for direct I/O that all of them open.
 //!
 //! No node can see or kill the processes of another host, so a fence agent gives the proof of a death: a script of the test, which
 //! ends every process of a namespace.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+mod agent;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use phalanx_node::builder::TEST_HOST_VARIABLE;
+use phalanx_node::test_host::{DiskPath, TEST_PATH_VARIABLE};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::init_cluster::{InitCluster, NodeProcess};
 use crate::lan::Lan;
-use crate::process_cluster::{MachineLock, PATIENCE, find, signal_process, wait_for};
+use crate::process_cluster::{MachineLock, PATIENCE, find, processes_naming, signal_process, wait_for};
+use crate::service_journal::ServiceJournals;
 
-/// A fence agent of the test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Agent {
-    /// Ends every process of the host.
-    Good,
-    /// Takes a second for it.
-    Slow,
-    /// Says that it cannot.
-    Failing,
-    /// Says that it has, and has not.
-    Lying,
-}
+pub use agent::Agent;
 
-impl Agent {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Good => "fence_good",
-            Self::Slow => "fence_slow",
-            Self::Failing => "fence_failing",
-            Self::Lying => "fence_lying",
-        }
-    }
+/// Service of every such cluster.
+const TICKER: &str = "ticker";
+/// Seconds between two ticks of the services of a cluster that is watched closely.
+const TICK_SECONDS: f32 = 0.01;
 
-    const fn off(self) -> &'static str {
-        match self {
-            Self::Good => "off",
-            Self::Slow => "sleep 1; off",
-            Self::Failing => "echo 'no route to the power switch' >&2; exit 1",
-            Self::Lying => "exit 0",
-        }
-    }
-
-    fn script(self, calls: &str) -> String {
-        format!(
-            "#!/bin/sh\nwhile IFS='=' read -r name value; do case $name in action) action=$value;; plug) plug=$value;; esac; done\n\
-             echo \"{} $action $plug\" >> {calls}\n\
-             off() {{\n\
-               for attempt in 1 2 3 4 5 6 7 8 9; do\n\
-                 pids=$(ip netns pids \"$plug\"); [ -z \"$pids\" ] && exit 0; kill -9 $pids 2>/dev/null\n\
-               done\n\
-               exit 1\n\
-             }}\n\
-             case $action in\n\
-             off) {};;\n\
-             status) [ -z \"$(ip netns pids \"$plug\")\" ] && exit 2; exit 0;;\n\
-             esac\n",
-            self.name(),
-            self.off()
-        )
-    }
-}
-
-/// The cluster. Its service `ticker` writes the name of its node into a journal every few milliseconds, as long as it lives.
+/// The cluster. Its service `ticker` keeps a journal of its starts and of its ticks, as long as it lives.
 #[derive(Debug)]
 pub struct HostCluster {
     /// The links.
     pub lan: Lan,
+    /// What its services have written.
+    pub journals: ServiceJournals,
     cluster: InitCluster,
-    nodes: Vec<NodeProcess>,
-    _lock: MachineLock,
+    hosts: Vec<Host>,
+    _lock: Arc<MachineLock>,
+}
+
+/// A host and the last start of its node.
+#[derive(Debug)]
+struct Host {
+    node: NodeProcess,
+    /// How often its power was lost.
+    boot: u32,
 }
 
 impl HostCluster {
-    /// Forms a cluster of so many hosts, each with these fence agents in this order.
+    /// Forms a cluster of so many hosts, each with these fence agents in this order, with the service `ticker`.
     ///
     /// # Panics
     /// If it does not form in time.
     #[must_use]
     pub fn form(count: usize, agents: &[Agent]) -> Self {
-        let lock = MachineLock::take();
+        let formed = Self::form_without_services(count, agents);
+        formed.define(TICKER, TICK_SECONDS);
+        let _ = formed.wait("the ticker", |status| ticker(status).is_some());
+        wait_for("its first tick", PATIENCE, || formed.journals.has_ticked(TICKER).then_some(()));
+        formed
+    }
+
+    /// The same without services.
+    ///
+    /// # Panics
+    /// If it does not form in time.
+    #[must_use]
+    pub fn form_without_services(count: usize, agents: &[Agent]) -> Self {
+        let lock = MachineLock::shared();
         let lan = Lan::with_hosts(count);
         let addresses = (0..count).map(|index| format!("{}:7600", Lan::ip(index))).collect();
         let cluster = InitCluster::at(addresses, None);
-        let mut formed = Self { lan, cluster, nodes: Vec::new(), _lock: lock };
-        formed.install(agents);
+        let journals = ServiceJournals::new(cluster.out().join("journals"));
+        let mut formed = Self { lan, journals, cluster, hosts: Vec::new(), _lock: lock };
+        std::fs::create_dir(formed.agents()).expect("a directory can be made");
+        agents.iter().for_each(|agent| agent.install(&formed.agents()));
         formed.cluster.edit(|text| {
             let direct = text.replace("backend = \"mmap\"", "backend = \"direct\"");
             format!("{direct}\n{}", formed.fencing(count, agents))
         });
-        formed.cluster.create_disk();
+        formed.cluster.create_disk_for(count);
         for index in 0..count {
-            let node = formed.start(index);
-            formed.nodes.push(node);
+            let node = formed.start(index, 0);
+            formed.hosts.push(Host { node, boot: 0 });
         }
         let _ = formed.cluster.wait_joined(count);
-        formed.define_ticker();
         formed
     }
 
     fn agents(&self) -> PathBuf {
         self.cluster.out().join("agents")
-    }
-
-    fn install(&self, agents: &[Agent]) {
-        fs::create_dir(self.agents()).expect("a directory can be made");
-        let calls = self.agents().join("calls").display().to_string();
-        for agent in agents {
-            let file = self.agents().join(agent.name());
-            fs::write(&file, agent.script(&calls)).expect("written");
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("made executable");
-        }
     }
 
     fn fencing(&self, count: usize, agents: &[Agent]) -> String {
@@ -131,33 +104,71 @@ impl HostCluster {
         format!("[fencing]\nmethods = [{}]\n{}", names.join(", "), (0..count).map(node).collect::<String>())
     }
 
-    fn start(&self, index: usize) -> NodeProcess {
+    fn start(&self, index: usize, boot: u32) -> NodeProcess {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", self.agents().display());
-        self.cluster.start_in(self.lan.host(index), &format!("n{index}"), &[("PATH", &path)])
+        let host = format!("{}:{boot}", self.lan.host(index));
+        let switch = self.switch(index).display().to_string();
+        let environment = [("PATH", path.as_str()), (TEST_HOST_VARIABLE, &host), (TEST_PATH_VARIABLE, &switch)];
+        self.cluster.start_in(self.lan.host(index), &format!("n{index}"), &environment)
+    }
+
+    fn switch(&self, index: usize) -> PathBuf {
+        self.cluster.out().join(format!("n{index}.path"))
+    }
+
+    /// From now on the path of a host to the shared disk is like that.
+    ///
+    /// # Panics
+    /// If the switch cannot be written.
+    pub fn set_path(&self, index: usize, path: DiskPath) {
+        // Written beside and renamed, so that nobody finds it empty.
+        let (switch, beside) = (self.switch(index), self.cluster.out().join(format!("n{index}.path-next")));
+        std::fs::write(&beside, path.text()).expect("written");
+        std::fs::rename(beside, switch).expect("renamed");
     }
 
     /// Starts the node of a host again, whose last start has ended.
     pub fn start_again(&mut self, index: usize) {
-        self.nodes[index] = self.start(index);
+        let boot = self.hosts[index].boot;
+        self.hosts[index].node = self.start(index, boot);
     }
 
-    fn journal(&self) -> PathBuf {
-        self.cluster.out().join("ticks")
+    /// The node of a host has ended, so it may be started again.
+    pub fn has_ended(&mut self, index: usize) -> bool {
+        self.hosts[index].node.has_ended()
     }
 
-    fn define_ticker(&self) {
-        let (file, journal) = (self.cluster.out().join("ticker.txt"), self.journal());
+    /// Starts every node that has ended, and names them.
+    pub fn start_ended(&mut self) -> Vec<usize> {
+        let ended: Vec<usize> = (0..self.hosts.len()).filter(|index| self.has_ended(*index)).collect();
+        ended.iter().for_each(|index| self.start_again(*index));
+        ended
+    }
+
+    /// The file of a service that keeps a journal and ticks that often, with `keys` added to its definition.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn service_file(&self, name: &str, tick_seconds: f32, keys: &str) -> String {
+        let command = self.journals.command(tick_seconds);
+        let file = self.cluster.out().join(format!("{name}.txt"));
         let service = format!(
-            "[[service]]\nname = \"ticker\"\nleaves = \"processes\"\n\
-             start_command = \"while :; do echo $PHALANX_NODE >> {}; sleep 0.01; done &\"\n",
-            journal.display()
+            "[[service]]\nname = \"{name}\"\nleaves = \"processes\"\nstart_command = \"{command}\"\n\
+             stop_command = \"{command}\"\n{keys}"
         );
-        fs::write(&file, service).expect("written");
-        let applied = self.cluster.run(&["service", "apply", &file.display().to_string()]);
+        std::fs::write(&file, service).expect("written");
+        file.display().to_string()
+    }
+
+    /// Defines a service that keeps a journal, and waits until it is registered.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn define(&self, name: &str, tick_seconds: f32) {
+        let applied = self.run(&["service", "apply", &self.service_file(name, tick_seconds, "")]);
         assert!(applied.status.success(), "{applied:?}");
-        let _ = self.wait("the ticker", |status| ticker(status).is_some());
-        wait_for("its first tick", PATIENCE, || fs::metadata(self.journal()).ok().filter(|journal| journal.len() > 0));
     }
 
     /// Waits until what a daemon answers satisfies `condition`, and gives it.
@@ -167,6 +178,13 @@ impl HostCluster {
     #[must_use]
     pub fn wait(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
         self.cluster.wait_status(what, condition)
+    }
+
+    /// What a daemon answers now, if one does.
+    #[must_use]
+    pub fn status(&self) -> Option<Value> {
+        let output = self.run(&["status", "--output", "json"]);
+        serde_json::from_slice(&output.stdout).ok().filter(|status: &Value| status["source"] == "daemon")
     }
 
     /// Runs a command as an administrator.
@@ -180,17 +198,22 @@ impl HostCluster {
     /// # Panics
     /// If it does not end in time.
     pub fn wait_exit(&mut self, index: usize) -> Option<i32> {
-        self.nodes[index].wait_exit()
+        self.hosts[index].node.wait_exit()
     }
 
-    /// What the node of a host has said.
+    /// What the last start of the node of a host has said.
     #[must_use]
     pub fn said(&self, index: usize) -> String {
-        self.nodes[index].said()
+        self.hosts[index].node.said()
     }
 
     /// Every process of a host ends at once, as when its power is cut.
-    pub fn power_off(&self, index: usize) {
+    pub fn power_off(&mut self, index: usize) {
+        self.kill_all(index);
+        self.hosts[index].boot += 1;
+    }
+
+    fn kill_all(&self, index: usize) {
         while let processes @ [_, ..] = &self.lan.processes(index)[..] {
             processes.iter().for_each(|pid| signal_process(*pid, Signal::KILL));
         }
@@ -198,43 +221,102 @@ impl HostCluster {
 
     /// Every process of a host is stopped, as when a virtual machine is paused.
     pub fn freeze(&self, index: usize) {
-        self.lan.processes(index).iter().for_each(|pid| signal_process(*pid, Signal::STOP));
+        let mut stopped = Vec::new();
+        loop {
+            let processes = self.lan.processes(index);
+            processes.iter().for_each(|pid| signal_process(*pid, Signal::STOP));
+            if processes == stopped {
+                return; // nobody was born while the others were stopped
+            }
+            stopped = processes;
+        }
+    }
+
+    /// What was stopped goes on.
+    pub fn thaw(&self, index: usize) {
+        self.lan.processes(index).iter().for_each(|pid| signal_process(*pid, Signal::CONT));
+    }
+
+    /// Kills processes of the node of a host: of those roles, in this order, as their command lines name them.
+    fn kill(&self, index: usize, roles: &[&str]) {
+        let here = self.lan.processes(index);
+        let named = processes_naming(&self.cluster.config(&format!("n{index}")).display().to_string());
+        for role in roles {
+            let is_meant = |(pid, line): &&(u32, String)| here.contains(pid) && line.contains(role);
+            named.iter().filter(is_meant).for_each(|(pid, _)| signal_process(*pid, Signal::KILL));
+        }
+    }
+
+    /// Kills the daemon of a host. Its warden lives.
+    pub fn kill_daemon(&self, index: usize) {
+        self.kill(index, &[" node daemon "]);
+    }
+
+    /// Kills the warden of a host and its daemon with it.
+    pub fn kill_node(&self, index: usize) {
+        self.kill(index, &[" node run ", " node daemon "]);
+    }
+
+    /// Asks the node of a host to leave.
+    pub fn leave(&self, index: usize) {
+        self.hosts[index].node.terminate();
     }
 
     /// What the fence agents were told, a line a call.
     #[must_use]
     pub fn agent_calls(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.agents().join("calls")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.agents().join("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The nodes on which the ticker ticked, each stretch once. A node that comes twice ticked beside another one, or again.
+    /// The nodes on which the ticker ran, instance by instance.
     ///
     /// # Panics
-    /// If nothing ticked yet.
+    /// If two of them lived at the same time.
     #[must_use]
     pub fn ticked(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.journal()).expect("it ticked");
-        let mut stretches: Vec<String> = Vec::new();
-        for line in text.lines() {
-            if stretches.last().is_none_or(|last| last != line) {
-                stretches.push(line.to_owned());
-            }
-        }
-        stretches
+        let instances = self.journals.instances(TICKER).unwrap_or_else(|why| panic!("{why}"));
+        instances.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Where its files are, which every command of an administrator names.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.cluster.out()
+    }
+
+    /// What is configured, as `config show` prints it.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub fn configuration(&self) -> Result<Value, String> {
+        let output = self.run(&["config", "show", "--output", "json"]);
+        serde_json::from_slice(&output.stdout).map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Its files stay when it ends. Gives their place.
+    pub fn keep_files(&mut self) -> PathBuf {
+        self.cluster.keep_files()
     }
 }
 
 impl Drop for HostCluster {
     fn drop(&mut self) {
         // Whatever a test has left behind on its hosts ends with it, before their namespaces go.
-        (0..self.nodes.len()).for_each(|index| self.power_off(index));
+        (0..self.hosts.len()).for_each(|index| self.kill_all(index));
+        phalanx_node::dev::remove_containments_of(&self.cluster.disk());
     }
 }
 
 /// Where the ticker runs, if it does.
 #[must_use]
 pub fn ticker(status: &Value) -> Option<usize> {
-    let service = find(status, "services", "ticker").filter(|service| service["state"] == "registered")?;
+    runs_on(status, TICKER)
+}
+
+/// Where a service runs, if it does.
+#[must_use]
+pub fn runs_on(status: &Value, service: &str) -> Option<usize> {
+    let service = find(status, "services", service).filter(|service| service["state"] == "registered")?;
     service["node"].as_str()?.strip_prefix('n')?.parse().ok()
 }

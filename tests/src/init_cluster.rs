@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use phalanx_node::builder::TEST_HOST_VARIABLE;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,6 +91,12 @@ impl InitCluster {
         self.dir().join("alpha")
     }
 
+    /// The files stay when the cluster ends. Gives their place.
+    pub fn keep_files(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.out()
+    }
+
     /// The shared disk.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
@@ -169,7 +174,7 @@ impl InitCluster {
         self.spawn(node, command, talk)
     }
 
-    /// Starts `phalanx node run` for a node in a network namespace, as on a host of that name.
+    /// Starts `phalanx node run` for a node in a network namespace; the environment says which host that is.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -178,7 +183,7 @@ impl InitCluster {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{namespace}")).arg(&self.program).args(["node", "run", "--config"]);
         command.arg(self.config(node)).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("PHALANX_SOCKET");
-        command.env(TEST_HOST_VARIABLE, namespace).envs(environment.iter().copied());
+        command.envs(environment.iter().copied());
         self.spawn(node, command, None)
     }
 
@@ -243,6 +248,11 @@ impl NodeProcess {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
     /// What it has said.

@@ -2,14 +2,22 @@
 //!
 //! Everything lies in namespaces, the bridge too, so nothing of the machine's own network is touched.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// A bridge with hosts on it.
 #[derive(Debug)]
 pub struct Lan {
     bridge: String,
     hosts: Vec<String>,
+    /// From whom nothing arrives at whom.
+    cuts: Mutex<BTreeSet<(usize, usize)>>,
 }
+
+/// Bridges that this process has made: several of them may stand beside each other.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// Runs a program of the system.
 ///
@@ -28,8 +36,8 @@ impl Lan {
     /// If a namespace cannot be made.
     #[must_use]
     pub fn with_hosts(count: usize) -> Self {
-        let prefix = format!("phx{}", std::process::id());
-        let mut lan = Self { bridge: format!("{prefix}-lan"), hosts: Vec::new() };
+        let prefix = format!("phx{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let mut lan = Self { bridge: format!("{prefix}-lan"), hosts: Vec::new(), cuts: Mutex::default() };
         must("ip", &["netns", "add", &lan.bridge]);
         must("ip", &["-n", &lan.bridge, "link", "add", "bridge", "type", "bridge"]);
         must("ip", &["-n", &lan.bridge, "link", "set", "bridge", "up"]);
@@ -68,12 +76,31 @@ impl Lan {
         &self.hosts[index]
     }
 
-    /// Nothing of `from` arrives at `to` any more. The other way stays open.
+    /// Changes what is cut, each host in one step.
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<(usize, usize)>)) {
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = cuts.clone();
+        change(&mut cuts);
+        let changed: BTreeSet<usize> = before.symmetric_difference(&cuts).map(|(_, to)| *to).collect();
+        for host in changed {
+            let dropped = |&(from, to): &(usize, usize)| {
+                (to == host).then(|| format!("; add rule inet cuts input ip saddr {} drop", Self::ip(from)))
+            };
+            self.nft(
+                host,
+                &format!("flush chain inet cuts input{}", cuts.iter().filter_map(dropped).collect::<String>()),
+            );
+        }
+    }
+
+    /// Nothing of `from` arrives at `to` any more. The other way stays as it is.
     ///
     /// # Panics
     /// If nftables refuses.
     pub fn cut_one_way(&self, from: usize, to: usize) {
-        self.nft(to, &format!("add rule inet cuts input ip saddr {} drop", Self::ip(from)));
+        self.change(|cuts| {
+            cuts.insert((from, to));
+        });
     }
 
     /// Nothing passes between the two any more.
@@ -81,8 +108,24 @@ impl Lan {
     /// # Panics
     /// If nftables refuses.
     pub fn cut(&self, one: usize, other: usize) {
-        self.cut_one_way(one, other);
-        self.cut_one_way(other, one);
+        self.change(|cuts| cuts.extend([(one, other), (other, one)]));
+    }
+
+    /// Everything passes between the two again.
+    ///
+    /// # Panics
+    /// If nftables refuses.
+    pub fn mend(&self, one: usize, other: usize) {
+        self.change(|cuts| cuts.retain(|cut| ![(one, other), (other, one)].contains(cut)));
+    }
+
+    /// Nothing passes between hosts of two groups any more.
+    ///
+    /// # Panics
+    /// If nftables refuses.
+    pub fn part(&self, some: &[usize], others: &[usize]) {
+        let pairs = some.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
+        self.change(|cuts| cuts.extend(pairs.flat_map(|(one, other)| [(one, other), (other, one)])));
     }
 
     /// Everything passes again.
@@ -90,7 +133,7 @@ impl Lan {
     /// # Panics
     /// If nftables refuses.
     pub fn heal(&self) {
-        (0..self.hosts.len()).for_each(|index| self.nft(index, "flush chain inet cuts input"));
+        self.change(BTreeSet::clear);
     }
 
     /// Processes that run on a host.

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -77,6 +78,25 @@ impl MachineLock {
             File::options().create(true).truncate(false).write(true).open(path).expect("the lock file can be made");
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("the lock can be taken");
         Self(file)
+    }
+}
+
+/// The lock of this process, while one of its tests holds it.
+static SHARED: Mutex<Weak<MachineLock>> = Mutex::new(Weak::new());
+
+impl MachineLock {
+    /// The lock for tests that may run beside others of this process: they wait for most of their time.
+    ///
+    /// # Panics
+    /// As [`Self::take`].
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let lock = Arc::new(Self::take());
+            *shared = Arc::downgrade(&lock);
+            lock
+        })
     }
 }
 

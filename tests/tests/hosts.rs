@@ -65,7 +65,7 @@ fn of_two_hosts_without_a_link_exactly_one_stays_and_the_other_is_dead_before_it
 
 #[test]
 fn fault_02_a_host_that_loses_power_is_recovered_when_an_agent_has_proved_it() {
-    let Some((cluster, victim)) = formed(3, &[Agent::Slow]) else { return };
+    let Some((mut cluster, victim)) = formed(3, &[Agent::Slow]) else { return };
     cluster.power_off(victim);
     let status = cluster.wait("the service elsewhere", |status| {
         is_in(status, victim, "inactive") && ticker(status).is_some_and(|node| node != victim)
@@ -77,7 +77,7 @@ fn fault_02_a_host_that_loses_power_is_recovered_when_an_agent_has_proved_it() {
 
 #[test]
 fn fault_37_an_agent_that_fails_is_followed_by_the_next_one() {
-    let Some((cluster, victim)) = formed(2, &[Agent::Failing, Agent::Good]) else { return };
+    let Some((mut cluster, victim)) = formed(2, &[Agent::Failing, Agent::Good]) else { return };
     cluster.power_off(victim);
     let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
     assert_moved(&cluster, victim, 1 - victim);
@@ -103,7 +103,7 @@ fn fault_37_an_agent_that_lies_proves_nothing() {
 
 #[test]
 fn fault_38_without_any_proof_recovery_waits_and_says_for_what() {
-    let Some((cluster, victim)) = formed(2, &[Agent::Failing]) else { return };
+    let Some((mut cluster, victim)) = formed(2, &[Agent::Failing]) else { return };
     cluster.power_off(victim);
     let name = format!("n{victim}");
     let awaited = |status: &Value| find(status, "nodes", &name)?["fence"]["awaiting"].as_str().map(str::to_owned);

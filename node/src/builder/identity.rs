@@ -19,7 +19,8 @@ pub struct HostIdentity {
 }
 
 /// Names a host of a test: processes that have it in their environment take themselves for a host of its own, although they share
-/// the kernel with others. `status` shows `identity: test`.
+/// the kernel with others. What stands after a colon names the boot, so that such a host can be switched off and on again.
+/// `status` shows `identity: test`.
 pub const TEST_HOST_VARIABLE: &str = "PHALANX_TEST_HOST";
 
 impl HostIdentity {
@@ -29,7 +30,8 @@ impl HostIdentity {
     /// If the kernel's boot id cannot be read.
     pub fn read() -> Result<Self, BootError> {
         if let Ok(name) = std::env::var(TEST_HOST_VARIABLE) {
-            return Ok(Self { host: test_uuid(&name, "host"), boot: test_uuid(&name, "boot") });
+            let host = name.split_once(':').map_or(name.as_str(), |(host, _)| host);
+            return Ok(Self { host: test_uuid(host, "host"), boot: test_uuid(&name, "boot") });
         }
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(BootError::BootId)?;
         let boot = Uuid::parse_str(text.trim()).map_err(|source| BootError::BootId(std::io::Error::other(source)))?;

@@ -9,8 +9,8 @@ use phalanx_messages::admin::{AdminRequest, Status};
 use phalanx_messages::configuration::NodeConfiguration;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::{TimingInput, TimingProfile};
-use phalanx_storage::opening::{self, OpenError};
-use phalanx_storage::{Access, Backend, ClusterDisk};
+use phalanx_storage::opening::OpenError;
+use phalanx_storage::{Backend, ClusterDisk};
 
 use super::args::{Global, NodeCommand, Output};
 use super::configuration::panic_text;
@@ -22,6 +22,7 @@ use crate::config::{Checked, ClusterNode, ConfigErrors, NodeConfig, check_file};
 use crate::containment::{ContainmentChoice, containment_key, now, pause};
 use crate::daemon;
 use crate::fence_agents;
+use crate::test_host;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::{self, RegisterNotice, WardenSettings};
 
@@ -186,7 +187,7 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     let patience = Patience { no_wait, ended: &|| signals.leave_is_asked() };
     // A disk that is not there, or is being formatted, may come; one that is wrong never waits.
     let mut wrong = None;
-    let disk = waiting::wait_for(&what, patience, || match opening::open(&config.disk, Access::ReadWrite) {
+    let disk = waiting::wait_for(&what, patience, || match test_host::open_disk(&config.disk) {
         Ok(disk) => Ok(Ok(disk)),
         Err(OpenError::Missing { .. }) => {
             Ok(Err(format!("it is not there (`phalanx disk create --config {}` makes it)", config.file.display())))

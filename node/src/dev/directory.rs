@@ -194,11 +194,15 @@ impl Directory {
 /// What nodes whose warden was killed have left: an empty cgroup, or processes that nobody else would end. No node of the
 /// cluster in `directory` runs.
 pub fn remove_containments(directory: &Path) {
-    let path = directory.join(DISK);
-    let Ok(disk) = crate::daemon::open_disk(&path) else { return };
+    remove_containments_of(&directory.join(DISK));
+}
+
+/// The same for the cluster on a disk, which is named as the files of its nodes name it.
+pub fn remove_containments_of(path: &Path) {
+    let Ok(disk) = crate::daemon::open_disk(path) else { return };
     let Ok(Some(configuration)) = disk.configurations().newest() else { return };
     for node in configuration.nodes.keys() {
-        let key = containment_key(disk.superblock().cluster, &path, *node);
+        let key = containment_key(disk.superblock().cluster, path, *node);
         if let Err(error) = cgroup::kill_leftovers(&key, now().plus(LEFTOVERS_MS)) {
             anstream::eprintln!("{error}");
         }

@@ -22,7 +22,7 @@ use crate::cli::print;
 use crate::containment::now;
 
 pub use crate::cli::{default_dev_directory, node_socket};
-pub use directory::{CONTROL, DISK, LOCK, remove_containments};
+pub use directory::{CONTROL, DISK, LOCK, remove_containments, remove_containments_of};
 
 use directory::Directory;
 use nodes::Nodes;
