@@ -1,4 +1,5 @@
-//! A cluster of several hosts, beside others of the same process: one node in each network namespace, on a disk for direct I/O that all of them open.
+//! A cluster of several hosts, beside others of the same process: one node in each network
+//! namespace, on a disk for direct I/O that all of them open.
 //!
 //! No node can see or kill the processes of another host, so a fence agent gives the proof of a death: a script of the test, which
 //! ends every process of a namespace.
@@ -15,13 +16,17 @@ use serde_json::Value;
 
 use crate::init_cluster::{InitCluster, NodeProcess};
 use crate::lan::Lan;
-use crate::process_cluster::{MachineLock, PATIENCE, find, processes_naming, signal_process, wait_for};
+use crate::process_cluster::{MachineLock, PATIENCE, find, list, phalanx, processes_naming, signal_process, wait_for};
 use crate::service_journal::ServiceJournals;
 
 pub use agent::Agent;
 
 /// Service of every such cluster.
 const TICKER: &str = "ticker";
+/// What the command line of a warden says.
+const WARDEN: &str = " node run ";
+/// What the command line of a daemon says.
+const DAEMON: &str = " node daemon ";
 /// Seconds between two ticks of the services of a cluster that is watched closely.
 const TICK_SECONDS: f32 = 0.01;
 
@@ -55,7 +60,7 @@ impl HostCluster {
         let formed = Self::form_without_services(count, agents);
         formed.define(TICKER, TICK_SECONDS);
         let _ = formed.wait("the ticker", |status| ticker(status).is_some());
-        wait_for("its first tick", PATIENCE, || formed.journals.has_ticked(TICKER).then_some(()));
+        wait_for("its first tick", PATIENCE, || (formed.journals.ticks(TICKER) > 0).then_some(()));
         formed
     }
 
@@ -237,29 +242,80 @@ impl HostCluster {
         self.lan.processes(index).iter().for_each(|pid| signal_process(*pid, Signal::CONT));
     }
 
-    /// Kills processes of the node of a host: of those roles, in this order, as their command lines name them.
-    fn kill(&self, index: usize, roles: &[&str]) {
+    /// Processes of the node of a host, of that role as their command lines name it.
+    fn processes_of(&self, index: usize, role: &str) -> Vec<u32> {
         let here = self.lan.processes(index);
         let named = processes_naming(&self.cluster.config(&format!("n{index}")).display().to_string());
-        for role in roles {
-            let is_meant = |(pid, line): &&(u32, String)| here.contains(pid) && line.contains(role);
-            named.iter().filter(is_meant).for_each(|(pid, _)| signal_process(*pid, Signal::KILL));
-        }
+        let is_meant = |(pid, line): &(u32, String)| here.contains(pid) && line.contains(role);
+        named.into_iter().filter(is_meant).map(|(pid, _)| pid).collect()
+    }
+
+    /// Process ids of the warden and of the daemon of a host.
+    ///
+    /// # Panics
+    /// If one of them does not live.
+    #[must_use]
+    pub fn warden_and_daemon(&self, index: usize) -> (u32, u32) {
+        let one = |role| self.processes_of(index, role).first().copied().unwrap_or_else(|| panic!("no{role}lives"));
+        (one(WARDEN), one(DAEMON))
     }
 
     /// Kills the daemon of a host. Its warden lives.
     pub fn kill_daemon(&self, index: usize) {
-        self.kill(index, &[" node daemon "]);
+        self.processes_of(index, DAEMON).into_iter().for_each(|pid| signal_process(pid, Signal::KILL));
     }
 
-    /// Kills the warden of a host and its daemon with it.
+    /// Kills warden and daemon of a host in one instant. What the node runs lives.
     pub fn kill_node(&self, index: usize) {
-        self.kill(index, &[" node run ", " node daemon "]);
+        let both = [WARDEN, DAEMON].map(|role| self.processes_of(index, role));
+        both.into_iter().flatten().for_each(|pid| signal_process(pid, Signal::KILL));
     }
 
     /// Asks the node of a host to leave.
     pub fn leave(&self, index: usize) {
         self.hosts[index].node.terminate();
+    }
+
+    /// The file of a node as another host would have it: whatever it names relative to itself is another one, and the disk is the
+    /// same under another name, else the node's processes, which a host of its own could not see, were taken for leftovers.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    #[must_use]
+    pub fn copied_file(&self, index: usize) -> PathBuf {
+        let (directory, file) = (self.directory().join("copied"), format!("n{index}.toml"));
+        std::fs::create_dir_all(&directory).expect("a directory can be made");
+        std::fs::copy(self.directory().join("cluster.key"), directory.join("cluster.key")).expect("init wrote it");
+        let (disk, link) = (self.cluster.disk(), directory.join("linked.disk"));
+        std::fs::hard_link(&disk, &link).expect("a file has two names");
+        let text = std::fs::read_to_string(self.directory().join(&file)).expect("init wrote it");
+        let file = directory.join(file);
+        let text = text.replace(&disk.display().to_string(), &link.display().to_string());
+        std::fs::write(&file, text).expect("written");
+        file
+    }
+
+    /// Runs that file on a host of its own name, beside whatever runs there, to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run_as_host(&self, name: &str, index: usize, file: &std::path::Path) -> std::process::Output {
+        let mut command = std::process::Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.lan.host(index))).arg(phalanx());
+        command.args(["node", "run", "--no-wait", "--config"]).arg(file).env(TEST_HOST_VARIABLE, name);
+        command.output().expect("phalanx can be started")
+    }
+
+    /// The node of a host listens elsewhere from its next start.
+    ///
+    /// # Panics
+    /// If its file cannot be written.
+    pub fn set_bind(&self, index: usize, address: &str) {
+        let file = self.cluster.config(&format!("n{index}"));
+        let text = std::fs::read_to_string(&file).expect("init wrote it");
+        let text = text.replace("[interconnect]\n", &format!("[interconnect]\nbind = \"{address}\"\n"));
+        std::fs::write(&file, text).expect("written");
     }
 
     /// What the fence agents were told, a line a call.
@@ -294,6 +350,12 @@ impl HostCluster {
         serde_json::from_slice(&output.stdout).map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Lets time pass in which something must not happen.
+    #[expect(clippy::disallowed_methods, reason = "that nothing happens is seen by nothing but time")]
+    pub fn let_pass(&self, ms: u64) {
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+    }
+
     /// Its files stay when it ends. Gives their place.
     pub fn keep_files(&mut self) -> PathBuf {
         self.cluster.keep_files()
@@ -306,6 +368,19 @@ impl Drop for HostCluster {
         (0..self.hosts.len()).for_each(|index| self.kill_all(index));
         phalanx_node::dev::remove_containments_of(&self.cluster.disk());
     }
+}
+
+/// The nodes of a status that are in that state.
+#[must_use]
+pub fn nodes_in(status: &Value, state: &str) -> Vec<usize> {
+    let nodes = list(status, "nodes").iter().filter(|node| node["state"] == state);
+    nodes.filter_map(|node| node["name"].as_str()?.strip_prefix('n')?.parse().ok()).collect()
+}
+
+/// The master of a status.
+#[must_use]
+pub fn master(status: &Value) -> Option<usize> {
+    status["master"].as_str()?.strip_prefix('n')?.parse().ok()
 }
 
 /// Where the ticker runs, if it does.

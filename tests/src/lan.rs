@@ -41,6 +41,7 @@ impl Lan {
         must("ip", &["netns", "add", &lan.bridge]);
         must("ip", &["-n", &lan.bridge, "link", "add", "bridge", "type", "bridge"]);
         must("ip", &["-n", &lan.bridge, "link", "set", "bridge", "up"]);
+        lan.nft("add table bridge cuts; add chain bridge cuts forward { type filter hook forward priority 0; }");
         for index in 0..count {
             lan.add_host(&format!("{prefix}-h{index}"), index);
         }
@@ -56,12 +57,11 @@ impl Lan {
         must("ip", &["-n", host, "link", "set", "lo", "up"]);
         must("ip", &["-n", host, "address", "add", &format!("{}/24", Self::ip(index)), "dev", "eth0"]);
         must("ip", &["-n", host, "link", "set", "eth0", "up"]);
-        self.nft(index, "add table inet cuts");
-        self.nft(index, "add chain inet cuts input { type filter hook input priority 0; }");
     }
 
-    fn nft(&self, index: usize, rule: &str) {
-        must("nsenter", &[&format!("--net=/run/netns/{}", self.hosts[index]), "nft", rule]);
+    /// Rules of the bridge, which no fence agent switches off: one that kills whatever runs on a host would kill `nft` there.
+    fn nft(&self, rules: &str) {
+        must("nsenter", &[&format!("--net=/run/netns/{}", self.bridge), "nft", rules]);
     }
 
     /// Address of a host.
@@ -76,21 +76,14 @@ impl Lan {
         &self.hosts[index]
     }
 
-    /// Changes what is cut, each host in one step.
+    /// Changes what is cut, in one step. Addresses are still asked for and told (ARP), so a cut one way stays one.
     fn change(&self, change: impl FnOnce(&mut BTreeSet<(usize, usize)>)) {
         let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = cuts.clone();
         change(&mut cuts);
-        let changed: BTreeSet<usize> = before.symmetric_difference(&cuts).map(|(_, to)| *to).collect();
-        for host in changed {
-            let dropped = |&(from, to): &(usize, usize)| {
-                (to == host).then(|| format!("; add rule inet cuts input ip saddr {} drop", Self::ip(from)))
-            };
-            self.nft(
-                host,
-                &format!("flush chain inet cuts input{}", cuts.iter().filter_map(dropped).collect::<String>()),
-            );
-        }
+        let dropped = |(from, to): &(usize, usize)| {
+            format!("; add rule bridge cuts forward iifname \"port{from}\" oifname \"port{to}\" ether type ip drop")
+        };
+        self.nft(&format!("flush chain bridge cuts forward{}", cuts.iter().map(dropped).collect::<String>()));
     }
 
     /// Nothing of `from` arrives at `to` any more. The other way stays as it is.
@@ -125,6 +118,7 @@ impl Lan {
     /// If nftables refuses.
     pub fn part(&self, some: &[usize], others: &[usize]) {
         let pairs = some.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
+        let pairs = pairs.filter(|(one, other)| one != other);
         self.change(|cuts| cuts.extend(pairs.flat_map(|(one, other)| [(one, other), (other, one)])));
     }
 
@@ -134,6 +128,29 @@ impl Lan {
     /// If nftables refuses.
     pub fn heal(&self) {
         self.change(BTreeSet::clear);
+    }
+
+    /// Another host takes an address: from now on the bridge brings there what is sent to it. Whoever had it has it no more.
+    ///
+    /// # Panics
+    /// If `ip` refuses.
+    pub fn move_address(&self, address: &str, from: usize, to: usize) {
+        let address = format!("{address}/24");
+        must("ip", &["-n", &self.hosts[from], "address", "delete", &address, "dev", "eth0"]);
+        self.add_address(&address, to);
+    }
+
+    /// A host has one more address.
+    ///
+    /// # Panics
+    /// If `ip` refuses.
+    pub fn add_address(&self, address: &str, to: usize) {
+        let address = if address.contains('/') { address.to_owned() } else { format!("{address}/24") };
+        must("ip", &["-n", &self.hosts[to], "address", "add", &address, "dev", "eth0"]);
+        // The others have seen it at another port.
+        for host in &self.hosts {
+            must("ip", &["-n", host, "neighbour", "flush", "all"]);
+        }
     }
 
     /// Processes that run on a host.

@@ -2,6 +2,7 @@
 //!
 //! Process tests take one machine-wide lock, because timing on a loaded machine is noise.
 
+mod lock;
 mod records;
 
 use std::fs::File;
@@ -9,13 +10,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use lock::MachineLock;
 pub use records::LicenceJournal;
 
 /// The user and group `nobody`.
@@ -60,44 +61,6 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
 fn pause() {
     let breath = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
     rustix::event::poll(&mut [], Some(&breath)).ok();
-}
-
-/// Keeps two process tests from running at the same time, on the whole machine.
-#[derive(Debug)]
-pub struct MachineLock(#[expect(dead_code, reason = "held for its lock")] File);
-
-impl MachineLock {
-    /// Waits for the lock.
-    ///
-    /// # Panics
-    /// If the lock file cannot be made.
-    #[must_use]
-    pub fn take() -> Self {
-        let path = std::env::temp_dir().join("phalanx-process-tests.lock");
-        let file =
-            File::options().create(true).truncate(false).write(true).open(path).expect("the lock file can be made");
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("the lock can be taken");
-        Self(file)
-    }
-}
-
-/// The lock of this process, while one of its tests holds it.
-static SHARED: Mutex<Weak<MachineLock>> = Mutex::new(Weak::new());
-
-impl MachineLock {
-    /// The lock for tests that may run beside others of this process: they wait for most of their time.
-    ///
-    /// # Panics
-    /// As [`Self::take`].
-    #[must_use]
-    pub fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let lock = Arc::new(Self::take());
-            *shared = Arc::downgrade(&lock);
-            lock
-        })
-    }
 }
 
 /// A running `phalanx dev` with its directory.

@@ -99,10 +99,11 @@ impl ServiceJournals {
         })
     }
 
-    /// It has ticked.
+    /// How often it has ticked.
     #[must_use]
-    pub fn has_ticked(&self, service: &str) -> bool {
-        fs::read_to_string(self.path(service)).is_ok_and(|text| text.contains("tick "))
+    pub fn ticks(&self, service: &str) -> usize {
+        let text = fs::read_to_string(self.path(service)).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with("tick ")).count()
     }
 
     /// The instances of a service that live now on this kernel, as the environment of their processes says.

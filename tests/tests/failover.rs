@@ -38,7 +38,7 @@ fn bring_together(cluster: &DevCluster) {
 
 /// Twenty times in a row the node that is master *and* runs the service loses its daemon.
 #[test]
-fn twenty_kills_of_the_node_that_is_master_and_runs_the_service() {
+fn fault_01_twenty_kills_of_the_node_that_is_master_and_runs_the_service() {
     let cluster = DevCluster::start(3, &[]);
     bring_together(&cluster);
     let before = cluster.licence_journal().recovered.len();
