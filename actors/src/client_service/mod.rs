@@ -164,7 +164,13 @@ impl Actor for ClientService {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(REPEAT, |actor, ctx| actor.step(ExecutorInput::Repeat, None, ctx));
+        ctx.run_interval(REPEAT, |actor, ctx| {
+            if ctx.connected() {
+                actor.step(ExecutorInput::Repeat, None, ctx);
+            } else {
+                ctx.stop(); // its definition was removed; the interval alone would keep it for ever
+            }
+        });
     }
 }
 

@@ -201,3 +201,15 @@ async fn a_panic_is_survived_and_too_many_are_the_nodes() {
     assert_eq!(bench.panics.recv().await.unwrap(), "an actor panicked too often to be restarted again");
     assert!(bench.gate.is_panicking());
 }
+
+/// Registration-and-launch lets go of a service that was removed. What it was given goes with it.
+#[actix_rt::test]
+async fn a_service_that_nobody_asks_any_more_ends() {
+    let Bench { service, mut asked, .. } = bench();
+    service.send(DatabaseSeen { revision: revision(13), awaited: BTreeSet::new() }).await.unwrap();
+    tokio::time::sleep(2 * REPEAT).await;
+    assert!(service.connected());
+    drop(service);
+    let ended = tokio::time::timeout(2 * REPEAT, asked.recv()).await;
+    assert!(ended.is_ok_and(|asked| asked.is_none()), "it holds its warden no more");
+}
