@@ -200,6 +200,16 @@ fn fault_37_an_agent_that_lies_proves_nothing() {
     assert!(cluster.lan.processes(victim).is_empty(), "killed before the service started elsewhere");
 }
 
+/// What all these tests stand on: if two instances do live at once, the journal shows it.
+#[test]
+fn an_agent_that_deceives_makes_two_instances_live_at_once_and_that_is_seen() {
+    let Some((cluster, victim)) = formed(2, &[Agent::Deceiving]) else { return };
+    cluster.freeze(victim);
+    let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
+    let seen = cluster.journals.instances("ticker").expect_err("the first instance is only frozen");
+    assert!(seen.contains("overlap") && seen.contains("a process of another instance lives"), "{seen}");
+}
+
 #[test]
 fn fault_38_without_any_proof_recovery_waits_and_says_for_what() {
     let Some((mut cluster, victim)) = formed(2, &[Agent::Failing]) else { return };

@@ -14,8 +14,10 @@ pub enum Agent {
     Slow,
     /// Says that it cannot.
     Failing,
-    /// Says that it has, and has not.
+    /// Says that it has, and has not; its `status` tells the truth.
     Lying,
+    /// The same, and its `status` lies too: what no cluster can see through.
+    Deceiving,
 }
 
 impl Agent {
@@ -27,6 +29,7 @@ impl Agent {
             Self::Slow => "fence_slow",
             Self::Failing => "fence_failing",
             Self::Lying => "fence_lying",
+            Self::Deceiving => "fence_deceiving",
         }
     }
 
@@ -35,7 +38,16 @@ impl Agent {
             Self::Good => "off",
             Self::Slow => "sleep 1; off",
             Self::Failing => "echo 'no route to the power switch' >&2; exit 1",
-            Self::Lying => "exit 0",
+            Self::Lying | Self::Deceiving => "exit 0",
+        }
+    }
+
+    const fn status(self) -> &'static str {
+        match self {
+            Self::Good | Self::Slow | Self::Failing | Self::Lying => {
+                "[ -z \"$(ip netns pids \"$plug\")\" ] && exit 2; exit 0"
+            }
+            Self::Deceiving => "exit 2",
         }
     }
 
@@ -61,10 +73,11 @@ impl Agent {
              }}\n\
              case $action in\n\
              off) {};;\n\
-             status) [ -z \"$(ip netns pids \"$plug\")\" ] && exit 2; exit 0;;\n\
+             status) {};;\n\
              esac\n",
             self.name(),
-            self.off()
+            self.off(),
+            self.status()
         )
     }
 }
