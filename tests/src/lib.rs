@@ -27,5 +27,6 @@ pub mod service_journal;
 pub mod simulated_cluster;
 pub mod simulated_network;
 pub mod simulation;
+pub mod soak;
 pub mod spec_map;
 pub mod transition_model;
