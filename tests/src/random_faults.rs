@@ -8,6 +8,7 @@ mod definer;
 mod plan;
 
 use std::fmt;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -68,7 +69,8 @@ pub struct Failure {
     seed: u64,
     acts: Vec<String>,
     why: String,
-    files: PathBuf,
+    /// None if the cluster did not form: then its logs were printed.
+    files: Option<PathBuf>,
 }
 
 impl fmt::Display for Failure {
@@ -76,7 +78,7 @@ impl fmt::Display for Failure {
         let Self { seed, acts, why, files } = self;
         writeln!(f, "seed {seed} fails: {why}")?;
         acts.iter().try_for_each(|act| writeln!(f, "  {act}"))?;
-        writeln!(f, "logs and journals: {}", files.display())?;
+        files.iter().try_for_each(|files| writeln!(f, "logs and journals: {}", files.display()))?;
         write!(f, "again: cargo run -p phalanx-tests --bin faults -- --seed {seed} --runs 1")
     }
 }
@@ -85,7 +87,7 @@ impl fmt::Display for Failure {
 /// those that failed.
 ///
 /// # Panics
-/// If a cluster does not form.
+/// If it is broken itself; a run that panics is one that failed.
 #[must_use]
 pub fn run_many(first: u64, count: u64, tell: impl Fn(&Report) + Sync) -> Vec<Failure> {
     let next = AtomicU64::new(first);
@@ -96,7 +98,12 @@ pub fn run_many(first: u64, count: u64, tell: impl Fn(&Report) + Sync) -> Vec<Fa
             if seed >= first.saturating_add(count) {
                 return failed;
             }
-            match run(seed) {
+            let ran = catch_unwind(|| run(seed)).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                let (why, acts) = (format!("it panicked: {text}"), Vec::new());
+                Err(Failure { seed, acts, why, files: None })
+            });
+            match ran {
                 Ok(report) => tell(&report),
                 Err(failure) => {
                     eprintln!("{failure}");
@@ -107,7 +114,7 @@ pub fn run_many(first: u64, count: u64, tell: impl Fn(&Report) + Sync) -> Vec<Fa
     };
     std::thread::scope(|threads| {
         let workers: Vec<_> = (0..BESIDE.min(count)).map(|_| threads.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a cluster forms")).collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("it catches panics")).collect()
     })
 }
 
@@ -128,7 +135,7 @@ pub fn run(seed: u64) -> Result<Report, Failure> {
         .and_then(|()| settle(&mut cluster, plan.nodes, &confirmed));
     let healed_ms = match outcome {
         Ok(healed_ms) => healed_ms,
-        Err(why) => return Err(Failure { seed, acts, why, files: cluster.keep_files() }),
+        Err(why) => return Err(Failure { seed, acts, why, files: Some(cluster.keep_files()) }),
     };
     let ran_on = |service: &&str| {
         let nodes = cluster.journals.instances(service).unwrap_or_default().into_iter().map(|(_, node)| node);
@@ -175,6 +182,7 @@ fn perform(cluster: &mut HostCluster, nodes: usize, act: Act) -> String {
         Act::KillDaemon(host) => cluster.kill_daemon(host),
         Act::KillNode(host) => cluster.kill_node(host),
         Act::PowerOff(host) => cluster.power_off(host),
+        Act::EveryPowerOff => (0..nodes).for_each(|host| cluster.power_off(host)),
         Act::StartEnded => return format!(": {:?}", cluster.start_ended()),
         Act::Freeze(host) => cluster.freeze(host),
         Act::Thaw(host) => cluster.thaw(host),

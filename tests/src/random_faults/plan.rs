@@ -24,6 +24,8 @@ pub enum Act {
     KillNode(usize),
     /// A host loses its power.
     PowerOff(usize),
+    /// Every host loses its power.
+    EveryPowerOff,
     /// Whoever has ended, on whichever host, is started again.
     StartEnded,
     /// Every process of a host stops.
@@ -52,6 +54,7 @@ impl fmt::Display for Act {
             Self::KillDaemon(host) => write!(f, "the daemon of n{host} is killed"),
             Self::KillNode(host) => write!(f, "warden and daemon of n{host} are killed"),
             Self::PowerOff(host) => write!(f, "n{host} loses its power"),
+            Self::EveryPowerOff => write!(f, "every host loses its power"),
             Self::StartEnded => write!(f, "whoever has ended is started"),
             Self::Freeze(host) => write!(f, "n{host} is frozen"),
             Self::Thaw(host) => write!(f, "n{host} is thawed"),
@@ -117,7 +120,7 @@ impl Fault {
         let off_ms = ms(draw.below(OFF_MS));
         let lasting = |first: Act, last: Act, ms: u64| vec![(0, first), (ms, last)];
         let ended = |first: Act| lasting(first, Act::StartEnded, off_ms);
-        match draw.below(14) {
+        match draw.below(15) {
             0 | 1 => ended(Act::KillDaemon(host)),
             2 => ended(Act::KillNode(host)),
             3 => ended(Act::PowerOff(host)),
@@ -138,6 +141,7 @@ impl Fault {
                 let (first, last) = (Act::EveryPath(DiskPath::Hanging), Act::EveryPath(DiskPath::Good));
                 lasting(first, last, around(profile.lease_ms, draw))
             }
+            13 => ended(Act::EveryPowerOff),
             _ => vec![(0, Act::Transfer)],
         }
     }
@@ -191,6 +195,7 @@ mod tests {
             "Cut",
             "CutOneWay",
             "EveryPath",
+            "EveryPowerOff",
             "Freeze",
             "KillDaemon",
             "KillNode",
