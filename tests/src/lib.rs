@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod command_line;
+pub mod crash_points;
 pub mod draw;
 pub mod fault_table;
 pub mod frm_model;
