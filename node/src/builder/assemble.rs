@@ -30,16 +30,14 @@ use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
-use phalanx_protocol::manager::PROBE_MS;
 use phalanx_protocol::proxy_repair::ProxyRepair;
 use phalanx_protocol::registration::DatabaseRoom;
+use phalanx_storage::Backend;
 use tokio::sync::watch;
 
 use super::identity::{self, Start};
 use super::{BootError, NodeActors, NodeBuilder, NodeHandle, WardenPort};
-
-/// Between two looks for a last word where each of them is an I/O of a device (protocol §4.6 step 0).
-const DEVICE_PROBE_MS: u64 = 50;
+use crate::timing::probe_ms;
 
 /// Takes the word of the membership manager to the handle.
 struct EndListener {
@@ -290,7 +288,7 @@ fn start_actors(
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],
-            probe: Duration::from_millis(if several_hosts { DEVICE_PROBE_MS } else { PROBE_MS }),
+            probe: Duration::from_millis(probe_ms(if several_hosts { Backend::Direct } else { Backend::Mmap })),
             leaving: listener.clone().recipient(),
             ended: listener.recipient(),
         };
