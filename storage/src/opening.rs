@@ -127,7 +127,19 @@ pub enum OpenError {
 /// # Errors
 /// Any [`OpenError`].
 pub fn open(path: &Path, access: Access) -> Result<ClusterDisk, OpenError> {
-    let opened = open_blocks(path, access);
+    open_through(path, access, |disk| disk)
+}
+
+/// The same through something that stands before the blocks.
+///
+/// # Errors
+/// Any [`OpenError`].
+pub fn open_through(
+    path: &Path,
+    access: Access,
+    through: impl FnOnce(Arc<dyn SharedDisk>) -> Arc<dyn SharedDisk>,
+) -> Result<ClusterDisk, OpenError> {
+    let opened = open_blocks(path, access).map(through);
     let path = path.to_owned();
     match opened {
         Ok(disk) => ClusterDisk::open(disk).map_err(|source| unusable(path, source)),
