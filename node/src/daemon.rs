@@ -7,15 +7,17 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anyhow::Context as _;
 use phalanx_actors::command_subsystem::SubsystemCommands;
-use phalanx_actors::interconnect::ClusterKey;
+use phalanx_actors::interconnect::ClusterKeys;
 use phalanx_actors::local_api::{LogRing, LogSources};
 use phalanx_actors::membership_manager::MembershipEnded;
 use phalanx_messages::launch::Owner;
 use phalanx_messages::membership::{Certainty, LevelRegistration};
-use phalanx_storage::{Access, ClusterDisk, opening};
+use phalanx_storage::{Access, ClusterDisk, NewerProgram, opening};
 use tokio::sync::mpsc;
 
-use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort, hosts};
+use crate::builder::{
+    CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, TEST_HOST_VARIABLE, WardenPort, hosts,
+};
 use crate::cli::Exit;
 use crate::cli::node::{EXIT_CONFIGURATION, EXIT_TRY_AGAIN};
 use crate::config::{NodeConfig, SubsystemConfig};
@@ -26,6 +28,14 @@ use crate::warden::frames::Word;
 
 /// Name of a node's file with its static key, in its state directory.
 pub(crate) const KEY_FILE: &str = "static.key";
+
+/// A host of a test may be told to write the next minor version of the disk format, as after an upgrade of that host alone.
+pub const TEST_MINOR_VARIABLE: &str = "PHALANX_TEST_NEXT_MINOR";
+
+fn writes_next_minor() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some();
+    is_set(TEST_MINOR_VARIABLE) && is_set(TEST_HOST_VARIABLE)
+}
 
 /// Opens a cluster's disk.
 ///
@@ -40,7 +50,10 @@ pub fn open_disk(path: &Path) -> anyhow::Result<ClusterDisk> {
 /// # Errors
 /// What keeps it from being used as the file says.
 pub(crate) fn open_disk_of(config: &NodeConfig) -> anyhow::Result<ClusterDisk> {
-    let disk = open_disk(&config.disk)?;
+    let disk = match writes_next_minor() {
+        false => open_disk(&config.disk)?,
+        true => opening::open_through(&config.disk, Access::ReadWrite, |disk| Arc::new(NewerProgram::around(disk)))?,
+    };
     if let Some(text) = other_backend(config, &disk) {
         anyhow::bail!(text);
     }
@@ -69,12 +82,12 @@ pub(crate) fn admit(config: &NodeConfig, ended: &dyn Fn() -> bool) -> Result<(),
     id.map_or(Ok(()), |id| hosts::admit(&disk, id, host, ended))
 }
 
-/// Reads the cluster key.
+/// Reads the cluster keys.
 ///
 /// # Errors
 /// Configuration (78): there is none, others can read it, or it is no key.
-pub fn load_key(config: &NodeConfig) -> Result<ClusterKey, Exit> {
-    ClusterKey::load(&config.key_file).map_err(|error| {
+pub fn load_keys(config: &NodeConfig) -> Result<ClusterKeys, Exit> {
+    ClusterKeys::load(&config.key_file).map_err(|error| {
         let text = Exit::from(anyhow::Error::from(error)).text;
         let hint = format!(
             "`key_file` in {} names the cluster's key: 64 hexadecimal digits, mode 0600, the same on every node",
