@@ -8,6 +8,7 @@ pub mod crash_points;
 pub mod draw;
 pub mod fault_table;
 pub mod frm_model;
+pub mod fuzz;
 pub mod host_cluster;
 pub mod init_cluster;
 pub mod invariants;
