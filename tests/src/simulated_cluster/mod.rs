@@ -9,6 +9,7 @@
 
 mod disk;
 mod host;
+mod options;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_actors::interconnect::{ClusterKey, StaticKeyPair};
 use phalanx_actors::ports::RequestLeave;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::NodeState;
@@ -25,7 +25,7 @@ use phalanx_messages::register::{ClaimPhase, NodeRegister, OwnState};
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId};
 use phalanx_node::builder::NodeActors;
-use phalanx_storage::{ClusterDisk, Durability, MemoryDisk, Recorder, RecordingDisk, SharedDisk};
+use phalanx_storage::{ClusterDisk, Durability, MemoryDisk, RecordingDisk, SharedDisk};
 use turmoil::{Builder, Sim};
 
 use crate::node_cluster::{configuration_of, format_for};
@@ -33,6 +33,7 @@ use crate::order_checker;
 use disk::DiskPath;
 use stage::{Stage, millis};
 
+pub use options::{Keys, Options};
 pub use stage::{Event, Happened, Served};
 
 const PORT: u16 = 7700;
@@ -55,43 +56,6 @@ pub fn host_name(id: u16) -> String {
 
 /// One step of simulated time.
 const TICK: Duration = Duration::from_millis(1);
-
-/// What a simulated cluster may have besides.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Survivors fence whom they force out (F3).
-    pub has_local_fence: bool,
-    /// Boot of the host that all nodes run on.
-    pub boot: u128,
-    /// Every operation of the disk is recorded there, one [`Operation::Tick`](phalanx_storage::Operation::Tick) for each millisecond,
-    /// and what is volatile is flushed once a second, as nodes on an mmap disk do.
-    pub recorder: Option<Recorder>,
-    /// Those of an earlier cluster on the same disk, which knows them; else new ones.
-    pub keys: Option<Keys>,
-}
-
-/// What nodes keep on their own disks.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    /// Of all of them.
-    pub cluster: ClusterKey,
-    /// Of each.
-    pub pairs: BTreeMap<u16, StaticKeyPair>,
-}
-
-impl Keys {
-    /// New ones for so many nodes.
-    fn generate(count: u16) -> Self {
-        let pairs = (0..count).map(|id| (id, StaticKeyPair::generate().expect("random bytes"))).collect();
-        Self { cluster: ClusterKey::generate().expect("random bytes"), pairs }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { has_local_fence: false, boot: 2, recorder: None, keys: None }
-    }
-}
 
 /// See the module.
 pub struct SimulatedCluster {
