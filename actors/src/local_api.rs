@@ -7,6 +7,7 @@
 
 mod administration;
 mod answer;
+mod cluster_keys;
 mod log_ring;
 mod logs;
 mod output_log;
@@ -37,6 +38,7 @@ use self::answer::Asked;
 use self::logs::{GetLogSources, LogSourcesAnswer};
 use self::subsystems::{AttachPoint, GetAttachPoint};
 use crate::clock::wall_now_ms;
+use crate::interconnect::{GetKeysInUse, UseKeys};
 use crate::ports::{
     AskMaster, AskTraces, ConfigurationChanged, GetMembership, Happened, InjectPanic, RequestLeave, ServiceHappened,
     TryChange,
@@ -70,6 +72,10 @@ pub struct LocalApiEdges {
     pub register: Recipient<RegisterSubsystem>,
     /// Their leave.
     pub withdraw: Recipient<WithdrawSubsystem>,
+    /// Other cluster keys.
+    pub use_keys: Recipient<UseKeys>,
+    /// Those in use.
+    pub keys_in_use: Recipient<GetKeysInUse>,
     /// Bears its panics.
     pub restarts: Restarts,
 }
@@ -142,6 +148,7 @@ pub struct LocalApi {
     recent: VecDeque<Remembered>,
     term: Term,
     logs: LogSources,
+    key_file: Option<PathBuf>,
     /// What connections of subsystems show of names.
     names: watch::Sender<Arc<ConfigurationRecord>>,
     /// Connections of subsystems.
@@ -171,7 +178,15 @@ impl LocalApi {
             recent: VecDeque::new(),
             term: Term(0),
             logs: LogSources::default(),
+            key_file: None,
         }
+    }
+
+    /// Where it reads cluster keys that have changed.
+    #[must_use]
+    pub fn key_file(mut self, path: Option<PathBuf>) -> Self {
+        self.key_file = path;
+        self
     }
 
     /// What it shows of logs.
@@ -217,7 +232,8 @@ impl LocalApi {
 
     fn ask(&self, request: AdminRequest, by: String) -> ResponseFuture<AdminAnswer> {
         let (edges, configuration) = (self.edges.clone(), self.configuration.clone());
-        let asked = Asked { edges, configuration, logs: self.logs.clone(), own: self.reporter, by };
+        let (logs, key_file) = (self.logs.clone(), self.key_file.clone());
+        let asked = Asked { edges, configuration, logs, key_file, own: self.reporter, by };
         Box::pin(asked.answer(request))
     }
 }

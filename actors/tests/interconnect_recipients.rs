@@ -59,7 +59,7 @@ fn start(me: NodeIncarnation, listener: TcpListener) -> Edges {
     let settings = InterconnectSettings {
         me,
         cluster: Uuid::from_u128(1),
-        cluster_key: ClusterKey([3; 32]),
+        cluster_keys: ClusterKey([3; 32]).into(),
         key_pair: StaticKeyPair::generate().expect("the system has randomness"),
         profile: TimingProfile::DEV,
         clock: Clock::Boot,

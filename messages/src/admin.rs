@@ -64,6 +64,10 @@ pub enum AdminRequest {
         /// The node's name.
         node: String,
     },
+    /// The cluster keys of this node, by their fingerprints.
+    Keys,
+    /// Read the key file again, and use what it says from now on.
+    ReloadKeys,
     /// Every happening from now on.
     Follow {
         /// Begin with those that are remembered.
@@ -104,6 +108,8 @@ pub enum AdminAnswer {
         /// The configuration that has the change.
         revision: Revision,
     },
+    /// To `Keys` and `ReloadKeys`.
+    Keys(KeyStatus),
     /// To `Logs`, oldest first.
     Logs(Vec<LogLine>),
     /// One line of a followed log.
@@ -119,6 +125,20 @@ pub enum AdminAnswer {
     },
     /// One line of a followed stream.
     Happened(HappeningReport),
+}
+
+/// The cluster keys of one node. A fingerprint tells a key from others and nothing of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct KeyStatus {
+    /// The node.
+    pub node: String,
+    /// The key that it dials with.
+    pub spoken: String,
+    /// Every key that it takes, the spoken one first.
+    pub accepted: Vec<String>,
+    /// The key that each link stands on, by the name of the other node.
+    pub links: BTreeMap<String, String>,
 }
 
 /// The membership configuration with the limits of its disk.

@@ -1,14 +1,22 @@
 //! The one way to turn a value into bytes and back.
 //!
 //! bincode with fixed-width little-endian integers (protocol §1.2), a size limit, and a check that nothing trails:
-//! bytes from the disk or the network that do not decode exactly are refused, never guessed.
+//! bytes from the disk or the network that do not decode exactly are refused, never guessed. Lengths in them are not trusted: the
+//! decoder would make room for a text before it looks whether the text is there, so it is told how much there can be.
 
-use bincode::config::{Configuration, Fixint, LittleEndian, NoLimit};
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian, NoLimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 const CONFIGURATION: Configuration<LittleEndian, Fixint, NoLimit> =
     bincode::config::standard().with_little_endian().with_fixed_int_encoding();
+
+/// Nothing in a value of up to so many bytes is larger: nearly all there are.
+const SMALL_BYTES: usize = 64 * 1024;
+/// No value is larger: the registration database of the largest disk has 40 MB.
+const LARGE_BYTES: usize = 64 * 1024 * 1024;
+const SMALL: Configuration<LittleEndian, Fixint, Limit<SMALL_BYTES>> = CONFIGURATION.with_limit::<SMALL_BYTES>();
+const LARGE: Configuration<LittleEndian, Fixint, Limit<LARGE_BYTES>> = CONFIGURATION.with_limit::<LARGE_BYTES>();
 
 /// Why bytes could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +63,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
     if bytes.len() > limit {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit });
     }
-    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIGURATION).map_err(CodecError::Decode)?;
+    let (value, used) = decode_from(bytes).map_err(CodecError::Decode)?;
     if used != bytes.len() {
         return Err(CodecError::Trailing { trailing: bytes.len() - used });
     }
@@ -71,7 +79,15 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<
     if bytes.len() > limit {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit });
     }
-    bincode::serde::decode_from_slice(bytes, CONFIGURATION).map(|(value, _)| value).map_err(CodecError::Decode)
+    decode_from(bytes).map(|(value, _)| value).map_err(CodecError::Decode)
+}
+
+fn decode_from<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+    if bytes.len() <= SMALL_BYTES {
+        bincode::serde::decode_from_slice(bytes, SMALL)
+    } else {
+        bincode::serde::decode_from_slice(bytes, LARGE)
+    }
 }
 
 #[cfg(test)]
@@ -102,5 +118,19 @@ mod tests {
         assert_eq!(decode_prefix::<NodeId>(&[7, 0, 9], 16).unwrap(), NodeId(7));
         assert!(matches!(decode_prefix::<NodeId>(&[7], 16), Err(CodecError::Decode(_))));
         assert!(decode::<Vec<u64>>(&u64::MAX.to_le_bytes(), 16).is_err(), "a length is not trusted");
+    }
+
+    /// Found by the fuzzer: room was made for a text of any length, and the process ended where there was none.
+    #[test]
+    fn a_length_of_a_text_is_not_trusted() {
+        for length in [SMALL_BYTES as u64, 1 << 40, u64::MAX] {
+            assert!(matches!(decode::<String>(&length.to_le_bytes(), 16), Err(CodecError::Decode(_))), "{length}");
+        }
+        for bytes in [SMALL_BYTES - 8, SMALL_BYTES, 10 * SMALL_BYTES] {
+            let text = "x".repeat(bytes);
+            assert_eq!(decode::<String>(&encode(&text, usize::MAX).unwrap(), usize::MAX).unwrap(), text);
+        }
+        let names = vec!["a name of thirty-two bytes or so".to_owned(); SMALL_BYTES / 40];
+        assert_eq!(decode::<Vec<String>>(&encode(&names, usize::MAX).unwrap(), usize::MAX).unwrap(), names);
     }
 }

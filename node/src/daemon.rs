@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anyhow::Context as _;
 use phalanx_actors::command_subsystem::SubsystemCommands;
-use phalanx_actors::interconnect::ClusterKey;
+use phalanx_actors::interconnect::ClusterKeys;
 use phalanx_actors::local_api::{LogRing, LogSources};
 use phalanx_actors::membership_manager::MembershipEnded;
 use phalanx_messages::launch::Owner;
@@ -70,12 +70,12 @@ pub(crate) fn admit(config: &NodeConfig, ended: &dyn Fn() -> bool) -> Result<(),
     id.map_or(Ok(()), |id| hosts::admit(&disk, id, host, ended))
 }
 
-/// Reads the cluster key.
+/// Reads the cluster keys.
 ///
 /// # Errors
 /// Configuration (78): there is none, others can read it, or it is no key.
-pub fn load_key(config: &NodeConfig) -> Result<ClusterKey, Exit> {
-    ClusterKey::load(&config.key_file).map_err(|error| {
+pub fn load_keys(config: &NodeConfig) -> Result<ClusterKeys, Exit> {
+    ClusterKeys::load(&config.key_file).map_err(|error| {
         let text = Exit::from(anyhow::Error::from(error)).text;
         let hint = format!(
             "`key_file` in {} names the cluster's key: 64 hexadecimal digits, mode 0600, the same on every node",

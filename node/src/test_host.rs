@@ -10,13 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use phalanx_storage::opening::{self, OpenError};
-use phalanx_storage::{Access, Block, BlockIndex, Capabilities, ClusterDisk, Durability, Geometry, SharedDisk};
+use phalanx_storage::{
+    Access, Block, BlockIndex, Capabilities, ClusterDisk, Durability, Geometry, NewerProgram, SharedDisk,
+};
 
 use crate::builder::TEST_HOST_VARIABLE;
 use crate::containment::pause;
 
 /// Names the file that switches the path of this host to the disk.
 pub const TEST_PATH_VARIABLE: &str = "PHALANX_TEST_DISK_PATH";
+
+/// A host of a test may be told to write the next minor version of the disk format, as after an upgrade of that host alone.
+pub const TEST_MINOR_VARIABLE: &str = "PHALANX_TEST_NEXT_MINOR";
 
 /// How the path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum DiskPath {
     Hanging,
     /// I/Os fail.
     Lost,
+    /// Writes fail, as after a storage fence (F1).
+    ShutOut,
 }
 
 impl DiskPath {
@@ -40,6 +47,7 @@ impl DiskPath {
             Self::Slow(ms) => format!("slow {ms}"),
             Self::Hanging => "hanging".to_owned(),
             Self::Lost => "lost".to_owned(),
+            Self::ShutOut => "shut-out".to_owned(),
         }
     }
 
@@ -52,6 +60,7 @@ impl DiskPath {
             None => match text.trim() {
                 "hanging" => Self::Hanging,
                 "lost" => Self::Lost,
+                "shut-out" => Self::ShutOut,
                 _ => Self::Good,
             },
         }
@@ -68,11 +77,12 @@ struct Switched {
 
 impl Switched {
     /// Returns when the I/O may be done.
-    fn pass(&self) -> io::Result<()> {
+    fn pass(&self, write: bool) -> io::Result<()> {
         loop {
             match DiskPath::read(&self.switch) {
-                DiskPath::Good => return Ok(()),
                 DiskPath::Lost => return Err(rustix::io::Errno::IO.into()),
+                DiskPath::ShutOut if write => return Err(rustix::io::Errno::IO.into()),
+                DiskPath::Good | DiskPath::ShutOut => return Ok(()),
                 DiskPath::Hanging => pause(LOOK_MS),
                 DiskPath::Slow(ms) => {
                     pause(ms);
@@ -90,17 +100,17 @@ impl SharedDisk for Switched {
     }
 
     fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
-        self.pass()?;
+        self.pass(false)?;
         self.disk.read_blocks(first, blocks)
     }
 
     fn write_blocks(&self, first: BlockIndex, blocks: &[Block], durability: Durability) -> io::Result<()> {
-        self.pass()?;
+        self.pass(true)?;
         self.disk.write_blocks(first, blocks, durability)
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.pass()?;
+        self.pass(true)?;
         self.disk.flush()
     }
 
@@ -109,15 +119,19 @@ impl SharedDisk for Switched {
     }
 }
 
-/// Opens the disk of a node, through the switch of this host if it is one of a test.
+/// Opens the disk of a node, through whatever stands before it on a host of a test.
 ///
 /// # Errors
 /// What keeps it from being used.
 pub(crate) fn open_disk(path: &Path) -> Result<ClusterDisk, OpenError> {
-    let switch = std::env::var_os(TEST_HOST_VARIABLE).and_then(|_| std::env::var_os(TEST_PATH_VARIABLE));
-    let Some(switch) = switch.map(PathBuf::from) else { return opening::open(path, Access::ReadWrite) };
-    tracing::warn!(switch = %switch.display(), "this is a host of a test: its path to the disk is switched");
-    opening::open_through(path, Access::ReadWrite, |disk| Arc::new(Switched { disk, switch }))
+    let variable = |name| std::env::var_os(TEST_HOST_VARIABLE).and_then(|_| std::env::var_os(name));
+    let (switch, is_newer) = (variable(TEST_PATH_VARIABLE), variable(TEST_MINOR_VARIABLE).is_some());
+    opening::open_through(path, Access::ReadWrite, |disk| {
+        let disk: Arc<dyn SharedDisk> = if is_newer { Arc::new(NewerProgram::around(disk)) } else { disk };
+        let Some(switch) = switch.map(PathBuf::from) else { return disk };
+        tracing::warn!(switch = %switch.display(), "this is a host of a test: its path to the disk is switched");
+        Arc::new(Switched { disk, switch })
+    })
 }
 
 #[cfg(test)]
@@ -148,6 +162,8 @@ mod tests {
         assert_eq!(write(3).unwrap_err().raw_os_error(), Some(5));
         assert!(disk.read_blocks(BlockIndex(0), &mut Block::zeroes(1)).is_err());
         assert_eq!(first_byte(), 2);
+        set(DiskPath::ShutOut);
+        assert!(write(3).is_err() && disk.read_blocks(BlockIndex(0), &mut Block::zeroes(1)).is_ok());
         set(DiskPath::Hanging);
         std::thread::scope(|threads| {
             let hung = threads.spawn(|| write(4));

@@ -4,9 +4,20 @@
 //! and is not waited for by a clock: the commits, the recovery of the levels, and the recovery and start commands of the service.
 
 use phalanx_messages::profile::TimingProfile;
+use phalanx_protocol::manager::PROBE_MS;
+use phalanx_storage::Backend;
+
+/// As [`PROBE_MS`], where each look is an I/O of a device.
+const DEVICE_PROBE_MS: u64 = 50;
 
 /// A closed connection is followed by a look at the register at once, and then this often (protocol §4.6 step 0).
-const PROBE_MS: u64 = 5;
+#[must_use]
+pub const fn probe_ms(backend: Backend) -> u64 {
+    match backend {
+        Backend::Mmap => PROBE_MS,
+        Backend::Direct => DEVICE_PROBE_MS,
+    }
+}
 
 /// How a death becomes certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +88,14 @@ const fn open_end(formula: &'static str, why: &'static str) -> Term {
     Term { formula, ms: None, why }
 }
 
-/// Every way to die, the quickest first.
+/// Every way to die on a disk that is reached so, the quickest first.
 #[must_use]
-pub fn cases(profile: &TimingProfile) -> Vec<Case> {
+pub fn cases(profile: &TimingProfile, backend: Backend) -> Vec<Case> {
     let p = profile;
+    let probe = match backend {
+        Backend::Mmap => "5 ms",
+        Backend::Direct => "50 ms",
+    };
     let clean = || {
         [
             term(
@@ -88,7 +103,11 @@ pub fn cases(profile: &TimingProfile) -> Vec<Case> {
                 p.stop_ms,
                 "the warden kills the services, cleans up what they leave, and says so on the disk",
             ),
-            term("5 ms", PROBE_MS, "the others look at the register when the connection closes, and then this often"),
+            term(
+                probe,
+                probe_ms(backend),
+                "the others look at the register when the connection closes, and then this often",
+            ),
         ]
     };
     let word = clean().to_vec();
@@ -138,7 +157,7 @@ pub fn cases(profile: &TimingProfile) -> Vec<Case> {
             "host-dead-agent",
             "the host is dead or cut off; a fence agent proves it",
             Proof::Agent,
-            false,
+            true,
             with_agent(after_silence(late())),
             with_agent(after_takeover(late())),
         ),
@@ -192,7 +211,11 @@ mod tests {
     use super::*;
 
     fn total(profile: &TimingProfile, name: &str) -> (Option<u64>, Option<u64>) {
-        let cases = cases(profile);
+        total_on(profile, Backend::Mmap, name)
+    }
+
+    fn total_on(profile: &TimingProfile, backend: Backend, name: &str) -> (Option<u64>, Option<u64>) {
+        let cases = cases(profile, backend);
         let case = cases.iter().find(|case| case.name == name).unwrap();
         (case.total_ms(), case.total_of_master_ms())
     }
@@ -201,6 +224,8 @@ mod tests {
     fn what_adds_up_is_what_the_protocol_gives() {
         let local = TimingProfile::LOCAL_MMAP;
         assert_eq!(total(&local, "daemon-killed"), (Some(2_005), Some(2_005)));
+        let killed_beside_a_device = total_on(&TimingProfile::SAN_FAST, Backend::Direct, "daemon-killed");
+        assert_eq!(killed_beside_a_device, (Some(5_050), Some(5_050)), "each look is an I/O");
         assert_eq!(total(&local, "daemon-frozen"), (Some(4_005), Some(4_005)));
         assert_eq!(total(&local, "warden-killed"), (Some(4_000 + 1_000 + 10_000), Some(4_059 + 1_000 + 10_000)));
         assert_eq!(total(&local, "host-dead-operator"), (None, None));
@@ -217,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_silent_host_is_noticed_by_whichever_silence_ends_first() {
-        let first = |profile: &TimingProfile| cases(profile).pop().unwrap().terms[0].clone();
+        let first = |profile: &TimingProfile| cases(profile, Backend::Mmap).pop().unwrap().terms[0].clone();
         assert_eq!(first(&TimingProfile::LOCAL_MMAP).ms, Some(4_059), "D(L) before 1500 + 2 x 2000");
         assert_eq!(first(&TimingProfile::SAN_SAFE).ms, Some(26_000), "6000 + 2 x 10000 before D(L)");
     }

@@ -20,6 +20,9 @@ use crate::slots::Slots;
 ///
 /// Write k goes to slot k mod 2 and is issued only after write k-1 completed, so the newest completed value is never
 /// overwritten. A write that failed may still land: its sequence is burnt and the next write goes to the *same* slot.
+///
+/// A loss of power may leave some blocks of a volatile write and not others. So a record of several blocks is written only after
+/// the value in the other slot is durable; one of a single block is old or new by itself.
 pub struct AreaWriter<T> {
     slots: Slots,
     node: NodeId,
@@ -27,6 +30,8 @@ pub struct AreaWriter<T> {
     next: u64,
     /// Sequence of the last write of this writer that has completed.
     completed: Option<u64>,
+    /// The newest value is durable, as far as this writer knows.
+    durable: bool,
     record: PhantomData<fn(T)>,
 }
 
@@ -39,7 +44,7 @@ impl<T> std::fmt::Debug for AreaWriter<T> {
 
 impl<T: AreaRecord> AreaWriter<T> {
     pub(crate) const fn new(slots: Slots, node: NodeId, incarnation: Incarnation, next: u64) -> Self {
-        Self { slots, node, incarnation, next, completed: None, record: PhantomData }
+        Self { slots, node, incarnation, next, completed: None, durable: false, record: PhantomData }
     }
 
     /// Lets the next write go to the other slot if it would overwrite the record of that revision: for a chain in which the
@@ -67,9 +72,13 @@ impl<T: AreaRecord> AreaWriter<T> {
     pub fn write(&mut self, record: &T, durability: Durability) -> Result<(), StorageError> {
         let blocks = sealed(self.slots.cluster, &self.slots.region, self.node, self.incarnation, self.next, record)?;
         let first = self.slots.region.slot(self.node, slot_of(self.next));
+        if blocks.len() > 1 {
+            self.make_durable().map_err(|source| StorageError::Write { first, count: blocks.len(), source })?;
+        }
         match self.slots.disk.write_blocks(first, &blocks, durability) {
             Ok(()) => {
                 self.completed = Some(self.next);
+                self.durable = durability == Durability::Durable;
                 self.next += 1;
                 Ok(())
             }
@@ -78,6 +87,15 @@ impl<T: AreaRecord> AreaWriter<T> {
                 Err(StorageError::Write { first, count: blocks.len(), source })
             }
         }
+    }
+
+    /// The newest value survives a loss of power from now on.
+    fn make_durable(&mut self) -> io::Result<()> {
+        if !self.durable && !self.slots.disk.geometry().capabilities.durable_on_complete {
+            self.slots.disk.flush()?;
+        }
+        self.durable = true;
+        Ok(())
     }
 
     /// Writes `record`, the one that was completed last, once more if its slot has become unreadable since (protocol D5, §3.8). The

@@ -174,6 +174,17 @@ impl InitCluster {
         self.spawn(node, command, talk)
     }
 
+    /// Starts `phalanx node run` for a node with variables in its environment.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_with(&self, node: &str, environment: &[(&str, &str)]) -> NodeProcess {
+        let mut command = self.command(&["node", "run", "--config"]);
+        command.arg(self.config(node)).envs(environment.iter().copied());
+        self.spawn(node, command, None)
+    }
+
     /// Starts `phalanx node run` for a node in a network namespace; the environment says which host that is.
     ///
     /// # Panics

@@ -4,9 +4,11 @@
 
 pub mod bench;
 pub mod command_line;
+pub mod crash_points;
 pub mod draw;
 pub mod fault_table;
 pub mod frm_model;
+pub mod fuzz;
 pub mod host_cluster;
 pub mod init_cluster;
 pub mod invariants;

@@ -108,7 +108,7 @@ fn parse_line(line: &str) -> Option<Line> {
 
 /// Place of a step in its transition; later steps are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+pub(crate) struct Place {
     restart: u32,
     /// Counted in the direction of the kind.
     height: i32,
@@ -116,7 +116,7 @@ struct Place {
 }
 
 impl Line {
-    fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         let level = i32::from(self.level);
         let height = if self.kind == Kind::Leaving { -level } else { level };
         Place { restart: self.restart, height, barrier: self.barrier }

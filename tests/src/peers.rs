@@ -84,7 +84,7 @@ pub fn settings(me: NodeIncarnation) -> InterconnectSettings {
     InterconnectSettings {
         me,
         cluster: Uuid::from_u128(0xA1FA),
-        cluster_key: ClusterKey([7; 32]),
+        cluster_keys: ClusterKey([7; 32]).into(),
         key_pair: StaticKeyPair::generate().expect("the system has randomness"),
         profile: TimingProfile::DEV,
         clock: Clock::tokio(),

@@ -1,4 +1,4 @@
-//! A TCP proxy between two nodes that records, stalls, cuts, and changes single bits.
+//! A TCP proxy between two nodes that records, stalls, cuts, changes single bits, says things again and in another order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -52,8 +52,14 @@ struct Mode {
 #[derive(Debug, Default)]
 struct State {
     recorded: Vec<u8>,
+    /// What was forwarded at once, each with its direction.
+    pieces: Vec<(Direction, Vec<u8>)>,
     connections: usize,
     flip: Option<(Direction, Place)>,
+    inject: Option<(Direction, Vec<u8>)>,
+    /// The next piece that way waits for the one after it.
+    swap: Option<Direction>,
+    held: Option<(Direction, Vec<u8>)>,
 }
 
 impl Proxy {
@@ -101,6 +107,30 @@ impl Proxy {
         self.shared.state().flip.is_some()
     }
 
+    /// Puts these bytes before what is forwarded next that way.
+    pub fn inject(&self, direction: Direction, bytes: Vec<u8>) {
+        self.shared.state().inject = Some((direction, bytes));
+    }
+
+    /// The next two pieces that way change places.
+    pub fn swap(&self, direction: Direction) {
+        self.shared.state().swap = Some(direction);
+    }
+
+    /// True if something is still to be said again or in another order.
+    #[must_use]
+    pub fn is_mischief_pending(&self) -> bool {
+        let state = self.shared.state();
+        state.inject.is_some() || state.swap.is_some() || state.held.is_some()
+    }
+
+    /// What was forwarded at once that way, in order.
+    #[must_use]
+    pub fn pieces(&self, direction: Direction) -> Vec<Vec<u8>> {
+        let state = self.shared.state();
+        state.pieces.iter().filter(|(way, _)| *way == direction).map(|(_, bytes)| bytes.clone()).collect()
+    }
+
     /// All bytes forwarded so far, both ways.
     #[must_use]
     pub fn recorded(&self) -> Vec<u8> {
@@ -126,8 +156,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records, and changes what is to be changed.
-    fn pass(&self, direction: Direction, bytes: &mut [u8]) {
+    /// Records, changes what is to be changed, and gives what is to be forwarded now.
+    fn pass(&self, direction: Direction, bytes: &mut [u8]) -> Vec<u8> {
         let mut state = self.state();
         if let Some((flipped, place)) = state.flip
             && flipped == direction
@@ -142,6 +172,14 @@ impl Shared {
             }
         }
         state.recorded.extend_from_slice(bytes);
+        state.pieces.push((direction, bytes.to_vec()));
+        if state.swap.take_if(|way| *way == direction).is_some() {
+            state.held = Some((direction, bytes.to_vec()));
+            return Vec::new();
+        }
+        let before = state.inject.take_if(|(way, _)| *way == direction).map(|(_, bytes)| bytes).unwrap_or_default();
+        let after = state.held.take_if(|(way, _)| *way == direction).map(|(_, bytes)| bytes).unwrap_or_default();
+        [&before, &*bytes, &after].concat()
     }
 }
 
@@ -181,8 +219,7 @@ async fn forward(
         }
         // What was read when the stall began waits for its end.
         mode.wait_for(|mode| !mode.stalled).await.map_err(io::Error::other)?;
-        let bytes = &mut buffer[..length];
-        shared.pass(direction, bytes);
-        to.write_all(bytes).await?;
+        let bytes = shared.pass(direction, &mut buffer[..length]);
+        to.write_all(&bytes).await?;
     }
 }

@@ -107,6 +107,7 @@ fn check_schemas(cluster: &DevCluster) {
         ("service remove", vec!["extra"]),
         ("config show", vec![]),
         ("config apply", vec![whole.as_str()]),
+        ("key status", vec![]),
         ("timing", vec![]),
         ("disk show", vec![disk.as_str()]),
         ("disk check", vec![disk.as_str()]),

@@ -4,7 +4,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use phalanx_messages::NodeId;
-use phalanx_storage::header::{self, Header, MINOR, PAYLOAD_BYTES, unseal};
+use phalanx_node::builder::TEST_HOST_VARIABLE;
+use phalanx_node::test_host::TEST_MINOR_VARIABLE;
+use phalanx_storage::header::MINOR;
+use phalanx_storage::newer::of_next_minor;
 use phalanx_storage::{Access, BLOCK_BYTES, Block, BlockIndex, opening};
 use phalanx_tests::command_line::Bench;
 use phalanx_tests::init_cluster::InitCluster;
@@ -95,12 +98,8 @@ fn fault_60_a_disk_of_the_next_minor_version_is_used() {
     for (index, place) in (0..).zip(bytes.chunks_exact_mut(BLOCK_BYTES)) {
         let mut block = Block::default();
         block.0.copy_from_slice(place);
-        let Ok(header) = unseal(&block, BlockIndex(index)) else { continue };
-        let mut payload = header::payload(&block, &header).to_vec();
-        if header.part + 1 == header.parts && payload.len() + 5 <= PAYLOAD_BYTES {
-            payload.extend([7; 5]);
-        }
-        place.copy_from_slice(&header::seal(&Header { minor: MINOR + 1, ..header }, &payload).0);
+        let Some(newer) = of_next_minor(&block, BlockIndex(index)) else { continue };
+        place.copy_from_slice(&newer.0);
         changed += 1;
     }
     assert!(changed > 10);
@@ -108,6 +107,51 @@ fn fault_60_a_disk_of_the_next_minor_version_is_used() {
     let checked = json(&bench.run(&["disk", "check", "disk", "--output", "json"]).succeeds().out);
     assert_eq!(checked["findings"].as_array().map(Vec::len), Some(0), "{checked:#}");
     bench.run(&["disk", "show", "disk"]).succeeds();
+}
+
+/// Row 60 in a running cluster: one daemon writes the next minor version of every record beside two that do not know it. Each kind of node
+/// leads, is recovered and takes the other's service; then they change places, as in an upgrade and a step back from it.
+#[test]
+fn fault_60_daemons_of_two_minor_versions_are_one_cluster() {
+    const HOST: (&str, &str) = (TEST_HOST_VARIABLE, "of-two-minors");
+    const NEWER: (&str, &str) = (TEST_MINOR_VARIABLE, "1");
+    let _lock = MachineLock::take();
+    let cluster = InitCluster::new(3);
+    cluster.create_disk();
+    let file = cluster.out().join("services.txt").display().to_string();
+    let service = "[[service]]\nname = \"clock\"\nstart_command = \"sleep 1000 &\"\nleaves = \"processes\"\n";
+    std::fs::write(&file, service).expect("written");
+    let minors = |node: u16| {
+        let disk = opening::open(&cluster.disk(), Access::ReadOnly).expect("it is formatted");
+        let slots = disk.registers().inspect(NodeId(node)).expect("a file can be read");
+        slots.into_iter().flatten().map(|slot| slot.header.minor).max()
+    };
+    let start = |newer: usize, node: usize| {
+        let environment = if node == newer { vec![HOST, NEWER] } else { vec![HOST] };
+        cluster.start_with(&format!("n{node}"), &environment)
+    };
+    let mut nodes: Vec<_> = (0..3).map(|node| start(1, node)).collect();
+    let _ = cluster.wait_joined(3);
+    assert!(cluster.run(&["service", "apply", &file]).status.success());
+    assert_eq!([0, 1, 2].map(minors), [Some(MINOR), Some(MINOR + 1), Some(MINOR)]);
+    for newer in [1, 0] {
+        // Every node leaves and comes back once, so that each leads and serves; on the second round the other one is the newer.
+        for node in 0..3 {
+            let status = cluster.wait_joined(3);
+            let leads = status["master"].as_str().expect("a master").trim_start_matches('n').parse().unwrap_or(node);
+            for leaver in [leads, node] {
+                nodes[leaver].terminate();
+                assert_eq!(nodes[leaver].wait_exit(), Some(0), "n{leaver} leaves");
+                nodes[leaver] = start(newer, leaver);
+                let _ = cluster.wait_joined(3);
+            }
+        }
+        cluster.wait_status("the service", |status| {
+            find(status, "services", "clock").is_some_and(|clock| clock["state"] == "registered")
+        });
+        let expected = [0_u16, 1, 2].map(|node| Some(if usize::from(node) == newer { MINOR + 1 } else { MINOR }));
+        assert_eq!([0, 1, 2].map(minors), expected);
+    }
 }
 
 /// A cluster is copied, goes on, loses registers while it is down, is repaired and forms; then the copy is restored, and the cluster

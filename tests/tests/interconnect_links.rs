@@ -1,7 +1,8 @@
 //! Links between interconnects over TCP: they come, go and come back, and nobody else gets in.
 
 use phalanx_actors::interconnect::{
-    CloseReason, ClusterKey, InterconnectSettings, MasterIs, Network, Refusal, SetSeen, StaticKeyPair,
+    CloseReason, ClusterKey, ClusterKeys, Fingerprint, GetKeysInUse, InterconnectSettings, MasterIs, Network, Refusal,
+    SetSeen, StaticKeyPair, UseKeys,
 };
 use phalanx_actors::ports::{InjectPanic, PeerEvent};
 use phalanx_messages::configuration::ConfigurationRecord;
@@ -149,7 +150,7 @@ async fn an_older_incarnation_is_refused_and_a_newer_one_replaces() {
 
 #[actix_rt::test]
 async fn who_does_not_know_the_cluster_key_stays_out_and_harms_nothing() {
-    let stranger = InterconnectSettings { cluster_key: ClusterKey([8; 32]), ..settings(N2) };
+    let stranger = InterconnectSettings { cluster_keys: ClusterKey([8; 32]).into(), ..settings(N2) };
     let (mut nodes, _) = cluster([settings(N0), settings(N1), stranger]).await;
     nodes[0].expect_up(N1).await;
     nodes[1].expect_up(N0).await;
@@ -159,6 +160,103 @@ async fn who_does_not_know_the_cluster_key_stays_out_and_harms_nothing() {
     assert!(nodes[2].statistics().await.connected.is_empty());
     nodes[0].say(1, "undisturbed");
     nodes[1].expect_text(N0, "undisturbed").await;
+}
+
+const OLD: ClusterKey = ClusterKey([7; 32]);
+const NEW: ClusterKey = ClusterKey([9; 32]);
+
+/// Uses these keys, the first of them spoken.
+fn use_keys(node: &PeerNode, keys: &[ClusterKey]) {
+    let all = keys.iter().skip(1).cloned().try_fold(ClusterKeys::from(keys[0].clone()), |all, key| all.with(key));
+    node.interconnect.do_send(UseKeys(all.expect("two at most")));
+}
+
+/// Waits until the one link of a node stands on that key.
+async fn until_on(node: &PeerNode, key: &ClusterKey) {
+    let key = Fingerprint::of(key);
+    loop {
+        let in_use = node.interconnect.send(GetKeysInUse).await.expect("it lives");
+        if in_use.links.values().eq([&key]) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The three steps of a change. The higher id dials, so its step makes the link anew: down and up at once.
+#[actix_rt::test]
+async fn the_cluster_key_changes_and_whoever_has_the_old_one_stays_out() {
+    let (mut zero, mut one, record) = pair(settings(N0), settings(N1)).await;
+    zero.expect_up(N1).await;
+    one.expect_up(N0).await;
+    for node in [&zero, &one] {
+        use_keys(node, &[OLD, NEW]);
+        until_on(node, &OLD).await;
+    }
+    use_keys(&zero, &[NEW, OLD]);
+    zero.say(1, "still on the old key");
+    one.expect_text(N0, "still on the old key").await;
+    until_on(&zero, &OLD).await;
+    use_keys(&one, &[NEW, OLD]);
+    one.expect_down(N0).await;
+    one.expect_up(N0).await;
+    zero.expect_down(N1).await;
+    zero.expect_up(N1).await;
+    for node in [&zero, &one] {
+        until_on(node, &NEW).await;
+        use_keys(node, &[NEW]);
+    }
+    one.say(0, "on the new key");
+    zero.expect_text(N1, "on the new key").await;
+    let closed = zero.statistics().await.closed;
+    assert!(!closed.contains_key(&CloseReason::KeyDropped) && !closed.contains_key(&CloseReason::NotAuthentic));
+
+    let (listener, _) = listen().await.unwrap();
+    let late = PeerNode::start(settings(incarnation(1, 2)), Network::tcp(listener));
+    late.configure(&record);
+    until_closed(&zero, CloseReason::NotAuthentic).await;
+    zero.say(1, "undisturbed");
+    one.expect_text(N0, "undisturbed").await;
+}
+
+/// Steps in a wrong order: the link stands on the old key until the peer knows the new one, also if it breaks meanwhile.
+#[actix_rt::test]
+async fn a_key_that_is_spoken_too_early_costs_nothing() {
+    let (mut zero, mut one, record) = pair(settings(N0), settings(N1)).await;
+    zero.expect_up(N1).await;
+    one.expect_up(N0).await;
+    use_keys(&one, &[NEW, OLD]);
+    until_closed(&zero, CloseReason::NotAuthentic).await;
+    one.say(0, "as before");
+    zero.expect_text(N1, "as before").await; // no Down before it
+
+    let next = restarted(zero.stop());
+    let mut zero = PeerNode::start(next, Network::tcp(listen_again(address(&record, 0)).await));
+    zero.configure(&record);
+    zero.expect_up(N1).await;
+    one.expect_down(N0).await;
+    one.expect_up(incarnation(0, 2)).await;
+    until_on(&zero, &OLD).await;
+    use_keys(&zero, &[OLD, NEW]);
+    zero.expect_down(N1).await;
+    zero.expect_up(N1).await;
+    until_on(&zero, &NEW).await;
+}
+
+/// A key that was stolen: whatever stands on it ends at once.
+#[actix_rt::test]
+async fn a_key_that_is_dropped_takes_its_links_along() {
+    let (mut zero, mut one, _) = pair(settings(N0), settings(N1)).await;
+    zero.expect_up(N1).await;
+    one.expect_up(N0).await;
+    use_keys(&zero, &[NEW]);
+    zero.expect_down(N1).await;
+    one.expect_down(N0).await;
+    until_closed(&zero, CloseReason::KeyDropped).await;
+    until_closed(&zero, CloseReason::NotAuthentic).await;
+    use_keys(&one, &[NEW]);
+    zero.expect_up(N1).await;
+    one.expect_up(N0).await;
 }
 
 #[actix_rt::test]

@@ -76,6 +76,74 @@ async fn one_flipped_bit_ends_the_connection_and_it_comes_back() {
     one.expect_text(N0, "as before").await;
 }
 
+/// The pieces that N1 has sent since there were so many, until there is one of at least that many bytes; that one.
+async fn piece_after(proxy: &Proxy, before: usize, bytes_min: usize) -> Vec<u8> {
+    loop {
+        let found = proxy.pieces(Direction::Forth).into_iter().skip(before).find(|piece| piece.len() >= bytes_min);
+        if let Some(piece) = found {
+            return piece;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What N1 says once is heard once, although its bytes come again: on the same link, and on the next one, which has other keys. Each time the
+/// link ends and comes back.
+#[actix_rt::test]
+async fn a_frame_that_comes_again_is_refused_on_its_own_link_and_on_the_next() {
+    let (mut zero, mut one, proxy) = pair_through_proxy().await;
+    let text = "force n2 out, ".repeat(100); // longer than any heartbeat
+    let before = proxy.pieces(Direction::Forth).len();
+    one.say(0, text.clone());
+    zero.expect_text(N1, &text).await;
+    let frame = piece_after(&proxy, before, text.len()).await;
+    for link in ["the same", "the next"] {
+        let garbled =
+            |closed: &std::collections::BTreeMap<CloseReason, u64>| closed.get(&CloseReason::Garbled).copied();
+        let ended = garbled(&zero.statistics().await.closed).unwrap_or(0);
+        proxy.inject(Direction::Forth, frame.clone());
+        zero.expect_down(N1).await; // and nothing was heard before that
+        zero.expect_up(N1).await;
+        one.expect_down(N0).await;
+        one.expect_up(N0).await;
+        assert_eq!(garbled(&zero.statistics().await.closed), Some(ended + 1), "on {link} link");
+        assert!(!proxy.is_mischief_pending());
+    }
+    one.say(0, "once more");
+    zero.expect_text(N1, "once more").await;
+}
+
+/// Two frames change places: neither is heard, since the second one does not open where the first is due.
+#[actix_rt::test]
+async fn frames_in_another_order_are_refused() {
+    let (mut zero, mut one, proxy) = pair_through_proxy().await;
+    proxy.swap(Direction::Forth);
+    one.say(0, "first");
+    // Whatever N1 sends next, a heartbeat or this, overtakes the first.
+    while proxy.is_mischief_pending() {
+        one.say(0, "second");
+        tokio::task::yield_now().await;
+    }
+    zero.expect_down(N1).await;
+    zero.expect_up(N1).await;
+    one.expect_down(N0).await;
+    one.expect_up(N0).await;
+    assert!(zero.statistics().await.closed.contains_key(&CloseReason::Garbled));
+}
+
+/// Whoever has recorded the handshake of a node cannot be taken for it: the accepting side's part is another one each time.
+#[actix_rt::test]
+async fn a_handshake_that_comes_again_is_no_handshake() {
+    let (mut zero, one, proxy) = pair_through_proxy().await;
+    let handshake = proxy.pieces(Direction::Forth).into_iter().take(2).collect::<Vec<_>>().concat();
+    let before = zero.statistics().await.closed.get(&CloseReason::NotAuthentic).copied().unwrap_or(0);
+    let mut stranger = tokio::net::TcpStream::connect(proxy.address()).await.expect("it listens");
+    tokio::io::AsyncWriteExt::write_all(&mut stranger, &handshake).await.expect("it reads");
+    zero.until("refused", |shown| shown.closed.get(&CloseReason::NotAuthentic) > Some(&before)).await;
+    one.say(0, "undisturbed");
+    zero.expect_text(N1, "undisturbed").await;
+}
+
 #[actix_rt::test]
 async fn silence_longer_than_t_net_is_down_and_the_link_comes_back() {
     let (mut zero, mut one, proxy) = pair_through_proxy().await;

@@ -3,9 +3,17 @@
 //! `PHALANX_SEEDS=20000` or `PHALANX_SEEDS=100..200` runs other seeds. A failing seed is run again with its log, which goes to
 //! `target/simulation`.
 
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use phalanx_messages::NodeId;
+use phalanx_messages::profile::TimingProfile;
 use phalanx_protocol::agent::table::Row;
+use phalanx_tests::simulation::Setup;
 use phalanx_tests::simulation::campaign::{self, Report};
 use phalanx_tests::simulation::log::Detail;
+use phalanx_tests::simulation::scripted::Story;
 
 /// Seeds of the test command.
 const SEEDS: u64 = 500;
@@ -143,4 +151,64 @@ fn two_runs_of_one_seed_are_the_same_run() {
         assert_eq!(one.log.hash(), other.log.hash());
         assert_eq!(one.log.hash(), campaign::run_seed(seed).hash, "keeping the lines changes nothing");
     }
+}
+
+/// Deadlines, which hang on clocks: whether a master has stopped, and whether a victim has.
+fn is_deadline(violation: &str) -> bool {
+    violation.starts_with("I-M5") || violation.starts_with("I-F")
+}
+
+/// The seeds with the clock of one node wrong by so much: what may be broken and was, and what may not.
+fn with_a_wrong_clock(seeds: Range<u64>, rate_ppm: i64) -> (Vec<String>, Vec<String>) {
+    let next = AtomicU64::new(seeds.start);
+    let found = Mutex::new((Vec::new(), Vec::new()));
+    std::thread::scope(|threads| {
+        for _ in 0..THREADS {
+            threads.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let world = campaign::run_changed(seed, Detail::Hash, |setup| {
+                        let node =
+                            NodeId(u16::try_from(seed % u64::from(setup.nodes)).expect("below a count of nodes"));
+                        (setup.wrong_clock, setup.may_break) = (Some((node, rate_ppm)), is_deadline);
+                    });
+                    let mut found = found.lock().expect("no seed panics");
+                    found.0.extend(world.tolerated);
+                    found.1.extend(world.violation.map(|text| format!("seed {seed}, {rate_ppm} ppm: {text}")));
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no seed panics")
+}
+
+/// Row 36: "clock 3 rho fast/slow: only I-M5/I-F deadlines may fail; I-M1..4 never". Nothing else fails either, and everything comes to rest.
+#[test]
+fn fault_36_a_clock_that_errs_by_three_times_the_drift_breaks_no_invariant_but_deadlines() {
+    let rho = i64::try_from(TimingProfile::DEV.drift_ppm).unwrap();
+    for rate_ppm in [3 * rho, -3 * rho] {
+        let (deadlines, violations) = with_a_wrong_clock(0..30, rate_ppm);
+        println!("{rate_ppm} ppm: {} deadlines broken", deadlines.len());
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+}
+
+/// With a clock at less than half the speed deadlines do break, so they are looked at: a master that was frozen takes its lease for valid while the
+/// next one leads (I-M5). Nothing else breaks, and the records are one chain.
+#[test]
+fn fault_36_a_clock_that_is_hopelessly_slow_breaks_deadlines_and_never_the_chain_of_records() {
+    let mut story =
+        Story::with(Setup { wrong_clock: Some((NodeId(0), -600_000)), may_break: is_deadline, ..Setup::calm(3) });
+    story.start(0);
+    story.until("n0 leads", 30_000, |story| story.master() == Some(0));
+    (1..3).for_each(|node| story.start(node));
+    story.until("all are joined", 30_000, Story::is_at_rest);
+    story.freeze_with_warden(0, 4_000);
+    story.until("another one leads", 30_000, |story| story.master().is_some_and(|master| master != 0));
+    story.run_for(20_000);
+    let broken = &story.world.tolerated;
+    assert!(broken.iter().any(|text| text.starts_with("I-M5")), "no lease was outlived: {broken:?}");
 }

@@ -27,8 +27,8 @@ use super::handshake::{self, Established, Failed, Secrets};
 use super::link::{Link, Session, Silence};
 use super::network::{Dialer, Listener, Network, Stream};
 use super::{
-    Disconnect, GetLinkStatistics, InterconnectSettings, LinkStatistics, MasterIs, ProbeAll, SetHeartbeatTargets,
-    SetSeen,
+    ClusterKeys, Disconnect, Fingerprint, GetKeysInUse, GetLinkStatistics, InterconnectSettings, KeysInUse,
+    LinkStatistics, MasterIs, ProbeAll, SetHeartbeatTargets, SetSeen, UseKeys,
 };
 use crate::clock::Clock;
 use crate::guard::PanicGuard;
@@ -124,14 +124,14 @@ impl Interconnect {
     /// An interconnect that tells `events` of peers and what they say.
     #[must_use]
     pub fn new(settings: InterconnectSettings, network: Network, events: Vec<PeerListener>, guard: PanicGuard) -> Self {
-        let InterconnectSettings { me, cluster, cluster_key, key_pair, profile, clock, refuse_connections } = settings;
+        let InterconnectSettings { me, cluster, cluster_keys, key_pair, profile, clock, refuse_connections } = settings;
         Self {
             me,
             clock,
             net: Duration::from_millis(profile.net_ms),
             heartbeat: Duration::from_millis(profile.heartbeat_ms()),
             refuse_connections,
-            secrets: Rc::new(Secrets { cluster_key, pair: key_pair }),
+            secrets: Rc::new(Secrets { cluster_keys, pair: key_pair }),
             admission: Rc::new(RefCell::new(Admission::new(me, cluster))),
             // A listener that nobody holds refuses.
             listener: (!refuse_connections).then_some(network.listener),
@@ -222,7 +222,7 @@ impl Interconnect {
             self.note(Origin::Address(from.ip()), CloseReason::HandshakesFull);
         }
         let id = self.next_id();
-        let run = handshake::run(stream, Side::Accepted, self.secrets.clone(), self.admission.clone());
+        let run = handshake::run(stream, Side::Accepted, 0, self.secrets.clone(), self.admission.clone());
         let handle = self.shake_hands(Task::Accepted { id, from }, run, ctx);
         self.handshakes.push_back((id, handle));
     }
@@ -257,6 +257,9 @@ impl Interconnect {
 
     fn establish(&mut self, established: Established, ctx: &mut Context<Self>) -> Result<(), Failed> {
         let peer = established.peer;
+        if !self.secrets.cluster_keys.accepts(&established.cluster_key) {
+            return Err(Failed { peer: Some(peer), reason: CloseReason::KeyDropped }); // meanwhile
+        }
         // Another connection may have been faster, or the configuration have changed, since the handshake judged.
         let judged = self.admission.borrow().admits(peer, &established.key);
         judged.map_err(|refusal| Failed { peer: Some(peer), reason: CloseReason::Refused(refusal) })?;
@@ -269,6 +272,7 @@ impl Interconnect {
         tracing::info!(%peer, "connected");
         self.emit(&PeerEvent::Up(peer));
         self.beat(&[link]);
+        self.dial(peer.node, ctx); // again, if it stands on a key that is not the spoken one
         let (events, actor) = (self.events.clone(), ctx.address());
         spawn_guarded(&self.guard, async move {
             let reason = deliver(session, peer, &events).await;

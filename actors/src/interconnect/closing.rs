@@ -63,6 +63,8 @@ pub enum CloseReason {
     Replaced,
     /// The configuration no longer has this node, or not with this key.
     Reconfigured,
+    /// The cluster key that it stood on is taken no longer.
+    KeyDropped,
     /// This node refused the peer.
     Refused(Refusal),
     /// The peer refused this node.
@@ -80,6 +82,7 @@ impl CloseReason {
             | Self::Ended
             | Self::Replaced
             | Self::Reconfigured
+            | Self::KeyDropped
             | Self::Refused(Refusal::DialBack)
             | Self::RefusedByPeer(Refusal::DialBack) => true,
             Self::Silent

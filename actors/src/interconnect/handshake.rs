@@ -20,6 +20,7 @@ use tokio_util::codec::{Encoder, FramedRead, LengthDelimitedCodec};
 
 use super::admission::{Admission, Hello, Side};
 use super::closing::{CloseReason, Refusal};
+use super::cluster_keys::ClusterKeys;
 use super::keys::{ClusterKey, StaticKeyPair};
 use super::network::Stream;
 use super::noise::{self, Channel, NOISE_BYTES_MAX};
@@ -28,8 +29,9 @@ use super::noise::{self, Channel, NOISE_BYTES_MAX};
 pub(super) type Reader = FramedRead<ReadHalf<Stream>, LengthDelimitedCodec>;
 
 /// The secrets that a handshake uses.
+#[derive(Clone)]
 pub(super) struct Secrets {
-    pub cluster_key: ClusterKey,
+    pub cluster_keys: ClusterKeys,
     pub pair: StaticKeyPair,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Secrets {
 pub(super) struct Established {
     pub peer: NodeIncarnation,
     pub key: PublicKey,
+    /// The cluster key that both sides know.
+    pub cluster_key: ClusterKey,
     pub channel: Channel,
     pub reader: Reader,
     pub writer: WriteHalf<Stream>,
@@ -50,10 +54,11 @@ pub(super) struct Failed {
     pub reason: CloseReason,
 }
 
-/// Runs the whole handshake.
+/// Runs the whole handshake. `attempt` chooses the cluster key to dial with; whoever is dialled takes any that it knows.
 pub(super) async fn run(
     stream: Stream,
     side: Side,
+    attempt: u32,
     secrets: Rc<Secrets>,
     admission: Rc<RefCell<Admission>>,
 ) -> Result<Established, Failed> {
@@ -62,7 +67,8 @@ pub(super) async fn run(
     let mut wire = Wire { reader, writer };
     let own_hello = admission.borrow().hello();
     let unknown = |reason| Failed { peer: None, reason };
-    let (hello, state) = wire.greet(side, &secrets, &own_hello).await.map_err(unknown)?;
+    let dialled = (side != Side::Accepted).then(|| secrets.cluster_keys.of_attempt(attempt));
+    let (hello, state, cluster_key) = wire.greet(dialled, &secrets, &own_hello).await.map_err(unknown)?;
 
     let peer = hello.me;
     let failed = |reason| Failed { peer: Some(peer), reason };
@@ -75,7 +81,7 @@ pub(super) async fn run(
 
     let Wire { mut reader, writer } = wire;
     reader.decoder_mut().set_max_frame_length(NOISE_BYTES_MAX);
-    Ok(Established { peer, key, channel, reader, writer })
+    Ok(Established { peer, key, cluster_key, channel, reader, writer })
 }
 
 struct Wire {
@@ -84,28 +90,40 @@ struct Wire {
 }
 
 impl Wire {
-    /// The three messages; gives what the peer says of itself.
+    /// The three messages; gives what the peer says of itself, and by which cluster key. `dialled` is the one to dial with.
     async fn greet(
         &mut self,
-        side: Side,
+        dialled: Option<&ClusterKey>,
         secrets: &Secrets,
         own: &Hello,
-    ) -> Result<(Hello, HandshakeState), CloseReason> {
+    ) -> Result<(Hello, HandshakeState, ClusterKey), CloseReason> {
         let own = codec::encode(own, HANDSHAKE_FRAME_BYTES_MAX).map_err(|_| CloseReason::Oversized)?;
-        let initiator = side != Side::Accepted;
-        let mut state = noise::handshake(initiator, &secrets.cluster_key, &secrets.pair)?;
-        let hello = if initiator {
+        let (hello, state, cluster_key) = if let Some(cluster_key) = dialled {
+            let mut state = noise::handshake(true, cluster_key, &secrets.pair)?;
             self.say(&mut state, &[]).await?;
             let hello = self.hear(&mut state).await?;
             self.say(&mut state, &own).await?;
-            hello
+            (hello, state, cluster_key.clone())
         } else {
-            self.hear(&mut state).await?;
+            let (mut state, cluster_key) = self.hear_first(secrets).await?;
             self.say(&mut state, &own).await?;
-            self.hear(&mut state).await?
+            (self.hear(&mut state).await?, state, cluster_key)
         };
         let hello = codec::decode(&hello, HANDSHAKE_FRAME_BYTES_MAX).map_err(|_| CloseReason::Undecodable)?;
-        Ok((hello, state))
+        Ok((hello, state, cluster_key))
+    }
+
+    /// The first message shows which of the accepted keys the peer dials with: it opens with no other.
+    async fn hear_first(&mut self, secrets: &Secrets) -> Result<(HandshakeState, ClusterKey), CloseReason> {
+        let frame = self.frame().await?;
+        for cluster_key in secrets.cluster_keys.accepted() {
+            let mut state = noise::handshake(false, cluster_key, &secrets.pair)?;
+            let mut payload = vec![0; HANDSHAKE_FRAME_BYTES_MAX];
+            if state.read_message(&frame, &mut payload).is_ok() {
+                return Ok((state, cluster_key.clone()));
+            }
+        }
+        Err(CloseReason::NotAuthentic)
     }
 
     async fn exchange_verdicts(

@@ -18,7 +18,7 @@ use snow::types::Dh;
 
 /// Bytes of every key.
 const KEY_BYTES: usize = 32;
-/// A key file is 64 hexadecimal digits and white space; whatever is longer is not a key file.
+/// A key file is 64 hexadecimal digits a line and white space; whatever is longer is not a key file.
 const FILE_BYTES_MAX: u64 = 4096;
 
 /// Why a key could not be made, read or written.
@@ -165,6 +165,11 @@ fn random() -> Result<[u8; KEY_BYTES], KeyError> {
 }
 
 fn load(path: &Path) -> Result<[u8; KEY_BYTES], KeyError> {
+    unhex(read(path)?.trim_ascii()).ok_or_else(|| KeyError::Malformed { path: path.to_owned() })
+}
+
+/// The text of a key file that only its owner can read.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
     let failed = |source| KeyError::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     // The open file is asked, not the path, so that nobody can swap it in between.
@@ -174,7 +179,7 @@ fn load(path: &Path) -> Result<[u8; KEY_BYTES], KeyError> {
     }
     let mut text = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
-    unhex(text.trim_ascii()).ok_or_else(|| KeyError::Malformed { path: path.to_owned() })
+    Ok(text)
 }
 
 fn save(path: &Path, key: &[u8; KEY_BYTES]) -> Result<(), KeyError> {
@@ -191,11 +196,28 @@ fn save(path: &Path, key: &[u8; KEY_BYTES]) -> Result<(), KeyError> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Writes a key file beside its place, then moves it there.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), KeyError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let write = || {
+        std::fs::remove_file(&beside).ok(); // left by an attempt that was killed
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|source| KeyError::File { path: path.to_owned(), source })
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &[u8]) -> Option<[u8; KEY_BYTES]> {
+pub(super) fn unhex(text: &[u8]) -> Option<[u8; KEY_BYTES]> {
     if text.len() != 2 * KEY_BYTES {
         return None;
     }

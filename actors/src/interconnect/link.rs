@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::closing::CloseReason;
 use super::handshake::{Established, Reader};
+use super::keys::ClusterKey;
 use super::network::Stream;
 use super::noise::Channel;
 
@@ -48,6 +49,7 @@ struct Shared {
     id: u64,
     peer: NodeIncarnation,
     key: PublicKey,
+    cluster_key: ClusterKey,
     channel: Channel,
     /// Gone once the link is closed.
     writer: Option<WriteHalf<Stream>>,
@@ -70,12 +72,13 @@ struct Queued {
 impl Link {
     /// The link over a connection, and the session that the caller must run. `id` tells it from every other link.
     pub fn new(id: u64, established: Established, silence: Silence) -> (Self, Session) {
-        let Established { peer, key, channel, reader, writer } = established;
+        let Established { peer, key, cluster_key, channel, reader, writer } = established;
         let now = Instant::now();
         let link = Self(Rc::new(RefCell::new(Shared {
             id,
             peer,
             key,
+            cluster_key,
             channel,
             writer: Some(writer),
             queue: VecDeque::new(),
@@ -100,6 +103,11 @@ impl Link {
     /// Its static key.
     pub fn key(&self) -> PublicKey {
         self.0.borrow().key
+    }
+
+    /// The cluster key that it was established with.
+    pub fn cluster_key(&self) -> ClusterKey {
+        self.0.borrow().cluster_key.clone()
     }
 
     /// When the link was established.
@@ -281,8 +289,9 @@ mod tests {
         let (channel, peer_channel) = channels();
         let (read, writer): (ReadHalf<Stream>, _) = tokio::io::split(Box::new(near) as Stream);
         let reader = FramedRead::new(read, frames(NOISE_BYTES_MAX));
-        let peer = NodeIncarnation::default();
-        let (link, session) = Link::new(1, Established { peer, key: [0; 32], channel, reader, writer }, SILENCE);
+        let (peer, cluster_key) = (NodeIncarnation::default(), ClusterKey([0; 32]));
+        let (link, session) =
+            Link::new(1, Established { peer, key: [0; 32], cluster_key, channel, reader, writer }, SILENCE);
         (link, session, peer_channel, far)
     }
 

@@ -20,6 +20,9 @@ mod actor;
 mod admission;
 mod beats;
 mod closing;
+mod cluster_keys;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod keys;
 mod link;
@@ -38,6 +41,7 @@ use crate::clock::Clock;
 
 pub use actor::{Interconnect, PeerListener};
 pub use closing::{CloseReason, Refusal};
+pub use cluster_keys::{CLUSTER_KEYS_MAX, ClusterKeys, Fingerprint};
 pub use keys::{ClusterKey, KeyError, StaticKeyPair};
 pub use network::{ByteStream, Dialer, Listener, LocalFuture, Network, Stream};
 
@@ -50,7 +54,7 @@ pub struct InterconnectSettings {
     /// The cluster, from the superblock.
     pub cluster: Uuid,
     /// Shared by all nodes of the cluster.
-    pub cluster_key: ClusterKey,
+    pub cluster_keys: ClusterKeys,
     /// This node's own key.
     pub key_pair: StaticKeyPair,
     /// Gives `T_net` and the period of heartbeats.
@@ -100,4 +104,23 @@ pub struct LinkStatistics {
     pub handshakes: usize,
     /// Connections that ended, and attempts that failed, since the start, by reason.
     pub closed: BTreeMap<CloseReason, u64>,
+}
+
+/// Sent by the local API when the key file has changed: from now on these cluster keys are taken.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct UseKeys(pub ClusterKeys);
+
+/// Sent by the local API, which shows them.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "KeysInUse")]
+pub struct GetKeysInUse;
+
+/// The cluster keys of a node, and what stands on them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct KeysInUse {
+    /// The keys that are taken; the first is spoken.
+    pub accepted: Vec<Fingerprint>,
+    /// The key of each established link.
+    pub links: BTreeMap<NodeId, Fingerprint>,
 }

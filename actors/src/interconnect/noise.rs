@@ -93,15 +93,27 @@ impl Channel {
             self.plain.clear();
             self.plain.push(more | if beats { FLAG_BEATS } else { 0 });
             self.plain.extend_from_slice(chunk);
-            self.cipher.resize(self.plain.len() + TAG_BYTES, 0);
-            let sealed = self.state.write_message(&self.plain, &mut self.cipher).map_err(|_| CloseReason::Garbled)?;
-            let frame = Bytes::copy_from_slice(&self.cipher[..sealed]);
-            self.codec.encode(frame, wire).map_err(|_| CloseReason::Oversized)?;
+            self.seal_frame(wire)?;
             if after.is_empty() {
                 return Ok(());
             }
             rest = after;
         }
+    }
+
+    /// Appends one frame that says `self.plain`.
+    fn seal_frame(&mut self, wire: &mut BytesMut) -> Result<(), CloseReason> {
+        self.cipher.resize(self.plain.len() + TAG_BYTES, 0);
+        let sealed = self.state.write_message(&self.plain, &mut self.cipher).map_err(|_| CloseReason::Garbled)?;
+        let frame = Bytes::copy_from_slice(&self.cipher[..sealed]);
+        self.codec.encode(frame, wire).map_err(|_| CloseReason::Oversized)
+    }
+
+    /// As [`Self::seal`], one frame that says anything.
+    pub fn seal_plain(&mut self, plain: &[u8], wire: &mut BytesMut) -> Result<(), CloseReason> {
+        self.plain.clear();
+        self.plain.extend_from_slice(plain);
+        self.seal_frame(wire)
     }
 
     /// Opens one frame.
@@ -176,6 +188,18 @@ pub(super) mod tests {
         assert_eq!(last, Some(CloseReason::Oversized));
     }
 
+    /// A link that is made anew has other keys, with the same cluster key and another one.
+    #[test]
+    fn a_frame_of_one_link_opens_on_no_other_and_not_where_it_came_from() {
+        let (mut left, _) = channels();
+        let frame = sealed(&mut left, b"commit").remove(0);
+        assert_eq!(left.open(&frame).err(), Some(CloseReason::Garbled), "sent back");
+        for _ in 0..2 {
+            let (_, mut other) = channels();
+            assert_eq!(other.open(&frame).err(), Some(CloseReason::Garbled));
+        }
+    }
+
     #[test]
     fn a_frame_that_is_changed_repeated_or_skipped_does_not_open() {
         let changed = |frames: &[BytesMut], right: &mut Channel| {
@@ -190,6 +214,11 @@ pub(super) mod tests {
         let first = sealed(&mut left, b"first");
         assert!(right.open(&first[0]).is_ok());
         assert_eq!(right.open(&first[0]).err(), Some(CloseReason::Garbled), "repeated");
+
+        let (mut left, mut right) = channels();
+        let (first, second) = (sealed(&mut left, b"first"), sealed(&mut left, b"second"));
+        assert_eq!(right.open(&second[0]).err(), Some(CloseReason::Garbled), "out of order");
+        assert!(right.open(&first[0]).is_ok(), "nothing that is refused is counted");
 
         let (mut left, mut right) = channels();
         let _lost = sealed(&mut left, b"lost");

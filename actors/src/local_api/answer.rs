@@ -1,5 +1,6 @@
 //! Answers to requests, one function each: asks the actors that know, and turns names into ids.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -16,6 +17,8 @@ use crate::ports::{CarryOut, ExplainService, GetDefinitions, GetMembership, GetS
 
 /// Exit code "the node named is not running" (architecture §5).
 pub(super) const EXIT_NOT_RUNNING: u8 = 3;
+/// Exit code "configuration".
+pub(super) const EXIT_CONFIGURATION: u8 = 78;
 /// Exit code "no such node or service".
 pub(super) const EXIT_UNKNOWN: u8 = 105;
 /// Exit code "no master or no majority".
@@ -37,6 +40,8 @@ pub(super) struct Asked {
     pub edges: LocalApiEdges,
     pub configuration: Arc<ConfigurationRecord>,
     pub logs: LogSources,
+    /// Where the cluster keys are.
+    pub key_file: Option<PathBuf>,
     /// This node.
     pub own: NodeId,
     /// The user who asks, in words.
@@ -58,6 +63,8 @@ impl Asked {
             AdminRequest::Fence { node, reason } => self.fence(node, reason).await,
             AdminRequest::ConfirmDead { node } => self.confirm_dead(node).await,
             AdminRequest::Logs { service, lines, follow: _ } => self.logs(service, lines).await,
+            AdminRequest::Keys => self.keys().await,
+            AdminRequest::ReloadKeys => self.reload_keys().await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })

@@ -30,16 +30,14 @@ use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::register::Claim;
 use phalanx_messages::{Level, NodeIncarnation};
-use phalanx_protocol::manager::PROBE_MS;
 use phalanx_protocol::proxy_repair::ProxyRepair;
 use phalanx_protocol::registration::DatabaseRoom;
+use phalanx_storage::Backend;
 use tokio::sync::watch;
 
 use super::identity::{self, Start};
 use super::{BootError, NodeActors, NodeBuilder, NodeHandle, WardenPort};
-
-/// Between two looks for a last word where each of them is an I/O of a device (protocol §4.6 step 0).
-const DEVICE_PROBE_MS: u64 = 50;
+use crate::timing::probe_ms;
 
 /// Takes the word of the membership manager to the handle.
 struct EndListener {
@@ -178,7 +176,7 @@ fn start_actors(
         let interconnect = InterconnectSettings {
             me: common.me,
             cluster: superblock.cluster,
-            cluster_key: builder.cluster_key.clone(),
+            cluster_keys: builder.cluster_keys.clone(),
             key_pair: builder.key_pair.clone(),
             profile,
             clock,
@@ -189,17 +187,20 @@ fn start_actors(
             cluster: common.configuration.cluster.clone(),
             node: builder.name.clone(),
         };
-        let local_api_edges = |registration: &Addr<RegistrationAndLaunch>| LocalApiEdges {
-            membership: membership.clone().recipient(),
-            traces: membership.clone().recipient(),
-            leave: membership.clone().recipient(),
-            services: registration.clone(),
-            master: membership.clone().recipient(),
-            try_change: membership.clone().recipient(),
-            register: membership.clone().recipient(),
-            withdraw: membership.clone().recipient(),
-            restarts: restarts.clone(),
-        };
+        let local_api_edges =
+            |registration: &Addr<RegistrationAndLaunch>, interconnect: &Addr<Interconnect>| LocalApiEdges {
+                membership: membership.clone().recipient(),
+                traces: membership.clone().recipient(),
+                leave: membership.clone().recipient(),
+                services: registration.clone(),
+                master: membership.clone().recipient(),
+                try_change: membership.clone().recipient(),
+                register: membership.clone().recipient(),
+                withdraw: membership.clone().recipient(),
+                use_keys: interconnect.clone().recipient(),
+                keys_in_use: interconnect.clone().recipient(),
+                restarts: restarts.clone(),
+            };
         // registration-and-launch, the interconnect and the local socket know each other: each gets a mailbox before it starts.
         let registration_context = Context::<RegistrationAndLaunch>::new();
         let registration = registration_context.address();
@@ -209,10 +210,15 @@ fn start_actors(
         ];
         let interconnect =
             Interconnect::new(interconnect, builder.network, events, common.guard("interconnect")).start();
-        let local_api =
-            LocalApi::new(local_api_edges(&registration), listener, common.me.node, common.configuration.clone())
-                .logs(builder.logs)
-                .start();
+        let local_api = LocalApi::new(
+            local_api_edges(&registration, &interconnect),
+            listener,
+            common.me.node,
+            common.configuration.clone(),
+        )
+        .logs(builder.logs)
+        .key_file(builder.key_file.clone())
+        .start();
         let edges = RegistrationEdges {
             read_decisions: disk.clone().recipient(),
             write_decision: disk.clone().recipient(),
@@ -290,7 +296,7 @@ fn start_actors(
             observers: vec![local_api.clone().recipient()],
             configuration: configured,
             leases: vec![registration.clone().recipient()],
-            probe: Duration::from_millis(if several_hosts { DEVICE_PROBE_MS } else { PROBE_MS }),
+            probe: Duration::from_millis(probe_ms(if several_hosts { Backend::Direct } else { Backend::Mmap })),
             leaving: listener.clone().recipient(),
             ended: listener.recipient(),
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use phalanx_actors::interconnect::{ClusterKey, Network, StaticKeyPair};
+use phalanx_actors::interconnect::{ClusterKeys, Network, StaticKeyPair};
 use phalanx_messages::launch::{LaunchResult, WardenRequest};
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 
@@ -54,14 +54,15 @@ impl Node {
     pub(crate) fn of_config(config: &NodeConfig, listener: std::net::TcpListener) -> anyhow::Result<NodeBuilder> {
         let disk = open_disk_of(config)?;
         let host = HostIdentity::read()?;
-        let key = ClusterKey::load(&config.key_file).context("failed to read the cluster key (`key_file`)")?;
+        let keys = ClusterKeys::load(&config.key_file).context("failed to read the cluster key (`key_file`)")?;
         let key_pair = StaticKeyPair::load_or_create(&config.state_dir.join(KEY_FILE))
             .with_context(|| format!("`state_dir` {} cannot be used", config.state_dir.display()))?;
         rustix::net::listen(&listener, BACKLOG)?; // every peer may call at once
         listener.set_nonblocking(true)?;
         let network = Network::tcp(tokio::net::TcpListener::from_std(listener)?);
         let local_fence = LocalFence::new(disk.clone(), host.boot).start().recipient();
-        let builder = Self::builder(disk, &config.node, key, key_pair, network, host);
+        let builder =
+            Self::builder(disk, &config.node, keys, key_pair, network, host).key_file(config.key_file.clone());
         let agents = FenceAgents::beside(&config.file).start().recipient();
         let builder = builder.socket(config.socket.clone()).socket_group(config.socket_group);
         Ok(builder.local_fence(local_fence).fence_agents(agents))

@@ -112,7 +112,9 @@ pub(crate) mod tests {
     use phalanx_messages::configuration::ConfigurationRecord;
     use phalanx_messages::profile::TimingProfile;
     use phalanx_messages::registration::RegistrationRecord;
-    use phalanx_storage::{Capabilities, Durability, Geometry, MemoryDisk, SharedDisk, Superblock, format};
+    use phalanx_storage::{
+        Capabilities, Durability, Fault, FaultyDisk, Geometry, MemoryDisk, SharedDisk, Superblock, Target, format,
+    };
     use uuid::Uuid;
 
     use super::*;
@@ -153,6 +155,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn disk(several_hosts: bool) -> ClusterDisk {
+        ClusterDisk::open(Arc::new(formatted(several_hosts))).unwrap()
+    }
+
+    fn formatted(several_hosts: bool) -> Shared {
         let superblock = Superblock {
             cluster: Uuid::from_u128(7),
             name: "alpha".to_owned(),
@@ -163,15 +169,23 @@ pub(crate) mod tests {
         };
         let shared = Shared(MemoryDisk::new(1_024), several_hosts);
         format(&shared, &superblock, &ConfigurationRecord::default(), &RegistrationRecord::default()).unwrap();
-        ClusterDisk::open(Arc::new(shared)).unwrap()
+        shared
     }
 
     pub(crate) fn write(disk: &ClusterDisk, node: NodeId, host: HostIdentity, own_state: OwnState, heartbeat: u64) {
-        let HostIdentity { host, boot } = host;
-        let register =
-            NodeRegister { incarnation: Incarnation(1), host, boot, own_state, heartbeat, ..NodeRegister::default() };
-        let mut writer = disk.registers().writer(node, Incarnation(1)).unwrap();
-        writer.write(&register, Durability::Volatile).unwrap();
+        write_as(disk, node, Incarnation(1), host, own_state, heartbeat).unwrap();
+    }
+
+    fn write_as(
+        disk: &ClusterDisk,
+        node: NodeId,
+        incarnation: Incarnation,
+        HostIdentity { host, boot }: HostIdentity,
+        own_state: OwnState,
+        heartbeat: u64,
+    ) -> Result<(), phalanx_storage::StorageError> {
+        let register = NodeRegister { incarnation, host, boot, own_state, heartbeat, ..NodeRegister::default() };
+        disk.registers().writer(node, incarnation).unwrap().write(&register, Durability::Volatile)
     }
 
     fn wait_of(disk: &ClusterDisk, host: HostIdentity) -> Option<(Vec<NodeId>, u64)> {
@@ -219,5 +233,37 @@ pub(crate) mod tests {
             admit(&disk, N0, THERE, &|| true).map_err(Unmet::text).unwrap_err(),
             "ended while waiting for the register of this node, which another host has written last"
         );
+    }
+
+    /// Row 33: "old incarnation's write lands after the new one started: prevented by hold". The last write of the start before the reboot is
+    /// still on its way. With the hold it lands before anything new is written; without it, it lands on the first word of the new start,
+    /// and the register is that of the old one again. MC1 shows what that breaks:
+    /// `a_new_incarnation_that_does_not_wait_for_old_writes_breaks_i_m1`.
+    #[test]
+    fn fault_33_the_hold_lets_a_write_of_the_old_start_land_before_the_new_one_writes() {
+        for hold in [true, false] {
+            let path = FaultyDisk::around(Arc::new(formatted(true)));
+            let disk = ClusterDisk::open(Arc::new(path.clone())).unwrap();
+            let seen = || disk.registers().read(N0).unwrap().map(|register| register.incarnation);
+            write(&disk, N0, HERE, OwnState::Member, 1);
+            path.inject(Fault::Late(Target::WRITES));
+            write_as(&disk, N0, Incarnation(1), HERE, OwnState::Member, 2).unwrap_err();
+            path.mend();
+            if hold {
+                // It lands while the start is held: something moves, so this start is refused, and the next one finds rest.
+                let landed = std::cell::Cell::new(false);
+                let refused = admit(&disk, N0, REBOOTED, &|| {
+                    landed.set(landed.get() || path.land().unwrap());
+                    false
+                });
+                let Err(Unmet::Never(text)) = refused else { panic!("{refused:?}") };
+                assert!(landed.get() && text.contains("node 0 runs on another host"), "{text}");
+                admit(&disk, N0, REBOOTED, &|| false).unwrap();
+            }
+            write_as(&disk, N0, Incarnation(2), REBOOTED, OwnState::Booting, 3).unwrap();
+            assert_eq!(seen(), Some(Incarnation(2)));
+            assert_eq!(path.land().unwrap(), !hold);
+            assert_eq!(seen(), Some(Incarnation(if hold { 2 } else { 1 })));
+        }
     }
 }

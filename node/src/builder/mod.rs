@@ -18,7 +18,7 @@ use phalanx_actors::disk::{DiskActor, IoMode};
 use phalanx_actors::event_manager::EventManager;
 use phalanx_actors::fence_actor::{FenceActor, FenceMethods};
 use phalanx_actors::gate::Gate;
-use phalanx_actors::interconnect::{ClusterKey, Interconnect, Network, StaticKeyPair};
+use phalanx_actors::interconnect::{ClusterKeys, Interconnect, Network, StaticKeyPair};
 use phalanx_actors::lease_thread::LeaseHandle;
 use phalanx_actors::local_api::{Ask, LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
@@ -66,7 +66,8 @@ pub struct CommandLevel {
 pub struct NodeBuilder {
     disk: ClusterDisk,
     name: String,
-    cluster_key: ClusterKey,
+    cluster_keys: ClusterKeys,
+    key_file: Option<PathBuf>,
     key_pair: StaticKeyPair,
     network: Network,
     clock: Clock,
@@ -95,7 +96,7 @@ impl Node {
     pub fn builder(
         disk: ClusterDisk,
         name: impl Into<String>,
-        cluster_key: ClusterKey,
+        cluster_keys: impl Into<ClusterKeys>,
         key_pair: StaticKeyPair,
         network: Network,
         host: HostIdentity,
@@ -103,7 +104,8 @@ impl Node {
         NodeBuilder {
             disk,
             name: name.into(),
-            cluster_key,
+            cluster_keys: cluster_keys.into(),
+            key_file: None,
             key_pair,
             network,
             clock: Clock::Boot,
@@ -142,6 +144,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn socket_group(mut self, group: Option<u32>) -> Self {
         self.socket_group = group;
+        self
+    }
+
+    /// Where the cluster keys are read again when an administrator says that they have changed.
+    #[must_use]
+    pub fn key_file(mut self, path: PathBuf) -> Self {
+        self.key_file = Some(path);
         self
     }
 

@@ -14,6 +14,7 @@ mod exit;
 mod fence;
 mod init;
 mod interrupt;
+mod key;
 mod locate;
 mod logs;
 mod manual;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Disk(command) => disk::run(command, &global).map(|()| 0),
         Command::Timing(arguments) => timing::run(&arguments, &global).map(|()| 0),
         Command::Config(command) => config(command, &global).map(|()| 0),
+        Command::Key(command) => key::run(command, &global).map(|()| 0),
         Command::Fence(arguments) => fence_command(arguments, &global).map(|()| 0),
         Command::LicenceServer(command) => crate::licence_server::run(command).map(|_| 0).map_err(Exit::from),
         Command::Keeper { arguments } => Ok(crate::warden::keeper_main(&arguments)),

@@ -181,7 +181,7 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
     // Heard from here on, so that a wish to end is not lost while something is waited for.
     let signals =
         warden::Signals::install().map_err(|error| Exit::error(format!("failed to watch signals: {error}")))?;
-    daemon::load_key(&config)?; // a wrong key never waits
+    daemon::load_keys(&config)?; // a wrong key never waits
     let log_dir = make_state_dir(&config)?;
     let what = format!("the shared disk {}", config.disk.display());
     let patience = Patience { no_wait, ended: &|| signals.leave_is_asked() };

@@ -1,6 +1,6 @@
 //! Which type each command prints with `--output json`, and its JSON schema: docs/schemas holds them.
 
-use phalanx_messages::admin::{LogLine, NodeStatus, ServiceStatus, Status, Trace};
+use phalanx_messages::admin::{KeyStatus, LogLine, NodeStatus, ServiceStatus, Status, Trace};
 use phalanx_messages::service_report::ServiceExplanation;
 use schemars::{Schema, schema_for};
 
@@ -17,7 +17,7 @@ type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
 /// `status --watch` and `logs` print one such value a line.
-const TABLE: [(&str, Make); 24] = [
+const TABLE: [(&str, Make); 25] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
@@ -37,6 +37,7 @@ const TABLE: [(&str, Make); 24] = [
     ("logs", || schema_for!(LogLine)),
     ("config show", || schema_for!(ConfigurationShown)),
     ("config apply", || schema_for!(ConfigurationApplied)),
+    ("key status", || schema_for!(KeyStatus)),
     ("timing", || schema_for!(TimingReport)),
     ("disk create", || schema_for!(CreatedReport)),
     ("disk show", || schema_for!(DiskReport)),

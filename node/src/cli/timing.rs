@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use phalanx_messages::profile::{TimingInput, TimingProfile};
-use phalanx_storage::Access;
+use phalanx_storage::{Access, Backend};
 
 use super::args::{Global, Output, TimingArguments};
 use super::disk::open::open;
@@ -15,12 +15,16 @@ use crate::timing::{Case, Proof, Term, cases};
 pub(super) fn run(arguments: &TimingArguments, global: &Global) -> Result<(), Exit> {
     let profiles = match arguments {
         TimingArguments { disk: Some(path), .. } => {
-            vec![explain("disk", &open(path, Access::ReadOnly)?.superblock().profile)]
+            let disk = open(path, Access::ReadOnly)?;
+            vec![explain("disk", &disk.superblock().profile, disk.backend())]
         }
-        TimingArguments { config: Some(file), .. } => vec![explain("config", &load(file)?.profile)],
-        TimingArguments { profile: Some(name), .. } => vec![explain("profile", &named(name)?)],
+        TimingArguments { config: Some(file), .. } => {
+            let config = load(file)?;
+            vec![explain("config", &config.profile, config.backend)]
+        }
+        TimingArguments { profile: Some(name), .. } => vec![explain_named(&named(name)?)],
         TimingArguments { disk: None, profile: None, config: None } => {
-            TimingProfile::NAMED.iter().map(|(_, profile)| explain("profile", profile)).collect()
+            TimingProfile::NAMED.iter().map(|(_, profile)| explain_named(profile)).collect()
         }
     };
     let report = TimingReport { profiles };
@@ -39,7 +43,13 @@ fn named(name: &str) -> Result<TimingProfile, Exit> {
     })
 }
 
-fn explain(source: &str, profile: &TimingProfile) -> ProfileReport {
+/// A profile without a disk: where writes may land late it is meant for a device.
+fn explain_named(profile: &TimingProfile) -> ProfileReport {
+    let backend = if profile.late_write_ms > 0 { Backend::Direct } else { Backend::Mmap };
+    explain("profile", profile, backend)
+}
+
+fn explain(source: &str, profile: &TimingProfile, backend: Backend) -> ProfileReport {
     let input = |input: TimingInput| InputReport {
         key: input.key().to_owned(),
         symbol: input.symbol().to_owned(),
@@ -71,7 +81,7 @@ fn explain(source: &str, profile: &TimingProfile) -> ProfileReport {
         name: profile.name().map(str::to_owned),
         inputs: TimingInput::ALL.map(input).to_vec(),
         computed: computed.to_vec(),
-        cases: cases(profile).iter().map(case_report).collect(),
+        cases: cases(profile, backend).iter().map(case_report).collect(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small formatted disk, and disks that record what is written or that move a writer while a reader reads.
+//! A small formatted disk, and disks of which every write is recorded or that move a writer while a reader reads.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,8 @@ use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_storage::{
-    Block, BlockIndex, ClusterDisk, Durability, Geometry, Layout, MemoryDisk, SharedDisk, Superblock, format,
+    Block, BlockIndex, ClusterDisk, Durability, Geometry, Layout, MemoryDisk, Operation, Recorder, RecordingDisk,
+    SharedDisk, Superblock, format,
 };
 use uuid::Uuid;
 
@@ -55,32 +56,20 @@ pub fn open(disk: &MemoryDisk) -> ClusterDisk {
 /// One write as it was asked for.
 pub type Write = (BlockIndex, Vec<Block>);
 
-/// Keeps a copy of every write.
-#[derive(Clone)]
-pub struct RecordingDisk {
-    pub disk: MemoryDisk,
-    pub writes: Arc<Mutex<Vec<Write>>>,
+/// A path to the disk that is recorded.
+pub fn recorded(disk: &MemoryDisk) -> (ClusterDisk, Recorder) {
+    let recorder = Recorder::default();
+    let path = RecordingDisk::around(Arc::new(disk.clone()), 0, recorder.clone());
+    (ClusterDisk::open(Arc::new(path)).unwrap(), recorder)
 }
 
-impl RecordingDisk {
-    pub fn new(disk: MemoryDisk) -> Self {
-        Self { disk, writes: Arc::default() }
-    }
-}
-
-impl SharedDisk for RecordingDisk {
-    fn geometry(&self) -> Geometry {
-        self.disk.geometry()
-    }
-
-    fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
-        self.disk.read_blocks(first, blocks)
-    }
-
-    fn write_blocks(&self, first: BlockIndex, blocks: &[Block], durability: Durability) -> io::Result<()> {
-        self.writes.lock().unwrap().push((first, blocks.to_vec()));
-        self.disk.write_blocks(first, blocks, durability)
-    }
+/// The writes so far.
+pub fn writes(recorder: &Recorder) -> Vec<Write> {
+    let write = |operation| match operation {
+        Operation::Write { first, blocks, .. } => Some((first, blocks)),
+        Operation::Read { .. } | Operation::Flush | Operation::Tick => None,
+    };
+    recorder.operations().into_iter().filter_map(write).collect()
 }
 
 /// Replays recorded writes sector by sector *while* it is read: before each sector of a read, the schedule says how many

@@ -8,10 +8,10 @@ use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
 use phalanx_storage::faults::PIECE_BYTES;
-use phalanx_storage::header::{self, MAJOR, MINOR, PAYLOAD_BYTES, unseal};
+use phalanx_storage::header::{MAJOR, MINOR};
 use phalanx_storage::{
-    BLOCK_BYTES, Block, BlockFault, BlockIndex, ClusterDisk, Durability, Fault, FaultyDisk, Geometry, MemoryDisk,
-    SharedDisk, StorageError, Target, format,
+    BLOCK_BYTES, BlockFault, BlockIndex, ClusterDisk, Durability, Fault, FaultyDisk, MemoryDisk, NewerProgram,
+    StorageError, Target, format,
 };
 
 use crate::common::{N0, N1, blocks_needed, configuration, formatted, open, superblock};
@@ -132,42 +132,12 @@ fn fault_30_a_misdirected_write_is_no_value_of_the_slot_it_hits() {
     }
 }
 
-/// A disk through which a program of the next minor version writes: its records have more at their end than this one knows.
-struct NewerProgram(MemoryDisk);
-
-const MORE: [u8; 9] = [0xee; 9];
-
-impl SharedDisk for NewerProgram {
-    fn geometry(&self) -> Geometry {
-        self.0.geometry()
-    }
-
-    fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
-        self.0.read_blocks(first, blocks)
-    }
-
-    fn write_blocks(&self, first: BlockIndex, blocks: &[Block], durability: Durability) -> io::Result<()> {
-        let newer = |(index, block): (u64, &Block)| match unseal(block, first.plus(index)) {
-            Err(_) => block.clone(), // zeroes of the formatter
-            Ok(header) => {
-                let mut payload = header::payload(block, &header).to_vec();
-                if header.part + 1 == header.parts && payload.len() + MORE.len() <= PAYLOAD_BYTES {
-                    payload.extend(MORE);
-                }
-                header::seal(&header::Header { minor: MINOR + 1, ..header }, &payload)
-            }
-        };
-        let blocks: Vec<Block> = (0..).zip(blocks).map(newer).collect();
-        self.0.write_blocks(first, &blocks, durability)
-    }
-}
-
 /// Row 60: "rolling upgrade with unknown minor: works; unknown major refused": a node of the next minor version formats the disk, and
 /// both write it and read each other.
 #[test]
 fn fault_60_programs_of_two_minor_versions_share_a_disk_and_another_major_is_refused() {
     let memory = MemoryDisk::new(blocks_needed(2, 4));
-    let newer = Arc::new(NewerProgram(memory.clone()));
+    let newer = Arc::new(NewerProgram::around(Arc::new(memory.clone())));
     format(&*newer, &superblock(2, 4), &configuration(), &RegistrationRecord::default()).unwrap();
     let (newer, older) = (ClusterDisk::open(newer).unwrap(), open(&memory));
     assert_eq!(older.superblock(), &superblock(2, 4));

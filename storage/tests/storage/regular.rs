@@ -2,12 +2,12 @@
 //!
 //! The writer is real, its writes are replayed sector by sector while the reader reads.
 
-use crate::common::{CLUSTER, N0, N1, RecordingDisk, SECTOR_BYTES, SteppedDisk, Write, formatted, open};
+use crate::common::{self, CLUSTER, N0, N1, SECTOR_BYTES, SteppedDisk, Write, formatted, open};
 use phalanx_messages::membership::{MemberEntry, MembershipRecord};
 use phalanx_messages::register::{FenceHandle, NodeRegister};
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
 use phalanx_storage::header::unseal;
-use phalanx_storage::{Area, AreaRecord, Block, BlockIndex, ClusterDisk, Durability, MemoryDisk, SharedDisk};
+use phalanx_storage::{Area, AreaRecord, Block, BlockIndex, ClusterDisk, Durability, Operation, SharedDisk};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -59,15 +59,14 @@ impl Numbered for MembershipRecord {
 
 /// The disk before, and the writes 1..=WRITES of node 1.
 fn recorded<T: Numbered>() -> (Vec<Block>, Vec<Write>) {
-    let recording = RecordingDisk::new(formatted(2));
-    let before = recording.disk.snapshot();
-    let disk = ClusterDisk::open(Arc::new(recording.clone())).unwrap();
+    let memory = formatted(2);
+    let before = memory.snapshot();
+    let (disk, recorder) = common::recorded(&memory);
     let mut writer = T::area(&disk).writer(N1, Incarnation(1)).unwrap();
     for number in 1..=WRITES as u64 {
         writer.write(&T::numbered(number), Durability::Volatile).unwrap();
     }
-    let writes = recording.writes.lock().unwrap().clone();
-    (before, writes)
+    (before, common::writes(&recorder))
 }
 
 /// Reads again and again while the writer moves by the schedule; every reading must lie between what had completed when it
@@ -201,18 +200,18 @@ fn a_torn_record_of_two_blocks_leaves_the_one_before() {
 /// A write that failed may land late (protocol R-2): it must not undo what the same incarnation has completed since.
 #[test]
 fn a_write_that_lands_late_is_never_taken_for_the_newest() {
-    let recording = RecordingDisk::new(formatted(2));
-    let disk = ClusterDisk::open(Arc::new(recording.clone())).unwrap();
+    let memory = formatted(2);
+    let (disk, recorder) = common::recorded(&memory);
     let mut writer = disk.registers().writer(N1, Incarnation(1)).unwrap();
     writer.write(&NodeRegister::numbered(1), Durability::Volatile).unwrap();
-    recording.disk.tear_next_write(0);
+    memory.tear_next_write(0);
     writer.write(&NodeRegister::numbered(2), Durability::Volatile).unwrap_err();
-    let (late_at, late) = recording.writes.lock().unwrap().last().unwrap().clone();
+    let (late_at, late) = common::writes(&recorder).pop().unwrap();
     writer.write(&NodeRegister::numbered(3), Durability::Volatile).unwrap();
-    let newest = recording.writes.lock().unwrap().last().unwrap().0;
+    let (newest, _) = common::writes(&recorder).pop().unwrap();
     assert_eq!(newest, late_at, "the slot of the failed write is used again, not that of the last completed one");
     writer.write(&NodeRegister::numbered(4), Durability::Volatile).unwrap();
-    recording.disk.write_blocks(late_at, &late, Durability::Volatile).unwrap();
+    memory.write_blocks(late_at, &late, Durability::Volatile).unwrap();
     assert_eq!(disk.registers().read(N1).unwrap().unwrap().heartbeat, 4);
 }
 
@@ -256,7 +255,7 @@ fn le<const N: usize>(numbers: [u64; N]) -> Vec<u8> {
 
 #[test]
 fn a_disk_that_fails_says_so_and_loses_nothing() {
-    let memory: MemoryDisk = formatted(2);
+    let memory = formatted(2);
     let disk = open(&memory);
     let mut writer = disk.registers().writer(NodeId(0), Incarnation(1)).unwrap();
     writer.write(&NodeRegister::numbered(1), Durability::Volatile).unwrap();
@@ -267,4 +266,28 @@ fn a_disk_that_fails_says_so_and_loses_nothing() {
     assert_eq!(disk.registers().read(N0).unwrap().unwrap().heartbeat, 1);
     memory.fail_reads(true);
     assert!(disk.registers().read_all().is_err() && disk.registers().newest().is_err());
+}
+
+/// Protocol §1.3, found by the crash points of a whole scenario: a durable record is never under one of which a loss of power may leave
+/// one block and not the other. A single block is old or new, so it waits for nothing.
+#[test]
+fn a_record_of_several_blocks_waits_until_the_one_before_it_is_durable() {
+    fn order<T: Numbered>(durabilities: &[Durability]) -> String {
+        let (disk, recorder) = common::recorded(&formatted(2));
+        let mut writer = T::area(&disk).writer(N1, Incarnation(1)).unwrap();
+        for (number, durability) in (1..).zip(durabilities) {
+            writer.write(&T::numbered(number), *durability).unwrap();
+        }
+        let letter = |operation| match operation {
+            Operation::Write { durability: Durability::Durable, .. } => Some('d'),
+            Operation::Write { durability: Durability::Volatile, .. } => Some('v'),
+            Operation::Flush => Some('f'),
+            Operation::Read { .. } | Operation::Tick => None,
+        };
+        recorder.operations().into_iter().filter_map(letter).collect()
+    }
+    use Durability::{Durable, Volatile};
+    let durabilities = [Durable, Volatile, Volatile, Durable, Volatile];
+    assert_eq!(order::<MembershipRecord>(&durabilities), "fdvfvfdv", "what an earlier writer left may be volatile");
+    assert_eq!(order::<NodeRegister>(&durabilities), "dvvdv");
 }

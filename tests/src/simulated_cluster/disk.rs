@@ -4,17 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use phalanx_storage::{Block, BlockIndex, Durability, Geometry, MemoryDisk, SharedDisk};
+use phalanx_storage::{Block, BlockIndex, Durability, Geometry, SharedDisk};
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct DiskPath {
-    disk: MemoryDisk,
+    disk: Arc<dyn SharedDisk>,
     cut: Arc<AtomicBool>,
 }
 
 impl DiskPath {
-    pub fn new(disk: MemoryDisk) -> Self {
+    pub fn new(disk: Arc<dyn SharedDisk>) -> Self {
         Self { disk, cut: Arc::default() }
     }
 
@@ -40,5 +40,10 @@ impl SharedDisk for DiskPath {
     fn write_blocks(&self, first: BlockIndex, blocks: &[Block], durability: Durability) -> io::Result<()> {
         self.check()?;
         self.disk.write_blocks(first, blocks, durability)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.check()?;
+        self.disk.flush()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use phalanx_actors::clock::Clock;
 use phalanx_actors::ports::ProveDead;
-use phalanx_messages::launch::{LaunchResult, Owner, WardenRequest};
+use phalanx_messages::launch::{Action, LaunchResult, Owner, WardenRequest};
 use phalanx_messages::membership::{BarrierCounts, Certainty, LevelRegistration};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::register::FenceHandle;
@@ -15,7 +15,7 @@ use phalanx_messages::{Level, NodeIncarnation, NotificationId};
 use phalanx_node::builder::{HostIdentity, Node, WardenPort};
 use uuid::Uuid;
 
-use super::stage::{Happened, Stage};
+use super::stage::{Happened, Served, Stage};
 use super::{PORT, host_name};
 use crate::simulated_network::simulated_network;
 
@@ -72,9 +72,13 @@ impl Handler<WardenRequest> for Warden {
 
     fn handle(&mut self, request: WardenRequest, _: &mut Self::Context) -> Self::Result {
         match request {
-            WardenRequest::Launch(launch) => self.stage.serve(self.node, launch.action),
+            WardenRequest::Launch(launch) => {
+                let generation = launch.environment.iter().find(|(name, _)| name == "PHALANX_GENERATION");
+                let generation = generation.and_then(|(_, token)| token.parse().ok()).unwrap_or_default();
+                self.stage.serve(self.node, Served { action: launch.action, generation });
+            }
             WardenRequest::Kill { owner: Owner::Service(_), .. } => {
-                self.stage.serve(self.node, phalanx_messages::launch::Action::Stop);
+                self.stage.serve(self.node, Served { action: Action::Stop, generation: 0 });
             }
             WardenRequest::Kill { owner: Owner::Subsystem(_), .. } | WardenRequest::Freeze(_) => {}
         }
@@ -124,9 +128,9 @@ pub(super) async fn run(id: u16, stage: Rc<Stage>) -> Result<(), Box<dyn std::er
     }
     let network = simulated_network(PORT).await?;
     // One host for all: an mmap disk serves no more, and only the network is cut here.
-    let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(2) };
-    let (disk, key_pair) = (stage.disks[&id].clone(), stage.keys[&id].clone());
-    let mut builder = Node::builder(disk, host_name(id), stage.cluster_key.clone(), key_pair, network, host)
+    let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(stage.boot) };
+    let (disk, key_pair) = (stage.disks[&id].clone(), stage.keys.pairs[&id].clone());
+    let mut builder = Node::builder(disk, host_name(id), stage.keys.cluster.clone(), key_pair, network, host)
         .simulated(Clock::tokio())
         .level(
             level(),

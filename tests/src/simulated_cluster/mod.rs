@@ -9,6 +9,7 @@
 
 mod disk;
 mod host;
+mod options;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,15 +17,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_actors::interconnect::{ClusterKey, StaticKeyPair};
 use phalanx_actors::ports::RequestLeave;
+use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{ClaimPhase, NodeRegister, OwnState};
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId};
 use phalanx_node::builder::NodeActors;
-use phalanx_storage::{ClusterDisk, Durability, MemoryDisk};
+use phalanx_storage::{ClusterDisk, Durability, MemoryDisk, RecordingDisk, SharedDisk};
 use turmoil::{Builder, Sim};
 
 use crate::node_cluster::{configuration_of, format_for};
@@ -32,13 +33,16 @@ use crate::order_checker;
 use disk::DiskPath;
 use stage::{Stage, millis};
 
-pub use stage::{Event, Happened};
+pub use options::{Keys, Options};
+pub use stage::{Event, Happened, Served};
 
 const PORT: u16 = 7700;
 /// Simulated time within which everything must have happened.
 const PATIENCE_MS: u64 = 60_000;
 /// From the end of a process to the word of its warden.
 const WARDEN_MS: u64 = 10;
+/// Between two flushes of what is volatile (protocol §1.3).
+const FLUSH_MS: u64 = 1_000;
 /// How often a condition is looked at.
 const LOOK_MS: u64 = 5;
 /// Timing of every simulated cluster.
@@ -49,6 +53,9 @@ pub const PROFILE: TimingProfile = TimingProfile::DEV;
 pub fn host_name(id: u16) -> String {
     format!("n{id}")
 }
+
+/// One step of simulated time.
+const TICK: Duration = Duration::from_millis(1);
 
 /// See the module.
 pub struct SimulatedCluster {
@@ -70,7 +77,7 @@ impl SimulatedCluster {
     /// If there is no memory for the disk.
     #[must_use]
     pub fn new(count: u16, seed: u64) -> Self {
-        Self::build(count, seed, false)
+        Self::build(count, seed, Options::default())
     }
 
     /// The same, where survivors fence whom they force out (F3).
@@ -79,25 +86,37 @@ impl SimulatedCluster {
     /// If there is no memory for the disk.
     #[must_use]
     pub fn with_local_fence(count: u16, seed: u64) -> Self {
-        Self::build(count, seed, true)
+        Self::build(count, seed, Options { has_local_fence: true, ..Options::default() })
     }
 
-    fn build(count: u16, seed: u64, has_local_fence: bool) -> Self {
-        let addresses = (0..count).map(|id| (id, format!("{}:{PORT}", host_name(id))));
-        let memory = format_for(&configuration_of(addresses), PROFILE, vec![service()]);
-        let paths: BTreeMap<u16, DiskPath> = (0..count).map(|id| (id, DiskPath::new(memory.clone()))).collect();
+    fn build(count: u16, seed: u64, options: Options) -> Self {
+        Self::on(format_for(&configuration(count), PROFILE, vec![service()]), count, seed, options)
+    }
+
+    /// `count` nodes that are powered down, on a disk that was formatted for [`configuration`] of them, and perhaps used since.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[must_use]
+    pub fn on(memory: MemoryDisk, count: u16, seed: u64, options: Options) -> Self {
+        let path = |id: u16| -> Arc<dyn SharedDisk> {
+            match &options.recorder {
+                Some(recorder) => Arc::new(RecordingDisk::around(Arc::new(memory.clone()), id, recorder.clone())),
+                None => Arc::new(memory.clone()),
+            }
+        };
+        let paths: BTreeMap<u16, DiskPath> = (0..count).map(|id| (id, DiskPath::new(path(id)))).collect();
         let open =
             |(id, path): (&u16, &DiskPath)| (*id, ClusterDisk::open(Arc::new(path.clone())).expect("just formatted"));
         let disks = paths.iter().map(open).collect();
-        let keys = (0..count).map(|id| (id, StaticKeyPair::generate().expect("random bytes"))).collect();
-        let key = ClusterKey::generate().expect("random bytes");
-        let stage = Stage::new(key, disks, keys, has_local_fence, seed);
-        let mut sim = Builder::new()
-            .simulation_duration(Duration::from_secs(3_600))
-            .tick_duration(Duration::from_millis(1))
-            .rng_seed(seed)
-            .enable_tokio_io()
-            .build();
+        let keys = options.keys.clone().unwrap_or_else(|| Keys::generate(count));
+        let mut builder = Builder::new();
+        builder.simulation_duration(Duration::from_secs(3_600)).tick_duration(TICK).rng_seed(seed);
+        if options.recorder.is_some() {
+            builder.min_message_latency(TICK); // what is sent within a tick is heard after it
+        }
+        let stage = Stage::new(keys, disks, options, seed);
+        let mut sim = builder.enable_tokio_io().build();
         for id in 0..count {
             let stage = stage.clone();
             sim.host(host_name(id), move || host::run(id, stage.clone()));
@@ -190,6 +209,12 @@ impl SimulatedCluster {
         self.disk.registers().read(NodeId(id)).expect("memory is readable")
     }
 
+    /// What its nodes keep on their own disks.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.stage.keys
+    }
+
     /// Simulated time in milliseconds.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
@@ -201,6 +226,7 @@ impl SimulatedCluster {
     /// # Panics
     /// If a node does not boot, or something happened that never may.
     pub fn step(&mut self) {
+        self.tick_recorder();
         self.sim.step().expect("every node boots");
         for id in self.stage.take_doomed() {
             if self.stage.is_alive(id) && !self.stuck.contains(&id) {
@@ -210,6 +236,14 @@ impl SimulatedCluster {
         self.speak(self.now_ms(), None);
         let violations = self.stage.violations();
         assert!(violations.is_empty(), "{violations:?}\n{}", self.text());
+    }
+
+    fn tick_recorder(&self) {
+        let Some(recorder) = &self.stage.recorder else { return };
+        recorder.tick();
+        if self.now_ms().is_multiple_of(FLUSH_MS) {
+            self.stage.disks[&0].flush().expect("memory is durable");
+        }
     }
 
     /// `ms` milliseconds pass.
@@ -236,6 +270,15 @@ impl SimulatedCluster {
     }
 
     fn is_settled(&self, joined: &[u16]) -> bool {
+        self.serving().len() == 1 && self.is_steady(joined)
+    }
+
+    /// Exactly these nodes are joined, and nothing is in transition.
+    ///
+    /// # Panics
+    /// Never: memory is readable.
+    #[must_use]
+    pub fn is_steady(&self, joined: &[u16]) -> bool {
         let Some(record) = self.disk.memberships().newest().expect("memory is readable") else { return false };
         let state = |id: &u16| record.nodes.get(&NodeId(*id)).map_or(NodeState::Inactive, |entry| entry.state);
         let lives = |id: &u16| {
@@ -246,7 +289,7 @@ impl SimulatedCluster {
             let expected = if joined.contains(id) { NodeState::Joined } else { NodeState::Inactive };
             state(id) == expected
         });
-        steady && record.ghosts.is_empty() && joined.iter().all(lives) && self.stage.serving().len() == 1
+        steady && record.ghosts.is_empty() && joined.iter().all(lives)
     }
 
     /// State of a node in the newest record on the disk.
@@ -345,7 +388,7 @@ impl SimulatedCluster {
     /// The journal as text.
     #[must_use]
     pub fn text(&self) -> String {
-        let line = |Event { at_ms, node, what }: Event| match what {
+        let line = |Event { at_ms, node, what, .. }: Event| match what {
             Happened::Step(line) => {
                 format!("{at_ms:>8} {} {}\n", line.text(), if line.ended { "ended" } else { "begun" })
             }
@@ -380,8 +423,15 @@ impl SimulatedCluster {
     }
 }
 
+/// Of a simulated cluster of so many nodes.
+#[must_use]
+pub fn configuration(count: u16) -> ConfigurationRecord {
+    configuration_of((0..count).map(|id| (id, format!("{}:{PORT}", host_name(id)))))
+}
+
 /// The service that every simulated cluster has.
-fn service() -> ServiceDefinition {
+#[must_use]
+pub fn service() -> ServiceDefinition {
     let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
     ServiceDefinition {
         start_command: command("start"),

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use phalanx_actors::interconnect::{ClusterKey, StaticKeyPair};
 use phalanx_messages::NodeIncarnation;
 use phalanx_messages::launch::Action;
 use phalanx_messages::notification::TransitionNotice;
 use phalanx_node::builder::NodeHandle;
-use phalanx_storage::ClusterDisk;
+use phalanx_storage::{ClusterDisk, Recorder};
 
+use super::{Keys, Options};
 use crate::draw::Draw;
 use crate::order_checker::{Kind, Line};
 use phalanx_messages::membership::TransitionKind;
@@ -31,7 +31,16 @@ pub enum Happened {
     /// A subsystem began, or ended, a step.
     Step(Line),
     /// The warden ran a command of the service.
-    Service(Action),
+    Service(Served),
+}
+
+/// A command of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// What for.
+    pub action: Action,
+    /// The fencing token that it was given; 0 for a kill.
+    pub generation: u128,
 }
 
 /// One line of the journal.
@@ -43,15 +52,20 @@ pub struct Event {
     pub node: u16,
     /// What.
     pub what: Happened,
+    /// Operations of the disk that had ended by then; 0 where they are not recorded.
+    pub operations: usize,
 }
 
 /// See the module. Everything runs on one thread.
 pub(super) struct Stage {
-    pub cluster_key: ClusterKey,
     /// The shared disk as each node reaches it.
     pub disks: BTreeMap<u16, ClusterDisk>,
-    pub keys: BTreeMap<u16, StaticKeyPair>,
+    pub keys: Keys,
     pub has_local_fence: bool,
+    /// Of every node's host.
+    pub boot: u128,
+    /// What is done to the disk, if it is recorded.
+    pub recorder: Option<Recorder>,
     inner: RefCell<Inner>,
 }
 
@@ -70,15 +84,14 @@ struct Inner {
 
 impl Stage {
     pub fn new(
-        cluster_key: ClusterKey,
+        keys: Keys,
         disks: BTreeMap<u16, ClusterDisk>,
-        keys: BTreeMap<u16, StaticKeyPair>,
-        has_local_fence: bool,
+        Options { has_local_fence, boot, recorder, .. }: Options,
         seed: u64,
     ) -> Rc<Self> {
         let draws = disks.keys().map(|node| (*node, Draw::new(seed ^ u64::from(*node)))).collect();
         let inner = RefCell::new(Inner { draws, ..Inner::default() });
-        Rc::new(Self { cluster_key, disks, keys, has_local_fence, inner })
+        Rc::new(Self { disks, keys, has_local_fence, boot, recorder, inner })
     }
 
     pub fn record(&self, node: u16, what: Happened) {
@@ -87,7 +100,8 @@ impl Stage {
     }
 
     pub fn record_at(&self, at_ms: u64, node: u16, what: Happened) {
-        self.inner.borrow_mut().journal.push(Event { at_ms, node, what });
+        let operations = self.recorder.as_ref().map_or(0, Recorder::len);
+        self.inner.borrow_mut().journal.push(Event { at_ms, node, what, operations });
     }
 
     /// Records one end of the processing of a notice, in an order that no two lines share.
@@ -114,8 +128,9 @@ impl Stage {
     }
 
     /// The service starts, stops or is recovered on a node.
-    pub fn serve(&self, node: u16, action: Action) {
-        self.record(node, Happened::Service(action));
+    pub fn serve(&self, node: u16, served: Served) {
+        self.record(node, Happened::Service(served));
+        let action = served.action;
         let mut inner = self.inner.borrow_mut();
         match action {
             Action::Start => {

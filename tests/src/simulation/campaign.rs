@@ -61,7 +61,14 @@ fn outcome(seed: u64, world: World) -> Outcome {
 /// Runs a seed to its end and gives the world as it is then.
 #[must_use]
 pub fn run_world(seed: u64, detail: Detail) -> World {
-    let setup = Setup::drawn(seed, detail);
+    run_changed(seed, detail, |_| {})
+}
+
+/// The same with something else than what is drawn.
+#[must_use]
+pub fn run_changed(seed: u64, detail: Detail, change: impl FnOnce(&mut Setup)) -> World {
+    let mut setup = Setup::drawn(seed, detail);
+    change(&mut setup);
     let mut random = Random::new(seed ^ 0x5eed);
     // The larger the cluster the more happens at the same time.
     let storm = random.between(60, 300) * SECOND * 2 / u64::from(setup.nodes.max(2));

@@ -24,6 +24,12 @@ impl NodeClock {
         Self { offset_ms, rate_ppm }
     }
 
+    /// The same that errs by another rate.
+    #[must_use]
+    pub const fn with_rate(self, rate_ppm: i64) -> Self {
+        Self { rate_ppm, ..self }
+    }
+
     /// What it shows.
     #[must_use]
     pub fn now(&self, at: Micros) -> Instant {

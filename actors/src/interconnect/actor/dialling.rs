@@ -35,9 +35,10 @@ impl Interconnect {
             Dial::Idle => {}
         }
         peer.dial = Dial::Idle;
-        if peer.link.is_some() {
-            return;
-        }
+        let outdated = self.is_outdated(node);
+        let Some(peer) = self.peers.get(&node).filter(|peer| peer.link.is_none() || outdated) else { return };
+        // A link that stands is only replaced by one with the spoken key.
+        let attempt = if outdated { 0 } else { peer.attempts };
         let stream = self.dialer.dial(peer.address.clone());
         let (secrets, admission) = (self.secrets.clone(), self.admission.clone());
         let run = async move {
@@ -45,11 +46,45 @@ impl Interconnect {
                 tracing::debug!(%node, %error, "failed to dial");
                 Failed { peer: None, reason: CloseReason::Unreachable }
             })?;
-            handshake::run(stream, Side::Dialled(node), secrets, admission).await
+            handshake::run(stream, Side::Dialled(node), attempt, secrets, admission).await
         };
         let handle = self.shake_hands(Task::Dialled(node), run, ctx);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.dial = Dial::Running(handle);
+        }
+    }
+
+    /// The link to that peer stands on a key that is not the spoken one, and it is this node's part to dial.
+    fn is_outdated(&self, node: NodeId) -> bool {
+        let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
+        node < self.me.node && link.is_some_and(|link| link.cluster_key() != *self.secrets.cluster_keys.spoken())
+    }
+
+    /// From now on these keys are taken, and the first is spoken. Links on a key that is taken no longer close. Those on another one than
+    /// the spoken are replaced by whoever dials them: the old link stands until the new one does.
+    pub(super) fn use_keys(&mut self, cluster_keys: ClusterKeys, ctx: &mut Context<Self>) {
+        tracing::info!(keys = ?cluster_keys, "cluster keys; the first is spoken");
+        let pair = self.secrets.pair.clone();
+        self.secrets = Rc::new(Secrets { cluster_keys, pair });
+        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in nodes {
+            let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
+            if link.is_some_and(|link| !self.secrets.cluster_keys.accepts(&link.cluster_key())) {
+                self.close_link(node, CloseReason::KeyDropped);
+            }
+            let is_without = self.peers.get(&node).is_some_and(|peer| peer.link.is_none());
+            if self.is_outdated(node) || (is_without && node < self.me.node) {
+                self.dial(node, ctx);
+            }
+        }
+    }
+
+    /// The keys, and the links that stand on each.
+    pub(super) fn keys_in_use(&self) -> KeysInUse {
+        let link = |link: &Link| (link.peer().node, Fingerprint::of(&link.cluster_key()));
+        KeysInUse {
+            accepted: self.secrets.cluster_keys.accepted().map(Fingerprint::of).collect(),
+            links: self.links().map(link).collect(),
         }
     }
 

@@ -20,6 +20,7 @@ handles!(SendToPeers, |actor, SendToPeers { to, message }, _| actor.send(to.iter
 handles!(SetSeen, |actor, SetSeen(seen), _| actor.seen = seen);
 handles!(MasterIs, |actor, MasterIs(master), _| actor.master = master);
 handles!(SetHeartbeatTargets, |actor, SetHeartbeatTargets(targets), _| actor.targets = targets);
+handles!(UseKeys, |actor, UseKeys(keys), ctx| actor.use_keys(keys, ctx));
 handles!(ProbeAll, |actor, _, _| actor.probe_all());
 handles!(Accepted, |actor, Accepted { stream, from }, ctx| actor.accepted(stream, from, ctx));
 handles!(HandshakeEnded, |actor, HandshakeEnded { task, result }, ctx| actor.handshake_ended(task, result, ctx));
@@ -35,5 +36,13 @@ impl Handler<GetLinkStatistics> for Interconnect {
 
     fn handle(&mut self, _: GetLinkStatistics, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.guarded(|actor| actor.statistics()))
+    }
+}
+
+impl Handler<GetKeysInUse> for Interconnect {
+    type Result = MessageResult<GetKeysInUse>;
+
+    fn handle(&mut self, _: GetKeysInUse, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.guarded(|actor| actor.keys_in_use()))
     }
 }

@@ -4,6 +4,7 @@ mod config;
 mod disk;
 mod fence;
 mod init;
+mod key;
 mod logs;
 mod node;
 mod service;
@@ -18,6 +19,7 @@ pub use config::ConfigCommand;
 pub use disk::{CreateArguments, DiskCommand};
 pub use fence::{FenceArguments, FenceCommand};
 pub use init::InitArguments;
+pub use key::KeyCommand;
 pub use logs::LogsArguments;
 pub use node::{AddArguments, NodeCommand};
 pub use service::{Following, ServiceCommand};
@@ -156,6 +158,9 @@ pub enum Command {
     /// Check configuration files; show and change the membership database.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Change the cluster key without stopping the cluster.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Force a node out, or confirm by hand that it is dead.
     Fence(FenceArguments),
     /// Print what a shell needs to complete these commands.

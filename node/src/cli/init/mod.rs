@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use phalanx_actors::interconnect::ClusterKey;
+use phalanx_actors::interconnect::{ClusterKey, ClusterKeys};
 use phalanx_messages::limits::NODES_DEFAULT;
 
 use super::Exit;
@@ -46,7 +46,7 @@ fn write(plan: &Plan, files: &[(PathBuf, String)], key: &Path) -> Result<(), Exi
     fs::create_dir_all(&plan.out).map_err(|error| failed(&plan.out, &error))?;
     let mut written = Written(Vec::new());
     // Hosts have copies of a key, so one that is good stays.
-    if ClusterKey::load(key).is_err() {
+    if ClusterKeys::load(key).is_err() {
         let beside = beside(key);
         fs::remove_file(&beside).ok(); // left by an attempt that was killed
         written.0.push((beside.clone(), key.to_owned()));
