@@ -31,7 +31,7 @@ const TICK_SECONDS: f32 = 0.1;
 /// Longer than any take-over and the grace that a ghost's host has.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// Runs beside each other: a cluster waits for most of its time.
-const BESIDE: u64 = 3;
+const BESIDE: u64 = 5;
 
 /// What came of a run.
 #[derive(Debug)]
