@@ -31,7 +31,7 @@ const TICK_SECONDS: f32 = 0.1;
 /// Longer than any take-over and the grace that a ghost's host has.
 const SETTLED_WITHIN: Duration = Duration::from_secs(120);
 /// Runs beside each other: a cluster waits for most of its time.
-const BESIDE: u64 = 3;
+const BESIDE: u64 = 5;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -158,6 +158,7 @@ fn disturb(
     let mut undisturbed = Ok(());
     std::thread::scope(|threads| {
         let definer = threads.spawn(|| Confirmed::gather(&directory, plan.nodes, seed, &stop));
+        let stopped = Stop(&stop);
         for (at_ms, act) in &plan.acts {
             pass(at_ms.saturating_sub(clock.now().since(begun)));
             let told = perform(cluster, plan.nodes, *act);
@@ -167,7 +168,7 @@ fn disturb(
                 break;
             }
         }
-        stop.store(true, Ordering::Release);
+        drop(stopped);
         *confirmed = definer.join().expect("it only writes files and runs commands");
     });
     cluster.lan.heal();
@@ -175,6 +176,15 @@ fn disturb(
     (0..plan.nodes).for_each(|host| cluster.thaw(host));
     acts.push(format!("{:>6} ms: everything is mended", clock.now().since(begun)));
     undisturbed
+}
+
+/// Tells a thread to stop, also if the one that it works for panics: the scope of both would wait for it for ever.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 fn perform(cluster: &mut HostCluster, nodes: usize, act: Act) -> String {
