@@ -222,7 +222,7 @@ mod tests {
             let (sender, receiver) = oneshot::channel();
             match request {
                 WardenRequest::Launch(request) => self.0.send((request, sender)).expect("the test listens"),
-                WardenRequest::Kill { .. } | WardenRequest::Freeze(_) => panic!("a subsystem only launches"),
+                WardenRequest::Kill { .. } => panic!("a subsystem only launches"),
             }
             Box::pin(async move { receiver.await.expect("the test answers") })
         }

@@ -29,7 +29,7 @@ use self::io::{Caller, Done, Io, Job};
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
-use crate::ports::{LeaseChanged, NodePanic, RegistersRead};
+use crate::ports::{LeaseChanged, NodePanic, RegistersRead, WardenLine, Watchdog};
 
 pub use phalanx_protocol::lease::Publication;
 
@@ -44,6 +44,8 @@ pub struct LeaseSettings {
     pub clock: Clock,
     /// What the register says first: host, boot, nonce, fence handle, claim.
     pub first: NodeRegister,
+    /// What a lost lease means. Must be [`StallPolicy::Panic`] with a watchdog: others may take the silence for a death.
+    pub stall: StallPolicy,
 }
 
 /// Whom a lease thread talks to.
@@ -56,8 +58,10 @@ pub struct LeaseEdges {
     pub panic: Recipient<NodePanic>,
     /// Opened and closed here.
     pub gate: Gate,
-    /// Called while the node may live; its warden waits for it.
-    pub feed: Option<Box<dyn FnMut() + Send>>,
+    /// The warden waits for signs of life, and freezes what it keeps while the lease is lost.
+    pub warden: Option<Box<dyn WardenLine>>,
+    /// Fed from here, and never after the lease has ended.
+    pub watchdog: Option<Box<dyn Watchdog>>,
 }
 
 enum Command {
@@ -202,12 +206,14 @@ fn prepare(
     edges: LeaseEdges,
     send: impl Fn(Command) + Send + Sync + 'static,
 ) -> IoResult<(LeaseHandle, Driver)> {
-    let LeaseSettings { me, profile, clock, first } = settings;
+    let LeaseSettings { me, profile, clock, first, stall } = settings;
+    if edges.watchdog.is_some() && stall == StallPolicy::RideThrough {
+        return Err(Error::other("a node with a hardware watchdog cannot ride a stall through"));
+    }
     let nonce = first.nonce;
     let writer = disk.registers().writer(me.node, me.incarnation)?;
     let shared = Arc::new(Shared { clock, last_renewal: AtomicU64::new(0), alive: Mutex::default() });
-    // Nobody takes a deadline for a proof of death yet, so a stall may be ridden through (protocol §4.7).
-    let lease = Lease::new(me, profile, StallPolicy::RideThrough, first);
+    let lease = Lease::new(me, profile, stall, first);
     let caller = Caller { disk, writer, clock };
     let mut driver = Driver {
         guard: PanicGuard::new("lease thread", edges.gate.clone(), edges.panic.clone()),
@@ -257,10 +263,15 @@ struct Driver {
 
 impl Driver {
     /// Waits, and reads what it has written (protocol §3.7 step 4): a second host with this node id shows itself.
-    fn is_alone(&self) -> IoResult<()> {
-        let Io::Inline(caller) = &self.io else { return Ok(()) };
+    fn is_alone(&mut self) -> IoResult<()> {
         let (_awake, asleep) = mpsc::channel::<()>();
-        asleep.recv_timeout(Duration::from_millis(2 * self.profile.io_timeout_ms)).ok(); // nobody wakes it
+        let until = self.clock.now().plus(2 * self.profile.io_timeout_ms);
+        while self.clock.now() < until {
+            self.feed(self.clock.now());
+            let left_ms = until.since(self.clock.now());
+            asleep.recv_timeout(Duration::from_millis(left_ms.min(self.profile.feed_ms()))).ok(); // nobody wakes it
+        }
+        let Io::Inline(caller) = &self.io else { return Ok(()) };
         let mut registers = caller.read()?.registers;
         match registers.remove(&self.me.node).flatten() {
             Some(own) if (own.incarnation, own.nonce) == (self.me.incarnation, self.nonce) => Ok(()),
@@ -327,10 +338,14 @@ impl Driver {
             return;
         }
         self.fed_at = Some(now);
-        if self.lease.may_feed(now)
-            && let Some(feed) = &mut self.edges.feed
-        {
-            feed();
+        if !self.lease.may_feed(now) || self.edges.gate.is_panicking() {
+            return;
+        }
+        if let Some(warden) = &mut self.edges.warden {
+            warden.alive();
+        }
+        if let Some(Err(error)) = self.edges.watchdog.as_mut().map(|watchdog| watchdog.feed()) {
+            tracing::error!(%error, "failed to feed the watchdog: it will reset this host");
         }
     }
 
@@ -418,7 +433,10 @@ impl Driver {
         self.edges.gate.extend(until);
     }
 
-    fn tell(&self, valid: bool) {
+    fn tell(&mut self, valid: bool) {
+        if let Some(warden) = &mut self.edges.warden {
+            warden.lease(valid);
+        }
         for watcher in &self.edges.lease {
             watcher.do_send(LeaseChanged { valid });
         }

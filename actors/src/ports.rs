@@ -19,6 +19,24 @@ use phalanx_protocol::chronicle::Happening;
 use phalanx_protocol::expiry::RegistersReading;
 use phalanx_protocol::launcher::OrderFailure;
 
+/// What the lease thread says to the warden, which keeps this node's processes. Must not block.
+pub trait WardenLine: Send {
+    /// The node may live; said at least every W / 3.
+    fn alive(&mut self);
+
+    /// The lease is lost, or valid for the first time or again: services are frozen while it is lost (protocol §4.7).
+    fn lease(&mut self, valid: bool);
+}
+
+/// A device that resets the host when it has not been fed for the watchdog period (protocol §3.3, C2).
+pub trait Watchdog: Send {
+    /// Winds it up once more. Must not block.
+    ///
+    /// # Errors
+    /// If the device refuses: then it will fire.
+    fn feed(&mut self) -> std::io::Result<()>;
+}
+
 /// Sent to the interconnect: deliver to one peer, if it is connected; otherwise dropped, since senders repeat.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]

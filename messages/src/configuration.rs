@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, NodeId, NodeIncarnation, Revision};
 use crate::limits::SHUTDOWN_MS_DEFAULT;
-use crate::membership::NodeState;
+use crate::membership::{Certainty, NodeState};
 
 /// Public half of a node's static interconnect key (X25519).
 pub type PublicKey = [u8; 32];
@@ -73,6 +73,18 @@ pub struct FenceAgent {
     pub agent: String,
     /// Its parameters by name.
     pub parameters: BTreeMap<String, String>,
+    /// Its level of the topology: all agents of a level must succeed, and the levels are tried in ascending order.
+    pub level: u8,
+    /// What its success proves: the death of the node, or only that no write of it takes effect any more (protocol §4.5, F1).
+    pub proves: Certainty,
+}
+
+impl FenceAgent {
+    /// An agent of the first level that switches a host off, and is told nothing else.
+    #[must_use]
+    pub fn new(agent: impl Into<String>) -> Self {
+        Self { agent: agent.into(), parameters: BTreeMap::new(), level: 0, proves: Certainty::Death }
+    }
 }
 
 /// True if a parameter of that name is a secret by its name. Secrets stay off the shared disk.
@@ -324,7 +336,7 @@ mod tests {
     /// A change here is a change of the disk format.
     #[test]
     fn golden_bytes_of_a_configuration() {
-        let fence = vec![FenceAgent { agent: "f".to_owned(), parameters: [("i".to_owned(), "1".to_owned())].into() }];
+        let fence = vec![FenceAgent { parameters: [("i".to_owned(), "1".to_owned())].into(), ..FenceAgent::new("f") }];
         let node = NodeConfiguration { panic: PanicPolicy::Watchdog, fence, ..NodeConfiguration::new("n", "h:1") };
         let consumed = Consumed { incarnation: Incarnation(7), counter: 8, revision: Revision::default() };
         let record = ConfigurationRecord {
@@ -339,7 +351,7 @@ mod tests {
         let golden = [
             [number(2), number(3), text("c"), number(1), vec![4, 0]].concat(),
             [text("n"), text("h:1"), vec![0], vec![1], vec![3, 0, 0, 0], number(300_000), vec![0]].concat(),
-            [number(1), text("f"), number(1), text("i"), text("1")].concat(),
+            [number(1), text("f"), number(1), text("i"), text("1"), vec![0, 1, 0, 0, 0]].concat(),
             [number(1), vec![4, 0], number(7), number(8), number(0), number(0)].concat(),
             vec![1, 2, 0],
         ]

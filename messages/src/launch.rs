@@ -92,6 +92,4 @@ pub enum WardenRequest {
         /// Give up after this long, in milliseconds.
         timeout_ms: u64,
     },
-    /// Stop or continue every process of every owner (lease lost, lease back).
-    Freeze(bool),
 }

@@ -107,6 +107,23 @@ pub enum FenceMethod {
     NewIncarnation,
     /// F2: a fence agent has switched the host off and sees that it is off.
     Agent,
+    /// F1: a fence agent has shut the node out of the shared storage. Its processes may run on.
+    Storage,
+    /// F4: its hardware watchdog has fired, by the time that has passed.
+    Deadline,
+}
+
+impl FenceMethod {
+    /// What is certain once it has succeeded (protocol §4.5).
+    #[must_use]
+    pub const fn proves(self) -> Certainty {
+        match self {
+            Self::Storage => Certainty::Io,
+            Self::OwnWord | Self::Local | Self::Operator | Self::NewIncarnation | Self::Agent | Self::Deadline => {
+                Certainty::Death
+            }
+        }
+    }
 }
 
 /// What is certain about a node that is being forced out (protocol §4.5).
@@ -124,6 +141,7 @@ pub struct FenceState {
 
 /// What a level needs before its recovery may start.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Certainty {
     /// I/O certainty: lock manager, volumes, file system.

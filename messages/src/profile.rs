@@ -83,6 +83,21 @@ impl TimingProfile {
         ..Self::DEV
     };
 
+    /// Several hosts with a storage network that answers within a tenth of a second, always, and an interconnect of their own.
+    pub const SAN_NVME: Self = Self {
+        io_timeout_ms: 100,
+        renewal_ms: 200,
+        lease_ms: 800,
+        warn_ms: 600,
+        watchdog_ms: 1_000,
+        stop_ms: 1_000,
+        late_write_ms: 200,
+        net_ms: 300,
+        settle_ms: 500,
+        guard_ms: 50,
+        ..Self::DEV
+    };
+
     /// Several hosts on a fast storage network.
     pub const SAN_FAST: Self = Self {
         io_timeout_ms: 1_000,
@@ -119,9 +134,10 @@ impl TimingProfile {
     pub const ETCD: Self = Self { late_write_ms: 0, ..Self::SAN_FAST };
 
     /// The named profiles (protocol §3.11).
-    pub const NAMED: [(&'static str, Self); 5] = [
+    pub const NAMED: [(&'static str, Self); 6] = [
         ("dev", Self::DEV),
         ("local-mmap", Self::LOCAL_MMAP),
+        ("san-nvme", Self::SAN_NVME),
         ("san-fast", Self::SAN_FAST),
         ("san-safe", Self::SAN_SAFE),
         ("etcd", Self::ETCD),

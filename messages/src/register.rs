@@ -130,6 +130,20 @@ pub struct NodeRegister {
     pub pills: Vec<Pill>,
     /// How to fence this node locally.
     pub fence: FenceHandle,
+    /// What resets its host if the node stops.
+    pub watchdog: WatchdogKind,
+}
+
+/// What resets a host whose node has stopped (protocol §4.5, F4).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WatchdogKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// One that stops together with the kernel or the virtual machine. It proves nothing to others.
+    Software,
+    /// A device that is open, whose time-out was read back, and that is never fed after the end of the lease.
+    Hardware,
 }
 
 /// How `status` names what a register says of the node's host.
@@ -137,6 +151,8 @@ pub struct NodeRegister {
 pub struct HostWords {
     /// `cgroup`, `subreaper` or `none`.
     pub containment: &'static str,
+    /// `hardware` or `none`.
+    pub watchdog: &'static str,
     /// `host`, or `test` for a host that is a part of a test only.
     pub identity: &'static str,
 }
@@ -151,7 +167,12 @@ impl NodeRegister {
             Containment::Subreaper => "subreaper",
         };
         let identity = if self.host.get_version_num() == TEST_HOST_UUID_VERSION { "test" } else { "host" };
-        HostWords { containment, identity }
+        let watchdog = match self.watchdog {
+            WatchdogKind::None => "none",
+            WatchdogKind::Software => "software",
+            WatchdogKind::Hardware => "hardware",
+        };
+        HostWords { containment, watchdog, identity }
     }
 }
 

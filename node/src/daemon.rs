@@ -10,6 +10,7 @@ use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::interconnect::ClusterKeys;
 use phalanx_actors::local_api::{LogRing, LogSources};
 use phalanx_actors::membership_manager::MembershipEnded;
+use phalanx_actors::ports::WardenLine;
 use phalanx_messages::launch::Owner;
 use phalanx_messages::membership::{Certainty, LevelRegistration};
 use phalanx_storage::{Access, ClusterDisk, opening};
@@ -19,11 +20,13 @@ use crate::builder::{CommandLevel, HostIdentity, Node, NodeBuilder, NodeHandle, 
 use crate::cli::Exit;
 use crate::cli::node::{EXIT_CONFIGURATION, EXIT_TRY_AGAIN};
 use crate::config::{NodeConfig, SubsystemConfig};
+use crate::fence_agents::FenceAgents;
 use crate::test_host;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::EXIT_FORCED_OUT;
 use crate::warden::client::{LeaveRequested, WardenLink, Words};
 use crate::warden::frames::Word;
+use crate::watchdog;
 
 /// Name of a node's file with its static key, in its state directory.
 pub(crate) const KEY_FILE: &str = "static.key";
@@ -70,6 +73,17 @@ pub(crate) fn admit(config: &NodeConfig, ended: &dyn Fn() -> bool) -> Result<(),
     id.map_or(Ok(()), |id| hosts::admit(&disk, id, host, ended))
 }
 
+/// Gives this node back what a storage fence has taken away (F1).
+fn let_back_in(config: &NodeConfig) -> Result<(), Exit> {
+    let record = open_disk_of(config)?.configurations().newest().map_err(anyhow::Error::from)?;
+    let fence = record.and_then(|record| record.nodes.into_values().find(|node| node.name == config.node));
+    let fence = fence.map(|node| node.fence).unwrap_or_default();
+    FenceAgents::beside(&config.file).let_back_in(&config.node, &fence).map_err(|text| {
+        Exit::error(format!("this node is shut out of the shared storage: {text}"))
+            .hint("its storage agent must succeed with `on` here before the node may start; see [fencing]")
+    })
+}
+
 /// Reads the cluster keys.
 ///
 /// # Errors
@@ -100,7 +114,7 @@ pub fn run(config: &NodeConfig, no_wait: bool, kept: LogRing) -> Result<u8, Exit
     let link = WardenLink::inherited().context("`node daemon` is started by `node run`")?;
     let patience = Patience { no_wait, ended: &|| link.speaks() };
     match admit(config, patience.ended) {
-        Ok(()) => {}
+        Ok(()) => let_back_in(config)?,
         Err(Unmet::Ended(text)) => {
             eprintln!("{text}");
             link.words().say(Word::LeftCleanly); // it never began
@@ -197,17 +211,33 @@ async fn start(
         .refuse_connections(std::env::var_os("PHALANX_TEST_REFUSE_CONNECTIONS").is_some());
     let builder = config.subsystems.iter().cloned().map(command_level).fold(builder, NodeBuilder::command_level);
     let words = link.words();
+    let (guard, profile) = (config.guard.clone(), builder.disk().superblock().profile);
+    let attested = is_attested(config, builder.disk())?;
     let node = builder.start(move |supervisor| {
         let fence = link.fence_handle();
         let leave = LeaveListener(leave).start().recipient();
+        let watchdog = watchdog::arm_for_node(&guard, &profile, attested)?;
         let client = link.start(supervisor.clone().recipient(), leave)?;
-        Ok(WardenPort { requests: client.recipient(), fence, feed: Some(feeder(words)) })
+        Ok(WardenPort { requests: client.recipient(), fence, line: Some(Box::new(words)), watchdog })
     })?;
     Ok(node)
 }
 
-fn feeder(words: Words) -> Box<dyn FnMut() + Send> {
-    Box::new(move || words.say(Word::Alive))
+/// Whether the administrator vouches for this host's watchdog, and others may take its deadline for a proof (protocol §4.5).
+fn is_attested(config: &NodeConfig, disk: &ClusterDisk) -> anyhow::Result<bool> {
+    let record = disk.configurations().newest()?;
+    let node = record.and_then(|record| record.nodes.into_values().find(|node| node.name == config.node));
+    Ok(disk.geometry().capabilities.several_hosts && node.is_some_and(|node| node.watchdog_attested))
+}
+
+impl WardenLine for Words {
+    fn alive(&mut self) {
+        self.say(Word::Alive);
+    }
+
+    fn lease(&mut self, valid: bool) {
+        self.say(if valid { Word::LeaseValid } else { Word::LeaseLost });
+    }
 }
 
 /// The process ends at once; the warden kills the rest, cleans, and says `DeadDrained`.

@@ -17,3 +17,4 @@ pub mod test_host;
 pub mod timing;
 pub mod waiting;
 pub mod warden;
+pub mod watchdog;

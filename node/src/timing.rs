@@ -165,7 +165,7 @@ pub fn cases(profile: &TimingProfile, backend: Backend) -> Vec<Case> {
             "host-dead-deadline",
             "the host is dead or cut off; its hardware watchdog is attested",
             Proof::Deadline,
-            false,
+            true,
             deadline(p),
             deadline(p),
         ),

@@ -135,7 +135,7 @@ impl TestCluster {
         let builder = Node::builder(disk, format!("n{id}"), self.key.clone(), key_pair, Network::tcp(listener), host)
             .on_panic(on_panic);
         let handle = more(builder)
-            .start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), feed: None }))
+            .start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), line: None, watchdog: None }))
             .expect("the node boots");
         TestNode { handle, panicked, requests }
     }

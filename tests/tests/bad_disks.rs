@@ -318,7 +318,7 @@ fn timing_explains_a_profile_a_disk_and_a_file() {
     };
     let all = report(&[]);
     let names: Vec<_> = list(&all, "profiles").iter().map(|profile| profile["name"].as_str()).collect();
-    assert_eq!(names, ["dev", "local-mmap", "san-fast", "san-safe", "etcd"].map(Some));
+    assert_eq!(names, ["dev", "local-mmap", "san-nvme", "san-fast", "san-safe", "etcd"].map(Some));
     for from in [["--disk", "disk"], ["--config", "n0.toml"]] {
         let one = report(&from);
         let [profile] = list(&one, "profiles") else { panic!("{one:#}") };

@@ -13,18 +13,9 @@ fn between(side: &[u16], other: &[u16]) -> Vec<(u16, u16)> {
     side.iter().flat_map(|a| other.iter().map(|b| (*a, *b))).collect()
 }
 
-/// Starts all nodes, `master` first, which then leads and runs the service.
-fn begin(cluster: &mut SimulatedCluster, count: u16, master: u16) {
-    cluster.start(master);
-    cluster.until_settled(&[master]);
-    (0..count).filter(|id| *id != master).for_each(|id| cluster.start(id));
-    cluster.until_settled(&(0..count).collect::<Vec<_>>());
-    assert_eq!((cluster.master(), cluster.serving()), (Some(master), vec![master]));
-}
-
 fn settled(count: u16, master: u16, seed: u64) -> SimulatedCluster {
     let mut cluster = SimulatedCluster::new(count, seed);
-    begin(&mut cluster, count, master);
+    cluster.begin(count, master);
     cluster
 }
 
@@ -52,7 +43,7 @@ fn fault_03_a_killed_master_leaves_its_transitions_to_the_next_one() {
     let mut in_flight = 0;
     for moment in (0..400).step_by(10) {
         let mut cluster = SimulatedCluster::new(4, moment);
-        begin(&mut cluster, 3, 0);
+        cluster.begin(3, 0);
         cluster.start(3);
         cluster.run(moment);
         in_flight += u32::from(cluster.state(3) == NodeState::Joining);
@@ -130,7 +121,7 @@ fn fault_18_a_master_without_link_and_disk_is_replaced() {
     for master in [0, 1] {
         let other = 1 - master;
         let mut cluster = SimulatedCluster::with_local_fence(2, 18);
-        begin(&mut cluster, 2, master);
+        cluster.begin(2, master);
         cluster.cut([(0, 1)]);
         cluster.cut_disk(master);
         cluster.until_settled(&[other]);
@@ -145,7 +136,7 @@ fn fault_18_a_master_without_link_and_disk_is_replaced() {
 #[test]
 fn fault_18_without_a_proof_of_death_recovery_waits() {
     let mut cluster = SimulatedCluster::new(2, 18);
-    begin(&mut cluster, 2, 0);
+    cluster.begin(2, 0);
     cluster.stick(0);
     cluster.cut([(0, 1)]);
     cluster.cut_disk(0);
@@ -180,7 +171,7 @@ fn fault_19_a_link_that_flaps_is_not_acted_on() {
 /// A node loses its path to the disk: it is forced out, and its service moves only after it is dead.
 fn lose_the_disk_of(lost: u16) {
     let mut cluster = SimulatedCluster::with_local_fence(3, 20);
-    begin(&mut cluster, 3, 0);
+    cluster.begin(3, 0);
     cluster.cut_disk(lost);
     let rest: Vec<u16> = (0..3).filter(|id| *id != lost).collect();
     cluster.until_settled(&rest);

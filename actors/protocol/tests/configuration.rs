@@ -98,7 +98,7 @@ fn every_refusal_has_its_name_its_code_and_a_next_step() {
 fn a_secret_never_gets_onto_the_disk_and_what_does_is_bounded() {
     let fence = |parameters: &[(&str, &str)]| {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let fence = Some(vec![FenceAgent { agent: "fence_ipmilan".to_owned(), parameters }]);
+        let fence = Some(vec![FenceAgent { parameters, ..FenceAgent::new("fence_ipmilan") }]);
         [set("n0", NodeSettings { fence, ..NodeSettings::default() })]
     };
     for secret in ["passwd", "password", "passwd_script", "key", "secret", "token", "snmp_community", "Auth-Key"] {
@@ -138,8 +138,8 @@ fn a_change_that_touches_nothing_is_empty() {
 fn settings() -> impl Strategy<Value = NodeSettings> {
     let panic = prop_oneof![Just(PanicPolicy::Exit), Just(PanicPolicy::Reboot), Just(PanicPolicy::Watchdog)];
     let agent = |name: &str| FenceAgent {
-        agent: name.to_owned(),
         parameters: [("ip".to_owned(), "10.0.0.1".to_owned())].into(),
+        ..FenceAgent::new(name)
     };
     let fence = prop_oneof![Just(vec![]), Just(vec![agent("a")]), Just(vec![agent("b"), agent("a")])];
     use proptest::option::of;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::NodeIncarnation;
-use phalanx_messages::membership::FenceMethod;
+use phalanx_messages::membership::{Certainty, FenceMethod};
 use phalanx_protocol::manager::FenceTarget;
 
 use crate::guard::PanicGuard;
@@ -16,7 +16,7 @@ use crate::ports::{DeathProved, InjectPanic, ProveDead, RunFenceAgent};
 
 mod search;
 
-use search::{Failure, Line, Method, Search};
+use search::{Failure, Line, Method, Search, Success};
 
 /// Pause before the methods that have failed are tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub struct AwaitedProofs;
 pub struct FenceMethods {
     /// F3.
     pub local: Option<Recipient<ProveDead>>,
-    /// F2.
+    /// F1 and F2.
     pub agents: Option<Recipient<RunFenceAgent>>,
 }
 
@@ -47,7 +47,7 @@ pub struct FenceActor {
     proved: Recipient<DeathProved>,
     guard: PanicGuard,
     searches: BTreeMap<NodeIncarnation, Search>,
-    /// Whose proof was told; it is not committed yet as long as it is still asked for.
+    /// Whose proof of death was told; it is not committed yet as long as it is still asked for.
     told: BTreeSet<NodeIncarnation>,
 }
 
@@ -64,14 +64,22 @@ impl FenceActor {
         tracing::info!(%victim, method = method.name(), "proving death");
         let (node, late) = (search.node().to_owned(), Duration::from_millis(search.late_ms()));
         let attempt = self.carry_out(victim, node, method);
-        ctx.spawn(attempt.into_actor(self).map(move |result, actor, ctx| match (result, line) {
-            (Ok(()), Line::Local) => actor.proved(victim, FenceMethod::Local),
-            // What the host had under way when it was switched off may still land.
-            (Ok(()), Line::Agents) => {
-                ctx.run_later(late, move |actor, _| actor.proved(victim, FenceMethod::Agent));
-            }
-            (Err(text), _) => actor.failed(victim, line, text, ctx),
+        ctx.spawn(attempt.into_actor(self).map(move |result, actor, ctx| match result {
+            Ok(()) => actor.succeeded(victim, line, late, ctx),
+            Err(text) => actor.failed(victim, line, text, ctx),
         }));
+    }
+
+    fn succeeded(&mut self, victim: NodeIncarnation, line: Line, late: Duration, ctx: &mut Context<Self>) {
+        let Some(search) = self.searches.get_mut(&victim) else { return };
+        match (search.succeeded(line), line) {
+            (Success::GoesOn, _) => self.attempt(victim, line, ctx),
+            // What the host had under way when it was switched off may still land.
+            (Success::Proved, Line::Agents) => {
+                ctx.run_later(late, move |actor, _| actor.proved(victim, line.method()));
+            }
+            (Success::Proved, Line::Local | Line::Storage) => self.proved(victim, line.method()),
+        }
     }
 
     fn carry_out(
@@ -98,10 +106,14 @@ impl FenceActor {
 
     fn proved(&mut self, victim: NodeIncarnation, method: FenceMethod) {
         // A search that was called off meanwhile needs no answer.
-        if self.searches.remove(&victim).is_some() {
-            self.told.insert(victim);
-            self.proved.do_send(DeathProved { victim, method });
+        if !self.searches.contains_key(&victim) {
+            return;
         }
+        if method.proves() == Certainty::Death {
+            self.searches.remove(&victim);
+            self.told.insert(victim);
+        }
+        self.proved.do_send(DeathProved { victim, method });
     }
 
     fn failed(&mut self, victim: NodeIncarnation, line: Line, text: String, ctx: &mut Context<Self>) {
@@ -242,9 +254,9 @@ mod tests {
     }
 
     fn elsewhere(agents: &[&str]) -> FenceTarget {
-        let agent = |name: &&str| FenceAgent { agent: (*name).to_owned(), parameters: BTreeMap::new() };
-        let agents = agents.iter().map(agent).collect();
-        FenceTarget { name: "n1".to_owned(), local: None, agents, late_ms: 3_000 }
+        let agent = |(level, name): (u8, &&str)| FenceAgent { level, ..FenceAgent::new(*name) };
+        let agents = (0..).zip(agents).map(agent).collect();
+        FenceTarget { name: "n1".to_owned(), agents, late_ms: 3_000, ..FenceTarget::default() }
     }
 
     #[actix_rt::test]

@@ -46,7 +46,7 @@ fn node_status(membership: &MembershipStatus, known: &ServicesKnown, node: NodeI
         state: entry.state,
         level: entry.levels.iter().rev().find(joined).map(|level| level.0),
         levels: entry.levels.iter().map(state_at).collect::<BTreeMap<_, _>>(),
-        watchdog: "none".to_owned(),
+        watchdog: host.map_or("none", |host| host.watchdog).to_owned(),
         containment: host.map_or("none", |host| host.containment).to_owned(),
         identity: host.map_or("host", |host| host.identity).to_owned(),
         standby: known.standby.contains(node),
@@ -69,7 +69,11 @@ fn fence_status(membership: &MembershipStatus, node: NodeId, entry: &MemberEntry
     let found = membership.proofs_awaited.get(&node).map_or_else(String::new, |text| format!(": {text}"));
     let awaiting =
         format!("proof of death of {name}{found}; once it is certainly dead, `phalanx fence confirm {name}`");
-    FenceStatus { state: state.to_owned(), method, awaiting: (state == "marked").then_some(awaiting) }
+    FenceStatus {
+        state: state.to_owned(),
+        method,
+        awaiting: matches!(state, "marked" | "io-certain").then_some(awaiting),
+    }
 }
 
 const fn method_text(method: FenceMethod) -> &'static str {
@@ -79,6 +83,8 @@ const fn method_text(method: FenceMethod) -> &'static str {
         FenceMethod::Operator => "operator",
         FenceMethod::NewIncarnation => "new-incarnation",
         FenceMethod::Agent => "agent",
+        FenceMethod::Storage => "storage",
+        FenceMethod::Deadline => "deadline",
     }
 }
 

@@ -28,7 +28,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::LevelRegistration;
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::peer::PeerMessage;
-use phalanx_messages::register::Claim;
+use phalanx_messages::register::{Claim, WatchdogKind};
 use phalanx_messages::{Level, NodeIncarnation};
 use phalanx_protocol::proxy_repair::ProxyRepair;
 use phalanx_protocol::registration::DatabaseRoom;
@@ -90,13 +90,22 @@ pub(super) fn assemble(
     let gate = Gate::new(builder.clock);
     let panic = std::mem::replace(&mut builder.panic, Box::new(|_| {}));
     let supervisor = NodeSupervisor::new(gate.clone(), panic).start();
-    let WardenPort { requests, fence, feed } = warden(&supervisor).map_err(BootError::Disk)?;
+    let WardenPort { requests, fence, line, watchdog } = warden(&supervisor).map_err(BootError::Disk)?;
     let nonce = random_nonce()?;
-    let Start { me, register } =
+    let Start { me, mut register } =
         identity::start(&builder.disk, &builder.name, &configuration, builder.host, fence, nonce)?;
     let claim = register.claim;
+    register.watchdog = watchdog.as_ref().map_or(WatchdogKind::None, |(_, kind)| *kind);
     let common = Common { me, gate, supervisor, configuration, warden: requests };
-    let lease = start_lease(&builder, &common, register, feed)?;
+    let edges = LeaseEdges {
+        registers: Vec::new(),
+        lease: Vec::new(),
+        panic: common.supervisor.clone().recipient(),
+        gate: common.gate.clone(),
+        warden: line,
+        watchdog: watchdog.map(|(device, _)| device),
+    };
+    let lease = start_lease(&builder, me, register, edges)?;
     let disk = DiskActor::new(builder.disk.clone(), me, builder.clock, builder.io, common.guard("disk"))
         .map_err(BootError::Disk)?
         .start();
@@ -124,19 +133,12 @@ fn random_nonce() -> Result<u64, BootError> {
 
 fn start_lease(
     builder: &NodeBuilder,
-    common: &Common,
+    me: NodeIncarnation,
     first: phalanx_messages::register::NodeRegister,
-    feed: Option<Box<dyn FnMut() + Send>>,
+    edges: LeaseEdges,
 ) -> Result<LeaseHandle, BootError> {
-    let settings =
-        LeaseSettings { me: common.me, profile: builder.disk.superblock().profile, clock: builder.clock, first };
-    let edges = LeaseEdges {
-        registers: Vec::new(),
-        lease: Vec::new(),
-        panic: common.supervisor.clone().recipient(),
-        gate: common.gate.clone(),
-        feed,
-    };
+    let profile = builder.disk.superblock().profile;
+    let settings = LeaseSettings { me, profile, clock: builder.clock, first, stall: builder.stall };
     let disk = builder.disk.clone();
     let lease = match builder.io {
         phalanx_actors::disk::IoMode::Thread => lease_thread::spawn(settings, disk, edges),

@@ -38,6 +38,11 @@ impl Node {
             "`[[subsystem]]` in {} runs commands, and a node inside an application runs none",
             file.display()
         );
+        anyhow::ensure!(
+            config.guard.watchdog.is_none(),
+            "`watchdog` in {} is let go by a warden, and a node inside an application has none",
+            file.display()
+        );
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("failed to make `state_dir` {}", config.state_dir.display()))?;
         let path = config.state_dir.join(format!("{}.lock", config.node));
@@ -64,7 +69,7 @@ impl Node {
         let builder =
             Self::builder(disk, &config.node, keys, key_pair, network, host).key_file(config.key_file.clone());
         let agents = FenceAgents::beside(&config.file).start().recipient();
-        let builder = builder.socket(config.socket.clone()).socket_group(config.socket_group);
+        let builder = builder.socket(config.socket.clone()).socket_group(config.socket_group).stall(config.guard.stall);
         Ok(builder.local_fence(local_fence).fence_agents(agents))
     }
 }
@@ -80,7 +85,7 @@ impl NodeBuilder {
             let id_lock = lock.as_ref().map_or_else(String::new, |(_, path)| path.display().to_string());
             let (containment, warden) = (Containment::None, ProcessIdentity::default());
             let fence = FenceHandle { containment, warden, daemon: own_identity()?, id_lock };
-            Ok(WardenPort { requests: NoWarden { _lock: lock }.start().recipient(), fence, feed: None })
+            Ok(WardenPort { requests: NoWarden { _lock: lock }.start().recipient(), fence, line: None, watchdog: None })
         })
     }
 }
@@ -103,7 +108,7 @@ impl Handler<WardenRequest> for NoWarden {
                 let text = "this node runs inside an application, without a warden: it runs no commands".to_owned();
                 LaunchResult::Failed { text }
             }
-            WardenRequest::Kill { .. } | WardenRequest::Freeze(_) => LaunchResult::Succeeded, // nothing runs here
+            WardenRequest::Kill { .. } => LaunchResult::Succeeded, // nothing runs here
         })
     }
 }

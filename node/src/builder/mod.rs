@@ -23,7 +23,9 @@ use phalanx_actors::lease_thread::LeaseHandle;
 use phalanx_actors::local_api::{Ask, LocalApi, LogSources};
 use phalanx_actors::membership_manager::{MembershipEnded, MembershipManager};
 use phalanx_actors::membership_watcher::MembershipWatcher;
-use phalanx_actors::ports::{GetMembership, MembershipStatus, ProveDead, RequestLeave, RunFenceAgent};
+use phalanx_actors::ports::{
+    GetMembership, MembershipStatus, ProveDead, RequestLeave, RunFenceAgent, WardenLine, Watchdog,
+};
 use phalanx_actors::registration_and_launch::RegistrationAndLaunch;
 use phalanx_actors::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 use phalanx_actors::supervisor::{NodeSupervisor, PanicAction};
@@ -31,8 +33,9 @@ use phalanx_messages::admin::{AdminAnswer, AdminRequest, Status};
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::membership::{LevelRegistration, NodeState};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemNotification};
-use phalanx_messages::register::FenceHandle;
+use phalanx_messages::register::{FenceHandle, WatchdogKind};
 use phalanx_messages::{Level, NodeIncarnation};
+use phalanx_protocol::lease::StallPolicy;
 use phalanx_storage::ClusterDisk;
 use tokio::sync::watch;
 
@@ -46,8 +49,10 @@ pub struct WardenPort {
     pub requests: Recipient<WardenRequest>,
     /// How survivors on this host can fence the node.
     pub fence: FenceHandle,
-    /// Called by the lease thread while the node may live.
-    pub feed: Option<Box<dyn FnMut() + Send>>,
+    /// Hears from the lease thread that the node may live, and of its lease.
+    pub line: Option<Box<dyn WardenLine>>,
+    /// Armed, and resets this host when it is not fed; with what it is worth as a proof.
+    pub watchdog: Option<(Box<dyn Watchdog>, WatchdogKind)>,
 }
 
 /// Makes a level's actor; gets the membership manager's mailbox for its answers.
@@ -82,6 +87,7 @@ pub struct NodeBuilder {
     fence_methods: FenceMethods,
     panic: PanicAction,
     refuse_connections: bool,
+    stall: StallPolicy,
     /// The lock of the node id and its file, if the application holds it.
     lock: Option<(std::fs::File, PathBuf)>,
 }
@@ -120,6 +126,7 @@ impl Node {
             fence_methods: FenceMethods::default(),
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
+            stall: StallPolicy::RideThrough,
             lock: None,
         }
     }
@@ -200,6 +207,18 @@ impl NodeBuilder {
     #[must_use]
     pub fn on_panic(mut self, action: PanicAction) -> Self {
         self.panic = action;
+        self
+    }
+
+    /// The disk that it will use.
+    pub(crate) const fn disk(&self) -> &ClusterDisk {
+        &self.disk
+    }
+
+    /// What a lost lease means [default: ride the stall through]. A node with a watchdog must panic.
+    #[must_use]
+    pub const fn stall(mut self, stall: StallPolicy) -> Self {
+        self.stall = stall;
         self
     }
 

@@ -1,12 +1,14 @@
 //! The membership database as the TOML that `config check` and `config apply` take.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent, NodeConfiguration};
+use phalanx_messages::membership::Certainty;
 use phalanx_messages::service::ServiceDefinition;
 
 use super::configuration::panic_text;
-use crate::config::{DiskVotes, duration_text, service_text};
+use crate::config::{DiskVotes, duration_text, is_known_for_storage, service_text};
 
 /// Everything.
 #[must_use]
@@ -41,13 +43,16 @@ fn fencing(record: &ConfigurationRecord) -> String {
     if record.nodes.values().all(|node| node.fence.is_empty()) {
         return "\n[fencing]\nmethods = []\n".to_owned();
     }
-    let methods =
-        |node: &NodeConfiguration| -> Vec<String> { node.fence.iter().map(|method| quoted(&method.agent)).collect() };
-    let common = record.nodes.values().next().map(methods).unwrap_or_default();
-    let common = common.join(", ");
+    let common = record.nodes.values().next().map(|node| levels(&node.fence)).unwrap_or_default();
     let mut text = format!("\n[fencing]\nmethods = [{common}]\n");
+    let storage = record.nodes.values().flat_map(|node| &node.fence);
+    let storage = storage.filter(|method| method.proves == Certainty::Io && !is_known_for_storage(&method.agent));
+    let storage: BTreeSet<String> = storage.map(|method| quoted(&method.agent)).collect();
+    if !storage.is_empty() {
+        writeln!(text, "storage = [{}]", storage.into_iter().collect::<Vec<_>>().join(", ")).ok();
+    }
     for node in record.nodes.values() {
-        let own = methods(node).join(", ");
+        let own = levels(&node.fence);
         let agents: Vec<String> = node.fence.iter().filter(|method| !method.parameters.is_empty()).map(agent).collect();
         if own == common && agents.is_empty() {
             continue;
@@ -59,6 +64,15 @@ fn fencing(record: &ConfigurationRecord) -> String {
         agents.iter().for_each(|line| text += line);
     }
     text
+}
+
+/// `methods`: the agents of a level with several of them are a list of their own.
+fn levels(fence: &[FenceAgent]) -> String {
+    let levels = fence.chunk_by(|one, next| one.level == next.level).map(|level| {
+        let agents: Vec<String> = level.iter().map(|method| quoted(&method.agent)).collect();
+        if let [agent] = agents.as_slice() { agent.clone() } else { format!("[{}]", agents.join(", ")) }
+    });
+    levels.collect::<Vec<_>>().join(", ")
 }
 
 fn agent(method: &FenceAgent) -> String {
@@ -80,19 +94,23 @@ mod tests {
     use phalanx_messages::configuration::PanicPolicy;
 
     fn record() -> ConfigurationRecord {
-        let agent = |agent: &str, parameters: &[(&str, &str)]| FenceAgent {
-            agent: agent.to_owned(),
+        let agent = |level, agent: &str, parameters: &[(&str, &str)]| FenceAgent {
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            level,
+            ..FenceAgent::new(agent)
         };
         let node = |id: u16, fence| {
             let node = NodeConfiguration::new(format!("n{id}"), format!("127.0.0.1:760{id}"));
             let node = NodeConfiguration { votes: 2, panic: PanicPolicy::Reboot, shutdown_ms: 90_500, fence, ..node };
             (NodeId(id), node)
         };
-        let ipmi = agent("fence_ipmilan", &[("Ip", "10.0.0.1"), ("odd \"name\"", "a\\b\n")]);
+        let ipmi = agent(0, "fence_ipmilan", &[("Ip", "10.0.0.1"), ("odd \"name\"", "a\\b\n")]);
+        let storage = |level, name| FenceAgent { proves: Certainty::Io, ..agent(level, name, &[]) };
         let nodes = [
-            node(0, vec![ipmi.clone(), agent("fence_pdu", &[])]),
-            node(1, vec![agent("fence_ipmilan", &[]), agent("fence_pdu", &[])]),
+            node(0, vec![ipmi.clone(), agent(1, "fence_pdu", &[])]),
+            node(1, vec![agent(0, "fence_ipmilan", &[]), agent(1, "fence_pdu", &[])]),
+            node(2, vec![agent(0, "psu_a", &[]), agent(0, "psu_b", &[]), storage(1, "fence_scsi")]),
+            node(3, vec![storage(0, "our_switch")]),
             node(4, vec![ipmi]),
             node(5, vec![]),
         ];

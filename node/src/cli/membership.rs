@@ -13,7 +13,7 @@ const KEYS: [(&str, &str); 5] = [
     ("votes", "counts from now on, when links are cut and some nodes must go"),
     ("panic", "from the node's next start"),
     ("shutdown_timeout", "from the node's next start"),
-    ("watchdog_attested", "kept in the database; on this version's shared disk no deadline proves a death"),
+    ("watchdog_attested", "used on a disk of several hosts, for nodes whose file names a hardware `watchdog`"),
 ];
 
 /// Makes one change and says whether something was committed.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminRequest, Status};
-use phalanx_messages::configuration::NodeConfiguration;
+use phalanx_messages::configuration::{NodeConfiguration, PanicPolicy};
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::{TimingInput, TimingProfile};
 use phalanx_storage::opening::OpenError;
@@ -25,6 +25,7 @@ use crate::fence_agents;
 use crate::test_host;
 use crate::waiting::{self, Patience, Unmet};
 use crate::warden::{self, RegisterNotice, WardenSettings};
+use crate::watchdog::{DevicePath, Disarm};
 
 /// Exit code "configuration".
 pub(crate) const EXIT_CONFIGURATION: u8 = 78;
@@ -222,6 +223,16 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         eprintln!("the timing of the disk is used, and {} says otherwise: {text}", config.file.display());
     }
     let (id, configured) = as_configured(&disk, &config)?;
+    if configured.panic == PanicPolicy::Watchdog && config.guard.watchdog.is_none() {
+        let text = format!(
+            "`panic` of {} is \"watchdog\" on the disk, and {} names none",
+            configured.name,
+            config.file.display()
+        );
+        let hint =
+            "add `watchdog = \"/dev/watchdog\"` under [node], or choose another with `phalanx node set NAME panic=..`";
+        return Err(Exit::code(EXIT_CONFIGURATION, text).hint(hint));
+    }
     let program =
         std::env::current_exe().map_err(|error| Exit::error(format!("failed to find this program: {error}")))?;
     let words = |words: &[&OsString]| words.iter().map(|word| (*word).clone()).collect::<Vec<_>>();
@@ -245,6 +256,8 @@ fn run_node(file: &Path, no_wait: bool, subreaper: bool) -> Result<u8, Exit> {
         stop_ms: superblock.profile.stop_ms,
         shutdown_ms: configured.shutdown_ms,
         panic: configured.panic,
+        sysrq: warden::SYSRQ.into(),
+        watchdog: config.guard.watchdog.clone().map(|path| Box::new(DevicePath(path)) as Box<dyn Disarm>),
         notice: Box::new(RegisterNotice::new(disk, id)),
     };
     warden::run(settings, signals).or_else(|why| unmet(why, 1, EXIT_TRY_AGAIN))

@@ -11,7 +11,7 @@ use phalanx_storage::Backend;
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
 use super::timing::{self, Timing};
-use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, names, service, subsystem};
+use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, guard, names, service, subsystem};
 
 /// Longest path of a Unix socket, with its closing zero.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 108;
@@ -185,6 +185,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
     let (timing, profile) = (timing.name, timing.profile);
     let own_panic = me.and_then(|node| node.settings.panic);
     let panic = check_panic(documents, own_panic, &timing, &mut mistakes);
+    let guard = guard::check(documents, panic, &profile, &mut mistakes);
     let bind = check_bind(documents, me, &mut mistakes);
     let state_dir = path_or(documents, raw.node.as_ref().and_then(|node| node.state_dir.as_deref()), STATE_DIR);
     let socket = check_socket(documents, &name, &mut mistakes);
@@ -203,6 +204,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         socket,
         socket_group,
         panic,
+        guard,
         disk,
         backend,
         timing,

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use phalanx_messages::configuration::{FenceAgent, is_secret};
+use phalanx_messages::membership::Certainty;
 use phalanx_protocol::configuration::{mistake_in_fence, secret_parameter};
 
 use super::ClusterNode;
 use super::check::Mistakes;
 use super::document::Key;
-use super::raw::{RawFencing, RawFencingNode};
+use super::raw::{RawFencing, RawFencingNode, RawMethod};
 
 fn at<'a>(index: usize, rest: &[&'a str]) -> Vec<Key<'a>> {
     let begin = [Key::Name("fencing"), Key::Name("node"), Key::Index(index)];
@@ -24,7 +25,11 @@ pub(super) fn check(raw: Option<&RawFencing>, nodes: &mut [ClusterNode], mistake
     for node in nodes {
         let row = raw.node.iter().enumerate().find(|(_, row)| row.name == node.name);
         let methods = row.and_then(|(_, row)| row.methods.as_ref()).unwrap_or(&raw.methods);
-        let fence: Vec<FenceAgent> = methods.iter().map(|agent| method(agent, row.map(|(_, row)| row))).collect();
+        let levels = (0..).zip(methods);
+        let fence: Vec<FenceAgent> = levels
+            .flat_map(|(level, method)| method.agents().iter().map(move |agent| (level, agent)))
+            .map(|(level, agent)| FenceAgent { level, ..method(agent, row.map(|(_, row)| row), &raw.storage) })
+            .collect();
         if let Some((index, row)) = row {
             check_agents(index, row, methods, mistakes);
         }
@@ -56,15 +61,25 @@ fn check_names(raw: &RawFencing, nodes: &[ClusterNode], mistakes: &mut Mistakes<
     }
 }
 
-fn method(agent: &str, row: Option<&RawFencingNode>) -> FenceAgent {
+fn method(agent: &str, row: Option<&RawFencingNode>, storage: &[String]) -> FenceAgent {
     let given = row.and_then(|row| row.agents.get(agent));
     let parameters = given.into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string()));
-    FenceAgent { agent: agent.to_owned(), parameters: parameters.collect::<BTreeMap<_, _>>() }
+    let only_storage = is_known_for_storage(agent) || storage.iter().any(|name| name == agent);
+    let proves = if only_storage { Certainty::Io } else { Certainty::Death };
+    FenceAgent { parameters: parameters.collect::<BTreeMap<_, _>>(), proves, ..FenceAgent::new(agent) }
 }
 
-fn check_agents(index: usize, row: &RawFencingNode, methods: &[String], mistakes: &mut Mistakes<'_>) {
+/// True for agents of the fence-agents project that shut a node out of its storage and leave its host running.
+#[must_use]
+pub fn is_known_for_storage(agent: &str) -> bool {
+    const AGENTS: [&str; 6] =
+        ["fence_scsi", "fence_mpath", "fence_brocade", "fence_sanbox2", "fence_cisco_mds", "fence_ifmib"];
+    AGENTS.contains(&agent)
+}
+
+fn check_agents(index: usize, row: &RawFencingNode, methods: &[RawMethod], mistakes: &mut Mistakes<'_>) {
     for (agent, parameters) in &row.agents {
-        if !methods.contains(agent) {
+        if !methods.iter().any(|method| method.agents().contains(agent)) {
             let message = format!("`{agent}` of node `{}` has parameters and is not among its methods", row.name);
             let hint = format!("add \"{agent}\" to `methods` under [fencing], or to `methods` of this node");
             mistakes.add(&at(index, &["agents", agent]), message, hint);

@@ -10,6 +10,7 @@ mod document;
 mod duration;
 mod error;
 mod fencing;
+mod guard;
 mod names;
 mod raw;
 mod service;
@@ -32,6 +33,8 @@ pub(crate) use check::SOCKET_PATH_BYTES_MAX;
 pub use cluster::{DISK_ALONE, parse_panic};
 pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
+pub use fencing::is_known_for_storage;
+pub use guard::HostGuard;
 pub(crate) use names::{mistake_in_address, mistake_in_name};
 pub use service_text::{KeyDifference, NameOf, difference as service_difference, keys as service_keys, service_text};
 
@@ -61,6 +64,8 @@ pub struct NodeConfig {
     /// What the node does after a panic, if the file says: used by `disk create` for nodes that have none of their own; a
     /// running cluster reads it from the disk.
     pub panic: Option<PanicPolicy>,
+    /// What stops the node if it hangs, and what a lost lease means.
+    pub guard: HostGuard,
     /// The shared disk: a file or a block device.
     pub disk: PathBuf,
     /// How it is reached; must be what it was formatted for.

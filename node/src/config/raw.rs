@@ -55,6 +55,9 @@ pub(super) struct RawNode {
     pub socket: Option<String>,
     pub socket_group: Option<String>,
     pub panic: Option<String>,
+    pub watchdog: Option<String>,
+    pub watchdog_pretimeout: Option<String>,
+    pub stall: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,7 +86,9 @@ pub(super) struct RawClusterNode {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawFencing {
     #[serde(default)]
-    pub methods: Vec<String>,
+    pub methods: Vec<RawMethod>,
+    #[serde(default)]
+    pub storage: Vec<String>,
     #[serde(default)]
     pub node: Vec<RawFencingNode>,
 }
@@ -92,9 +97,26 @@ pub(super) struct RawFencing {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawFencingNode {
     pub name: String,
-    pub methods: Option<Vec<String>>,
+    pub methods: Option<Vec<RawMethod>>,
     #[serde(default)]
     pub agents: BTreeMap<String, BTreeMap<String, RawScalar>>,
+}
+
+/// A level of the topology: one agent, or several that must all succeed.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawMethod {
+    One(String),
+    All(Vec<String>),
+}
+
+impl RawMethod {
+    pub fn agents(&self) -> &[String] {
+        match self {
+            Self::One(agent) => std::slice::from_ref(agent),
+            Self::All(agents) => agents,
+        }
+    }
 }
 
 /// A parameter of a fence agent: agents take text.

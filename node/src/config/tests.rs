@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use phalanx_messages::configuration::FenceAgent;
 use phalanx_messages::launch::Leaves;
+use phalanx_messages::membership::Certainty;
 use phalanx_messages::service::{AllowableNodes, NodePreferences};
+use phalanx_protocol::lease::StallPolicy;
 use tempfile::TempDir;
 
 use super::*;
@@ -304,6 +307,49 @@ methods = []
     assert_eq!(given, ["Ip=10.0.0.1", "lanplus=true", "port=3"]);
     let n1 = &record.nodes[&NodeId(1)];
     assert_eq!((n1.votes, n1.panic, n1.shutdown_ms, n1.fence.len()), (1, PanicPolicy::Exit, 300_000, 0));
+}
+
+#[test]
+fn levels_of_the_fencing_topology_and_what_each_agent_proves_are_read() {
+    let fencing = r#"
+[fencing]
+methods = [["psu_a", "psu_b"], "fence_scsi", "our_switch"]
+storage = ["our_switch"]
+"#;
+    let (_dir, loaded) = load(&format!("{WHOLE}{fencing}"));
+    let record = loaded.unwrap().configuration();
+    let read = |method: &FenceAgent| (method.agent.clone(), method.level, method.proves);
+    let read: Vec<_> = record.nodes[&NodeId(0)].fence.iter().map(read).collect();
+    let expected = [
+        ("psu_a", 0, Certainty::Death),
+        ("psu_b", 0, Certainty::Death),
+        ("fence_scsi", 1, Certainty::Io),
+        ("our_switch", 2, Certainty::Io),
+    ];
+    assert_eq!(read, expected.map(|(agent, level, proves)| (agent.to_owned(), level, proves)));
+}
+
+#[test]
+fn a_watchdog_and_what_a_lost_lease_means_are_read_and_must_fit_each_other() {
+    let whole = WHOLE.replacen("\"dev\"", "\"local-mmap\"", 1); // W is two seconds
+    let with = |keys: &str| whole.replacen("panic = \"exit\"\n", &format!("panic = \"exit\"\n{keys}\n"), 1);
+    let guard = |keys: &str| load(&with(keys)).1.unwrap().guard;
+    assert_eq!(guard(""), HostGuard::default());
+    assert_eq!(guard("stall = \"panic\"").stall, StallPolicy::Panic);
+    let device = "watchdog = \"/dev/watchdog\"\nwatchdog_pretimeout = \"1s\"";
+    let expected = HostGuard { watchdog: Some("/dev/watchdog".into()), pretimeout_s: 1, stall: StallPolicy::Panic };
+    assert_eq!(guard(device), expected, "a host that is reset when its lease ends cannot ride a stall through");
+    let found = |keys: &str| mistakes(&with(keys)).join("; ");
+    let both = found("watchdog = \"/dev/watchdog\"\nstall = \"ride_through\"");
+    assert!(both.contains("node.stall is \"ride_through\""), "{both}");
+    assert!(found("stall = \"wait\"").contains("node.stall `wait` is unknown"));
+    assert!(found("watchdog_pretimeout = \"1s\"").contains("and no `watchdog`"));
+    for wrong in ["0s", "1500ms", "1h"] {
+        let text = found(&format!("watchdog = \"/dev/watchdog\"\nwatchdog_pretimeout = \"{wrong}\""));
+        assert!(text.contains(&format!("node.watchdog_pretimeout is {wrong}; W of this timing is 2000 ms")), "{text}");
+    }
+    let nothing = mistakes(&WHOLE.replacen("panic = \"exit\"", "panic = \"watchdog\"", 1)).join("; ");
+    assert!(nothing.contains("[node] names no `watchdog`"), "{nothing}");
 }
 
 #[test]

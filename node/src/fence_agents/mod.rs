@@ -1,4 +1,5 @@
-//! Fence method F2: a `fence_*` agent switches the host of a node off, and sees that it is off (protocol §4.5).
+//! Fence methods F1 and F2: a `fence_*` agent shuts a node out of its storage, or switches its host off, and sees that it is (protocol
+//! §4.5).
 //!
 //! Agents of the fence-agents project run unmodified: they read `name=value` lines from standard input, and `action=status` ends with
 //! 0 for on and 2 for off. `off` is never believed without such a `status`. An agent that takes too long has failed, and is
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use actix::prelude::*;
 use phalanx_actors::ports::RunFenceAgent;
 use phalanx_messages::configuration::FenceAgent;
+use phalanx_messages::membership::Certainty;
 use tokio::sync::oneshot;
 
 use crate::containment::{now, pause};
@@ -70,15 +72,38 @@ impl Handler<RunFenceAgent> for FenceAgents {
 }
 
 impl FenceAgents {
-    /// Switches the host off, and looks until it is off.
-    fn switch_off(&self, node: &str, agent: &FenceAgent) -> Result<(), String> {
-        let until = now().plus(self.timeout_ms);
+    /// What those of a node's agents that shut it out of the storage have taken away is given back to it by their `on`, which is run
+    /// by the node itself when it starts and nothing of an earlier start can write any more (protocol §3.7).
+    ///
+    /// # Errors
+    /// What an agent said that did not.
+    pub fn let_back_in(&self, node: &str, agents: &[FenceAgent]) -> Result<(), String> {
+        for agent in agents.iter().filter(|agent| agent.proves == Certainty::Io) {
+            let (program, parameters) = self.prepare(node, agent)?;
+            let on = run(&program, &input(&parameters, "on"), now().plus(self.timeout_ms))?;
+            if on.status != Some(0) {
+                return Err(on.failure(&agent.agent, "on"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The agent's program, and everything that it is told but the action.
+    fn prepare(&self, node: &str, agent: &FenceAgent) -> Result<(PathBuf, BTreeMap<String, String>), String> {
         let name = &agent.agent;
         let program = find(name, std::env::var_os("PATH").as_deref())
             .ok_or_else(|| format!("{name} is not installed on this host: it is neither in PATH nor in /usr/sbin"))?;
         let mut parameters = agent.parameters.clone();
         parameters.extend(secrets::load(&self.secrets.join(format!("{node}.toml")), name)?);
         parameters.insert("nodename".to_owned(), node.to_owned());
+        Ok((program, parameters))
+    }
+
+    /// Switches the host off, and looks until it is off.
+    fn switch_off(&self, node: &str, agent: &FenceAgent) -> Result<(), String> {
+        let until = now().plus(self.timeout_ms);
+        let name = &agent.agent;
+        let (program, parameters) = self.prepare(node, agent)?;
         let act = |action: &str, until| run(&program, &input(&parameters, action), until);
         let off = act("off", until)?;
         if off.status != Some(0) {
@@ -163,7 +188,7 @@ mod tests {
             let agent = self.directory.path().join("fence_test").display().to_string();
             let parameters = [("plug", "7"), (POWER_TIMEOUT, "1")];
             let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            self.agents.switch_off("n1", &FenceAgent { agent, parameters })
+            self.agents.switch_off("n1", &FenceAgent { parameters, ..FenceAgent::new(agent) })
         }
 
         fn calls(&self) -> Vec<String> {
@@ -234,10 +259,23 @@ mod tests {
         assert!(failure.contains("chmod 600"), "{failure}");
     }
 
+    /// Unfencing: only what shuts out of the storage is asked, and a refusal keeps the node from starting.
+    #[test]
+    fn a_node_that_starts_is_let_back_into_its_storage() {
+        let rig = Rig::new("[ -e refuse ] && exit 1; exit 0");
+        let name = rig.directory.path().join("fence_test").display().to_string();
+        let power = FenceAgent::new("fence_nowhere");
+        let storage = FenceAgent { proves: Certainty::Io, ..FenceAgent::new(name) };
+        assert_eq!(rig.agents.let_back_in("n1", &[power, storage.clone()]), Ok(()));
+        assert_eq!(rig.calls(), ["on n1 none none"]);
+        fs::write(rig.directory.path().join("refuse"), "").unwrap();
+        assert!(rig.agents.let_back_in("n1", &[storage]).unwrap_err().contains("`on` ended with status 1"));
+    }
+
     #[test]
     fn an_agent_that_is_not_installed_is_named() {
         let rig = Rig::new("");
-        let agent = FenceAgent { agent: "fence_nowhere".to_owned(), parameters: BTreeMap::new() };
+        let agent = FenceAgent::new("fence_nowhere");
         let failure = rig.agents.switch_off("n1", &agent).unwrap_err();
         assert!(failure.contains("fence_nowhere is not installed"), "{failure}");
     }

@@ -301,33 +301,34 @@ impl Cells {
         });
     }
 
-    /// Stops or continues every process of every owner.
-    pub fn freeze(&mut self, on: bool) -> LaunchResult {
-        let result = match &self.keep {
-            Keep::Cgroup(node) => node.freeze(on).and_then(|()| if on { wait_frozen(node) } else { Ok(()) }),
-            Keep::Subreaper => self.freeze_tree(on),
-        };
-        match result {
-            Ok(()) => LaunchResult::Succeeded,
-            Err(error) => {
-                LaunchResult::Failed { text: format!("failed to {}: {error}", if on { "freeze" } else { "thaw" }) }
+    /// Stops or continues every process of every owner. Gives whether all of them have: one that waits for the disk inside the
+    /// kernel stops when that lets it go.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn freeze(&mut self, on: bool) -> io::Result<bool> {
+        match (&self.keep, on) {
+            (Keep::Cgroup(node), _) => node.freeze(on)?,
+            (Keep::Subreaper, true) => self.frozen = Some(Roundup::default()),
+            (Keep::Subreaper, false) => {
+                self.frozen.take().map_or(Ok(()), |roundup| roundup.signal(Signal::CONT))?;
             }
         }
-    }
-
-    fn freeze_tree(&mut self, on: bool) -> io::Result<()> {
-        if !on {
-            return self.frozen.take().map_or(Ok(()), |roundup| roundup.signal(Signal::CONT));
-        }
         let until = now().plus(FREEZE_MS);
-        self.frozen = Some(Roundup::default());
-        while !self.keep_frozen()? {
+        while on && !self.is_frozen()? {
             if now() >= until {
-                return Err(io::Error::other("some processes still run"));
+                return Ok(false);
             }
             pause(1);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn is_frozen(&mut self) -> io::Result<bool> {
+        match &self.keep {
+            Keep::Cgroup(node) => node.is_frozen(),
+            Keep::Subreaper => self.keep_frozen(),
+        }
     }
 
     /// Looks once whether something of a frozen owner still runs, and stops it. `true` = nothing does.
@@ -451,15 +452,4 @@ fn kill_child(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         rustix::process::kill_process(pid, Signal::KILL).ok();
     }
-}
-
-fn wait_frozen(node: &NodeCgroup) -> io::Result<()> {
-    let until = now().plus(FREEZE_MS);
-    while !node.is_frozen()? {
-        if now() >= until {
-            return Err(io::Error::other("some processes still run"));
-        }
-        pause(1);
-    }
-    Ok(())
 }

@@ -59,6 +59,13 @@ pub enum Input {
         /// When.
         now: Instant,
     },
+    /// The node's lease is lost, or valid for the first time or again (protocol §4.7).
+    Lease {
+        /// Which of both.
+        valid: bool,
+        /// When.
+        now: Instant,
+    },
     /// Time passes.
     Tick(Instant),
 }
@@ -82,13 +89,8 @@ pub enum Output {
     },
     /// Kill everything of that owner, until it is gone.
     KillOwner(Owner),
-    /// Freeze or thaw every owner, and answer.
-    Freeze {
-        /// Names the answer.
-        ticket: u64,
-        /// Which of both.
-        on: bool,
-    },
+    /// Freeze or thaw every owner.
+    Freeze(bool),
     /// Answer the daemon.
     Answer(u64, LaunchResult),
 }
@@ -145,7 +147,8 @@ pub struct Desk {
     places: BTreeMap<Owner, Place>,
     clean_ups: BTreeMap<Owner, CleanUp>,
     cells: u64,
-    frozen: bool,
+    /// The lease is lost since then, and everything is frozen.
+    frozen: Option<Instant>,
 }
 
 impl Desk {
@@ -158,7 +161,7 @@ impl Desk {
     /// When [`Input::Tick`] is needed next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.places.values().filter_map(Place::deadline).min()
+        self.places.values().filter_map(|place| place.deadline(self.frozen.is_none())).min()
     }
 
     /// Takes one input.
@@ -169,6 +172,7 @@ impl Desk {
             Input::Ended { owner, cell, result, now } => self.ended(&owner, cell, &result, now, &mut out),
             Input::CellGone { owner, cell, now } => self.cell_gone(&owner, cell, now, &mut out),
             Input::OwnerGone { owner, now } => self.owner_gone(&owner, now, &mut out),
+            Input::Lease { valid, now } => self.lease(valid, now, &mut out),
             Input::Tick(now) => {
                 for owner in self.places.keys().cloned().collect::<Vec<_>>() {
                     self.tick(&owner, now, &mut out);
@@ -181,10 +185,6 @@ impl Desk {
     fn asked(&mut self, ticket: u64, request: WardenRequest, now: Instant, out: &mut Vec<Output>) {
         let tickets = vec![ticket];
         match request {
-            WardenRequest::Freeze(on) => {
-                self.frozen = on;
-                out.push(Output::Freeze { ticket, on });
-            }
             WardenRequest::Launch(launch) => {
                 let (owner, operation, kind) = (launch.owner.clone(), launch.operation, Kind::Launch);
                 let deadline = now.plus(launch.timeout_ms);
@@ -194,6 +194,21 @@ impl Desk {
                 let deadline = now.plus(timeout_ms);
                 self.accept(&owner, Job { tickets, operation, kind: Kind::Kill, deadline, launch: None }, now, out);
             }
+        }
+    }
+
+    fn lease(&mut self, valid: bool, now: Instant, out: &mut Vec<Output>) {
+        match (valid, self.frozen) {
+            (false, None) => {
+                self.frozen = Some(now);
+                out.push(Output::Freeze(true));
+            }
+            (true, Some(since)) => {
+                self.frozen = None;
+                out.push(Output::Freeze(false));
+                self.places.values_mut().for_each(|place| place.postpone(now.since(since)));
+            }
+            (false, Some(_)) | (true, None) => {}
         }
     }
 
@@ -207,7 +222,7 @@ impl Desk {
                 return place.repeat(job, out);
             }
         }
-        if self.frozen && job.kind == Kind::Launch {
+        if self.frozen.is_some() && job.kind == Kind::Launch {
             return answer(job, &failed("this node has lost its lease; nothing is started".to_owned()), out);
         }
         if let Some(operation) = job.operation {
@@ -295,8 +310,9 @@ impl Desk {
 
     fn tick(&mut self, owner: &Owner, now: Instant, out: &mut Vec<Output>) {
         let Some(place) = self.places.get_mut(owner) else { return };
+        let thawed = self.frozen.is_none();
         match place.now.take() {
-            Some(Now::Running { cell, job }) if job.deadline <= now => {
+            Some(Now::Running { cell, job }) if thawed && job.deadline <= now => {
                 let timeout_ms = job.launch.as_ref().map_or(0, |launch| launch.timeout_ms);
                 out.push(Output::KillCell { owner: owner.clone(), cell });
                 let job = Some((job, format!("timed out after {timeout_ms} ms and was killed")));
@@ -317,11 +333,20 @@ impl Desk {
 }
 
 impl Place {
-    fn deadline(&self) -> Option<Instant> {
-        self.now.as_ref().map(|at| match at {
-            Now::Running { job, .. } | Now::Killing { job } => job.deadline,
-            Now::Clearing { until, .. } => *until,
-        })
+    /// Frozen commands cannot hurry, so their time stands still.
+    fn deadline(&self, thawed: bool) -> Option<Instant> {
+        match self.now.as_ref()? {
+            Now::Running { job, .. } => thawed.then_some(job.deadline),
+            Now::Killing { job } => Some(job.deadline),
+            Now::Clearing { until, .. } => Some(*until),
+        }
+    }
+
+    /// The command that runs was frozen for so long, and gets that time back.
+    fn postpone(&mut self, ms: u64) {
+        if let Some(Now::Running { job, .. }) = &mut self.now {
+            job.deadline = job.deadline.plus(ms);
+        }
     }
 
     /// The same operation again: its result, or wait for it with the first one.

@@ -121,12 +121,27 @@ fn a_launch_that_takes_too_long_is_killed_and_answered_when_it_is_gone() {
 #[test]
 fn a_frozen_node_starts_nothing_and_kills_all_the_same() {
     let mut desk = Desk::default();
-    assert_eq!(ask(&mut desk, 1, WardenRequest::Freeze(true)), [Output::Freeze { ticket: 1, on: true }]);
+    assert_eq!(desk.step(Input::Lease { valid: true, now: T0 }), [], "the first lease: nothing was frozen");
+    assert_eq!(desk.step(Input::Lease { valid: false, now: T0 }), [Output::Freeze(true)]);
     assert_eq!(ask(&mut desk, 2, start(5)), [refused(2, "this node has lost its lease; nothing is started")]);
     assert_eq!(ask(&mut desk, 3, kill(6)), [Output::KillOwner(clock())]);
     desk.step(Input::OwnerGone { owner: clock(), now: T0 });
-    assert_eq!(ask(&mut desk, 4, WardenRequest::Freeze(false)), [Output::Freeze { ticket: 4, on: false }]);
+    assert_eq!(desk.step(Input::Lease { valid: true, now: T0 }), [Output::Freeze(false)]);
     assert_eq!(ask(&mut desk, 5, start(7)), [started(1, 7)]);
+}
+
+#[test]
+fn the_time_of_a_command_stands_still_while_it_is_frozen() {
+    let mut desk = Desk::default();
+    ask(&mut desk, 1, start(5)); // may take 500 ms
+    desk.step(Input::Lease { valid: false, now: T0.plus(100) });
+    assert_eq!(desk.next_deadline(), None);
+    assert_eq!(desk.step(Input::Tick(T0.plus(10_000))), []);
+    desk.step(Input::Lease { valid: true, now: T0.plus(10_100) });
+    assert_eq!(desk.next_deadline(), Some(T0.plus(10_500)));
+    assert_eq!(desk.step(Input::Tick(T0.plus(10_499))), []);
+    let late = desk.step(Input::Tick(T0.plus(10_500)));
+    assert_eq!(late, [Output::KillCell { owner: clock(), cell: CellId(1) }]);
 }
 
 /// Architecture §4, "What outlives a process": told before each start, forgotten after a successful stop.

@@ -9,7 +9,7 @@ use phalanx_messages::register::FenceHandle;
 use super::cells::{Cells, Keep};
 use super::desk::CleanUp;
 use super::serve::Signals;
-use super::settings::DeathNotice;
+use super::settings::WardenSettings;
 use super::talk;
 use crate::containment::keeper::{drain, reap};
 use crate::containment::tree::TreeKill;
@@ -113,12 +113,12 @@ pub fn drain_and_speak(
     cells: &Cells,
     signals: &Signals,
     list: &[CleanUp],
-    stop_ms: u64,
-    policy: PanicPolicy,
-    notice: &dyn DeathNotice,
+    settings: &WardenSettings,
     handle: &FenceHandle,
 ) -> bool {
-    let overdue = || carry_out(policy);
+    let WardenSettings { stop_ms, notice, .. } = settings;
+    let stop_ms = *stop_ms;
+    let overdue = || carry_out(settings);
     cells.kill_children();
     empty_out(cells, signals, stop_ms, overdue);
     if !list.is_empty() {
@@ -131,7 +131,7 @@ pub fn drain_and_speak(
             talk::line(
                 "this node may have left something behind; the others wait until its death is confirmed by hand",
             );
-            carry_out(policy);
+            carry_out(settings);
             return false;
         }
     }
@@ -139,19 +139,20 @@ pub fn drain_and_speak(
         Ok(_) => true,
         Err(text) => {
             talk::line(&format!("failed to tell the cluster that this node is dead: {text}"));
-            carry_out(policy);
+            carry_out(settings);
             false
         }
     }
 }
 
-fn carry_out(policy: PanicPolicy) {
-    let order = match policy {
+/// The panic policy (protocol §4.6, step 6). `Watchdog` is the device that nobody feeds any more.
+fn carry_out(settings: &WardenSettings) {
+    let order = match settings.panic {
         PanicPolicy::Exit | PanicPolicy::Watchdog => return,
         PanicPolicy::Reboot => "b",
         PanicPolicy::Crash => "c",
     };
-    if let Err(error) = std::fs::write("/proc/sysrq-trigger", order) {
+    if let Err(error) = std::fs::write(&settings.sysrq, order) {
         talk::line(&format!("failed to reset this host: {error}"));
     }
 }

@@ -52,6 +52,10 @@ pub enum Word {
     Panicking,
     /// The node's graceful leave has begun, whoever asked for it.
     Leaving,
+    /// The lease is lost: freeze everything that runs for services and subsystems (protocol §4.7).
+    LeaseLost,
+    /// The lease is valid, for the first time or again: thaw it.
+    LeaseValid,
 }
 
 impl Word {
@@ -63,6 +67,8 @@ impl Word {
             Self::LeftCleanly => b'C',
             Self::Panicking => b'P',
             Self::Leaving => b'L',
+            Self::LeaseLost => b'F',
+            Self::LeaseValid => b'V',
         }
     }
 
@@ -74,6 +80,8 @@ impl Word {
             b'C' => Some(Self::LeftCleanly),
             b'P' => Some(Self::Panicking),
             b'L' => Some(Self::Leaving),
+            b'F' => Some(Self::LeaseLost),
+            b'V' => Some(Self::LeaseValid),
             _ => None,
         }
     }
@@ -232,6 +240,8 @@ impl AsFd for Line {
 
 #[cfg(test)]
 mod tests {
+    use phalanx_messages::launch::Owner;
+
     use super::*;
 
     #[test]
@@ -248,7 +258,9 @@ mod tests {
         assert_eq!(&byte, b"x");
 
         let mut line = Line::new(warden).unwrap();
-        let bytes = frame(&Ask { ticket: 7, request: WardenRequest::Freeze(true) }).unwrap();
+        let owner = Owner::Service("clock".to_owned());
+        let kill = WardenRequest::Kill { owner, operation: None, timeout_ms: 5 };
+        let bytes = frame(&Ask { ticket: 7, request: kill }).unwrap();
         (&daemon).write_all(&bytes[..5]).unwrap();
         assert!(matches!(line.hear().unwrap(), (asks, true) if asks.is_empty()), "half a frame is none");
         (&daemon).write_all(&bytes[5..]).unwrap();

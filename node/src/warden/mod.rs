@@ -32,7 +32,7 @@ use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 pub use self::log::command_log;
 pub use self::notice::RegisterNotice;
 pub use self::serve::Signals;
-pub use self::settings::{DeathNotice, WardenSettings};
+pub use self::settings::{DeathNotice, SYSRQ, WardenSettings};
 pub use crate::containment::keeper::keeper_main;
 
 use self::cells::{Cells, Keep, Surroundings};
@@ -138,11 +138,12 @@ impl Node<'_> {
     }
 
     fn end(&self, ending: &Ending, handle: &FenceHandle) -> u8 {
-        let WardenSettings { node_name, stop_ms, panic, notice, .. } = self.settings;
+        let WardenSettings { node_name, stop_ms, .. } = self.settings;
         let code = match ending {
             Ending::LeftCleanly(code) => {
                 self.cells.kill_children();
                 drain::empty_out(&self.cells, &self.signals, *stop_ms, || {});
+                self.let_watchdog_go();
                 return u8::try_from(*code).unwrap_or(FAILED);
             }
             Ending::Exited(0) => FAILED, // without a word that it left
@@ -163,7 +164,16 @@ impl Node<'_> {
             }
         };
         let list = self.desk.clean_ups();
-        drain::drain_and_speak(&self.cells, &self.signals, &list, *stop_ms, *panic, notice.as_ref(), handle);
+        if drain::drain_and_speak(&self.cells, &self.signals, &list, self.settings, handle) {
+            self.let_watchdog_go();
+        }
         code
+    }
+
+    /// Nothing of this node is left, and the register says so. Without that the device stays armed and resets the host.
+    fn let_watchdog_go(&self) {
+        if let Some(Err(text)) = self.settings.watchdog.as_ref().map(|watchdog| watchdog.disarm()) {
+            talk::line(&format!("the watchdog {text}"));
+        }
     }
 }

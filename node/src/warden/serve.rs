@@ -197,6 +197,12 @@ impl<'a> Server<'a> {
         if words.contains(&Word::Leaving) {
             self.leaving.get_or_insert(now);
         }
+        let lease = words.iter().filter_map(|word| match word {
+            Word::LeaseLost => Some(Input::Lease { valid: false, now }),
+            Word::LeaseValid => Some(Input::Lease { valid: true, now }),
+            Word::Alive | Word::LeftCleanly | Word::Panicking | Word::Leaving => None,
+        });
+        let lease = lease.collect();
         let mut events = Vec::new();
         let daemon = self.reap(&mut events);
         self.cells.hear_keepers(&mut events);
@@ -212,7 +218,7 @@ impl<'a> Server<'a> {
         if let Some(ending) = self.judge_feed(now).or_else(|| self.leave(now)) {
             return Some(ending);
         }
-        self.answer(events, now).err().map(|error| Ending::Dead(format!("the daemon cannot be talked to: {error}")))
+        self.answer(lease, events, now).err().map(Ending::Dead)
     }
 
     fn reap(&mut self, events: &mut Vec<Event>) -> Option<WaitStatus> {
@@ -270,9 +276,12 @@ impl<'a> Server<'a> {
         None
     }
 
-    fn answer(&mut self, events: Vec<Event>, now: Instant) -> io::Result<()> {
-        let mut inputs: Vec<Input> = events.into_iter().map(|event| input(event, now)).collect();
-        let (asks, open) = self.line.hear()?;
+    /// # Errors
+    /// Why the node cannot go on.
+    fn answer(&mut self, mut inputs: Vec<Input>, events: Vec<Event>, now: Instant) -> Result<(), String> {
+        let line = |error: io::Error| format!("the daemon cannot be talked to: {error}");
+        inputs.extend(events.into_iter().map(|event| input(event, now)));
+        let (asks, open) = self.line.hear().map_err(line)?;
         inputs.extend(asks.into_iter().map(|ask| Input::Asked { ticket: ask.ticket, request: ask.request, now }));
         inputs.push(Input::Tick(now));
         while !inputs.is_empty() {
@@ -281,15 +290,15 @@ impl<'a> Server<'a> {
                 inputs.extend(self.perform(output, now)?);
             }
         }
-        self.line.flush()?;
+        self.line.flush().map_err(line)?;
         // The daemon's end closes its socket; wait for that, so that the end is told by its status.
         if !open && !ends_soon(self.daemon) {
-            return Err(io::Error::other("it closed its socket and lives on"));
+            return Err(line(io::Error::other("it closed its socket and lives on")));
         }
         Ok(())
     }
 
-    fn perform(&mut self, output: Output, now: Instant) -> io::Result<Option<Input>> {
+    fn perform(&mut self, output: Output, now: Instant) -> Result<Option<Input>, String> {
         match output {
             Output::Start { cell, request } => {
                 if let Err(text) = self.cells.start(cell, &request) {
@@ -299,11 +308,20 @@ impl<'a> Server<'a> {
             }
             Output::KillCell { owner, cell } => self.cells.kill_cell(owner, cell),
             Output::KillOwner(owner) => self.cells.kill_owner(owner),
-            Output::Freeze { ticket, on } => {
-                let result = self.cells.freeze(on);
-                self.line.say(&WardenSays::Answer(ticket, result))?;
+            // A node whose services run on without a lease is no node that rides a stall through (protocol §4.7).
+            Output::Freeze(on) => {
+                let which = if on { "frozen" } else { "thawed" };
+                let all = self.cells.freeze(on).map_err(|error| format!("services cannot be {which}: {error}"))?;
+                talk::line(match (on, all) {
+                    (true, true) => "the lease is lost: services are frozen",
+                    (true, false) => "the lease is lost: services are being frozen, and some still wait for the disk",
+                    (false, _) => "the lease is valid again: services go on",
+                });
             }
-            Output::Answer(ticket, result) => self.line.say(&WardenSays::Answer(ticket, result))?,
+            Output::Answer(ticket, result) => {
+                let said = self.line.say(&WardenSays::Answer(ticket, result));
+                said.map_err(|error| format!("the daemon cannot be talked to: {error}"))?;
+            }
         }
         Ok(None)
     }

@@ -7,6 +7,10 @@ use phalanx_messages::configuration::PanicPolicy;
 use phalanx_messages::register::FenceHandle;
 
 use crate::containment::ContainmentChoice;
+use crate::watchdog::Disarm;
+
+/// Resets the host at once, or crashes it for a dump.
+pub const SYSRQ: &str = "/proc/sysrq-trigger";
 
 /// Everything [`crate::warden::run`] needs.
 pub struct WardenSettings {
@@ -34,6 +38,10 @@ pub struct WardenSettings {
     pub stop_ms: u64,
     /// What to do without a proof.
     pub panic: PanicPolicy,
+    /// Where the kernel takes the order to reset the host: [`SYSRQ`].
+    pub sysrq: PathBuf,
+    /// The hardware watchdog that the daemon arms. It is let go when nothing of the node is left and the others know it.
+    pub watchdog: Option<Box<dyn Disarm>>,
     /// The warden's access to this node's register.
     pub notice: Box<dyn DeathNotice>,
 }

@@ -1,6 +1,7 @@
 //! What follows when a node's daemon or warden ends: everything of it is dead before its register says so (protocol §4.5 F0).
 
 use crate::rig::{Kind, Rig, Tell, Told, fugitive, is_dead, signal, start};
+use phalanx_messages::configuration::PanicPolicy;
 use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, WardenRequest};
 use phalanx_messages::register::OwnState;
 use phalanx_node::containment::now;
@@ -92,6 +93,7 @@ fn a_node_that_left_is_not_spoken_for() {
         assert_eq!(rig.wait_exit(), Some(0));
         assert_eq!(rig.register().own_state, OwnState::CleanDown);
         assert!(is_dead(service), "nothing is left running all the same");
+        assert!(rig.path("disarmed").exists());
     }
 }
 
@@ -128,6 +130,22 @@ fn state_is_cleaned_before_the_node_is_called_dead() {
         rig.wait_dead_drained();
         assert_eq!(std::fs::read_to_string(&cleaned).unwrap(), "clock stop\n");
         assert_eq!(rig.wait_exit(), Some(90));
+        assert!(rig.path("disarmed").exists(), "nothing is left, and the others know: the host may stay up");
+    }
+}
+
+/// Protocol §4.6, step 6: without a proof of its own the host is reset as the policy says, by the kernel or by a watchdog that stays armed.
+#[test]
+fn a_node_that_cannot_be_proved_dead_resets_its_host_as_its_policy_says() {
+    let policies =
+        [(PanicPolicy::Exit, ""), (PanicPolicy::Reboot, "b"), (PanicPolicy::Crash, "c"), (PanicPolicy::Watchdog, "")];
+    for (policy, order) in policies {
+        let mut rig = Rig::start_with(Kind::Subreaper, |settings| settings.panic = policy);
+        rig.launch(with_state(1, Some("exit 1".to_owned())));
+        signal(rig.register().fence.daemon.pid, Signal::KILL);
+        assert_eq!(rig.wait_exit(), Some(90));
+        assert_eq!(std::fs::read_to_string(rig.path("sysrq")).unwrap_or_default(), order, "{policy:?}");
+        assert!(!rig.path("disarmed").exists(), "{policy:?}: the watchdog fires");
     }
 }
 

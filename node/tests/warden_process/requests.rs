@@ -1,6 +1,6 @@
 //! What the daemon may ask of its warden: launches, kills, freezes (protocol RL-4, RL-5; architecture §4).
 
-use crate::rig::{Kind, Rig, clock, fugitive, is_dead, operation, signal, start};
+use crate::rig::{Kind, Rig, Tell, clock, fugitive, is_dead, operation, signal, start};
 use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Owner, WardenRequest};
 use phalanx_node::containment::now;
 use phalanx_node::containment::process;
@@ -155,12 +155,14 @@ fn services_are_frozen_and_thawed_and_the_daemon_is_not() {
         let path = rig.path("ticks");
         rig.launch(start(1, format!("(while :; do echo . >> {}; sleep 0.01; done) >/dev/null 2>&1 &", path.display())));
         rig.wait("the service", || runs(&rig, "ticks").then_some(()));
-        assert_eq!(rig.ask(WardenRequest::Freeze(true)), LaunchResult::Succeeded);
+        rig.tell(&Tell::Lease(false));
+        rig.wait("the freeze", || (!runs(&rig, "ticks")).then_some(()));
         assert!(!runs(&rig, "ticks"));
         assert!(text(rig.ask(WardenRequest::Launch(start(2, "true")))).contains("lost its lease"));
-        assert_eq!(rig.ask(WardenRequest::Freeze(false)), LaunchResult::Succeeded);
+        rig.tell(&Tell::Lease(true));
         rig.wait("the service", || runs(&rig, "ticks").then_some(()));
-        assert_eq!(rig.ask(WardenRequest::Freeze(true)), LaunchResult::Succeeded);
+        rig.tell(&Tell::Lease(false));
+        rig.wait("the freeze", || (!runs(&rig, "ticks")).then_some(()));
         assert_eq!(rig.ask(kill(3)), LaunchResult::Succeeded, "frozen processes can be killed");
         assert!(!runs(&rig, "ticks"));
         assert_ne!(state(rig.register().fence.daemon.pid), 'T');

@@ -24,6 +24,7 @@ use phalanx_node::containment::{ContainmentChoice, containment_key, now, pause, 
 use phalanx_node::warden::client::{LeaveRequested, WardenLink};
 use phalanx_node::warden::frames::Word;
 use phalanx_node::warden::{RegisterNotice, WardenSettings};
+use phalanx_node::watchdog::Disarm;
 use phalanx_storage::{ClusterDisk, Durability, MmapDisk, Superblock};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,7 @@ pub struct Settings {
     pub stop_ms: u64,
     pub shutdown_ms: u64,
     pub no_wait: bool,
+    pub panic: PanicPolicy,
 }
 
 /// What a test tells the fake daemon.
@@ -62,6 +64,7 @@ pub enum Tell {
     Panic,
     BeginLeaving,
     CountLeaveRequests,
+    Lease(bool),
 }
 
 /// What it answers.
@@ -103,8 +106,17 @@ fn as_role(role: &str) -> Vec<std::ffi::OsString> {
     start.into_iter().chain(words.map(Into::into)).collect()
 }
 
+/// Notes that it was let go.
+struct FakeWatchdog(PathBuf);
+
+impl Disarm for FakeWatchdog {
+    fn disarm(&self) -> Result<(), String> {
+        std::fs::write(&self.0, "").map_err(|error| error.to_string())
+    }
+}
+
 fn warden() -> u8 {
-    let Settings { dir, cgroup, watchdog_ms, stop_ms, shutdown_ms, no_wait } = settings();
+    let Settings { dir, cgroup, watchdog_ms, stop_ms, shutdown_ms, no_wait, panic } = settings();
     let disk = disk(&dir);
     let settings = WardenSettings {
         node_name: "n2".to_owned(),
@@ -118,7 +130,9 @@ fn warden() -> u8 {
         watchdog_ms,
         stop_ms,
         shutdown_ms,
-        panic: PanicPolicy::Exit,
+        panic,
+        sysrq: dir.join("sysrq"),
+        watchdog: Some(Box::new(FakeWatchdog(dir.join("disarmed")))),
         notice: Box::new(RegisterNotice::new(disk, NODE)),
     };
     let signals = phalanx_node::warden::Signals::install().unwrap();
@@ -215,6 +229,10 @@ fn daemon() -> u8 {
                         words.say(Word::Leaving);
                         Told::Done
                     }
+                    Tell::Lease(valid) => {
+                        words.say(if valid { Word::LeaseValid } else { Word::LeaseLost });
+                        Told::Done
+                    }
                     Tell::CountLeaveRequests => Told::Count(leaves.load(Ordering::SeqCst)),
                 };
                 let line = serde_json::to_string(&told).unwrap() + "\n";
@@ -297,6 +315,7 @@ impl Rig {
             stop_ms: 5_000,
             shutdown_ms: 300_000,
             no_wait: true,
+            panic: PanicPolicy::Exit,
         };
         change(&mut settings);
         let superblock = Superblock {

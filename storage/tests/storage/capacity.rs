@@ -94,7 +94,7 @@ fn largest_fence() -> Vec<FenceAgent> {
         let agent = format!("agent-{index}");
         let value = |index: usize| "v".repeat(if index == 0 { share - agent.len() - each } else { 0 });
         let parameters = (0..each).map(|index| (index.to_string(), value(index))).collect();
-        FenceAgent { agent, parameters }
+        FenceAgent { parameters, level: 3, ..FenceAgent::new(agent) }
     };
     let fence: Vec<_> = (0..FENCE_METHODS_MAX).map(method).collect();
     assert_eq!(bytes_of_fence(&fence), FENCE_BYTES_MAX);

@@ -224,10 +224,10 @@ fn golden_bytes_of_a_node_register() {
     disk.registers().writer(N1, Incarnation(5)).unwrap().write(&register, Durability::Volatile).unwrap();
     let at = disk.registers().region().slot(N1, 0);
     let block = memory.with_block(at, |bytes| *bytes);
-    assert_eq!(block[..8], *b"PHLX\x02\x00\x02\x00");
+    assert_eq!(block[..8], *b"PHLX\x02\x00\x03\x00");
     assert_eq!(block[8..24], *CLUSTER.as_bytes());
     assert_eq!(block[24..64], le([at.0, u64::from(N1.0) | 1 << 48, 5, 0, 2]));
-    let payload_bytes = 204;
+    let payload_bytes = 208;
     assert_eq!(block[80..84], u32::to_le_bytes(payload_bytes));
     assert_eq!(block[88..96], [0; 8]);
     let mut payload = Vec::new();
@@ -244,6 +244,7 @@ fn golden_bytes_of_a_node_register() {
     payload.extend([0; 4]); // containment
     payload.extend([0; 24]); // warden, daemon
     payload.extend(le([0])); // id lock
+    payload.extend([0; 4]); // watchdog
     assert_eq!(block[96..96 + payload.len()], payload);
     assert_eq!(payload.len(), payload_bytes as usize);
     assert!(block[96 + payload.len()..].iter().all(|byte| *byte == 0));

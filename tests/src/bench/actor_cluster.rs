@@ -207,8 +207,9 @@ impl ActorCluster {
             builder = builder.level(registration, Box::new(|answers| Subsystem(answers).start().recipient()));
         }
         let warden = Warden.start().recipient();
-        let handle =
-            builder.start(|_| Ok(WardenPort { requests: warden, fence: FenceHandle::default(), feed: None }))?;
+        let handle = builder.start(|_| {
+            Ok(WardenPort { requests: warden, fence: FenceHandle::default(), line: None, watchdog: None })
+        })?;
         self.leases.borrow_mut().insert(handle.me(), handle.lease().clone());
         self.nodes.insert(id, handle);
         Ok(())

@@ -4,18 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use phalanx_storage::{Block, BlockIndex, Durability, Geometry, SharedDisk};
+use phalanx_storage::{Block, BlockIndex, Capabilities, Durability, Geometry, SharedDisk};
 
 /// See the module.
 #[derive(Clone)]
 pub(super) struct DiskPath {
     disk: Arc<dyn SharedDisk>,
+    several_hosts: bool,
     cut: Arc<AtomicBool>,
 }
 
 impl DiskPath {
-    pub fn new(disk: Arc<dyn SharedDisk>) -> Self {
-        Self { disk, cut: Arc::default() }
+    pub fn new(disk: Arc<dyn SharedDisk>, several_hosts: bool) -> Self {
+        Self { disk, several_hosts, cut: Arc::default() }
     }
 
     pub fn cut(&self, cut: bool) {
@@ -29,7 +30,9 @@ impl DiskPath {
 
 impl SharedDisk for DiskPath {
     fn geometry(&self) -> Geometry {
-        self.disk.geometry()
+        let Geometry { block_count, capabilities } = self.disk.geometry();
+        let capabilities = Capabilities { several_hosts: self.several_hosts, ..capabilities };
+        Geometry { block_count, capabilities }
     }
 
     fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {

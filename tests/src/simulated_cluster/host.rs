@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_actors::clock::Clock;
-use phalanx_actors::ports::ProveDead;
+use phalanx_actors::ports::{ProveDead, Watchdog};
 use phalanx_messages::launch::{Action, LaunchResult, Owner, WardenRequest};
 use phalanx_messages::membership::{BarrierCounts, Certainty, LevelRegistration};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
-use phalanx_messages::register::FenceHandle;
+use phalanx_messages::register::{FenceHandle, WatchdogKind};
 use phalanx_messages::{Level, NodeIncarnation, NotificationId};
 use phalanx_node::builder::{HostIdentity, Node, WardenPort};
+use phalanx_protocol::lease::StallPolicy;
 use uuid::Uuid;
 
+use super::options::Hosts;
 use super::stage::{Happened, Served, Stage};
 use super::{PORT, host_name};
 use crate::simulated_network::simulated_network;
@@ -80,7 +82,7 @@ impl Handler<WardenRequest> for Warden {
             WardenRequest::Kill { owner: Owner::Service(_), .. } => {
                 self.stage.serve(self.node, Served { action: Action::Stop, generation: 0 });
             }
-            WardenRequest::Kill { owner: Owner::Subsystem(_), .. } | WardenRequest::Freeze(_) => {}
+            WardenRequest::Kill { owner: Owner::Subsystem(_), .. } => {}
         }
         MessageResult(LaunchResult::Succeeded)
     }
@@ -127,8 +129,12 @@ pub(super) async fn run(id: u16, stage: Rc<Stage>) -> Result<(), Box<dyn std::er
         return std::future::pending().await; // powered down
     }
     let network = simulated_network(PORT).await?;
-    // One host for all: an mmap disk serves no more, and only the network is cut here.
-    let host = HostIdentity { host: Uuid::from_u128(1), boot: Uuid::from_u128(stage.boot) };
+    let host = match stage.hosts {
+        // An mmap disk serves no more, and only the network is cut here.
+        Hosts::One | Hosts::OneFenced => 1,
+        Hosts::Guarded => 10 + u128::from(id),
+    };
+    let host = HostIdentity { host: Uuid::from_u128(host), boot: Uuid::from_u128(stage.boot) };
     let (disk, key_pair) = (stage.disks[&id].clone(), stage.keys.pairs[&id].clone());
     let mut builder = Node::builder(disk, host_name(id), stage.keys.cluster.clone(), key_pair, network, host)
         .simulated(Clock::tokio())
@@ -146,11 +152,15 @@ pub(super) async fn run(id: u16, stage: Rc<Stage>) -> Result<(), Box<dyn std::er
                 stage.doom(id);
             }
         }));
-    if stage.has_local_fence {
-        builder = builder.local_fence(LocalFence(stage.clone()).start().recipient());
+    match stage.hosts {
+        Hosts::One => {}
+        Hosts::OneFenced => builder = builder.local_fence(LocalFence(stage.clone()).start().recipient()),
+        Hosts::Guarded => builder = builder.stall(StallPolicy::Panic),
     }
     let requests = Warden { node: id, stage: stage.clone() }.start().recipient();
-    let handle = builder.start(|_| Ok(WardenPort { requests, fence: FenceHandle::default(), feed: None }))?;
+    let device: Box<dyn Watchdog> = Box::new(stage.watchdogs[&id].clone());
+    let watchdog = (stage.hosts == Hosts::Guarded).then_some((device, WatchdogKind::Hardware));
+    let handle = builder.start(|_| Ok(WardenPort { requests, fence: FenceHandle::default(), line: None, watchdog }))?;
     stage.runs(id, handle.clone());
     tokio::task::spawn_local({
         let (handle, stage) = (handle.clone(), stage.clone());

@@ -9,8 +9,10 @@
 
 mod disk;
 mod host;
+mod look;
 mod options;
 mod stage;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,10 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_actors::ports::RequestLeave;
-use phalanx_messages::configuration::ConfigurationRecord;
+use phalanx_messages::configuration::{ConfigurationRecord, FenceAgent};
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::profile::TimingProfile;
-use phalanx_messages::register::{ClaimPhase, NodeRegister, OwnState};
+use phalanx_messages::register::{NodeRegister, OwnState};
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId};
 use phalanx_node::builder::NodeActors;
@@ -29,11 +31,10 @@ use phalanx_storage::{ClusterDisk, Durability, MemoryDisk, RecordingDisk, Shared
 use turmoil::{Builder, Sim};
 
 use crate::node_cluster::{configuration_of, format_for};
-use crate::order_checker;
 use disk::DiskPath;
 use stage::{Stage, millis};
 
-pub use options::{Keys, Options};
+pub use options::{Hosts, Keys, Options};
 pub use stage::{Event, Happened, Served};
 
 const PORT: u16 = 7700;
@@ -86,11 +87,26 @@ impl SimulatedCluster {
     /// If there is no memory for the disk.
     #[must_use]
     pub fn with_local_fence(count: u16, seed: u64) -> Self {
-        Self::build(count, seed, Options { has_local_fence: true, ..Options::default() })
+        Self::build(count, seed, Options { hosts: Hosts::OneFenced, ..Options::default() })
+    }
+
+    /// The same with a host for each node, whose hardware watchdog the administrator vouches for (F4). The only fence agent is
+    /// installed nowhere. A lost lease is the end of a node.
+    ///
+    /// # Panics
+    /// If there is no memory for the disk.
+    #[must_use]
+    pub fn with_watchdogs(count: u16, seed: u64) -> Self {
+        Self::build(count, seed, Options { hosts: Hosts::Guarded, ..Options::default() })
     }
 
     fn build(count: u16, seed: u64, options: Options) -> Self {
-        Self::on(format_for(&configuration(count), PROFILE, vec![service()]), count, seed, options)
+        let mut configuration = configuration(count);
+        for node in configuration.nodes.values_mut().filter(|_| options.hosts == Hosts::Guarded) {
+            node.watchdog_attested = true;
+            node.fence = vec![FenceAgent::new("fence_nowhere")];
+        }
+        Self::on(format_for(&configuration, PROFILE, vec![service()]), count, seed, options)
     }
 
     /// `count` nodes that are powered down, on a disk that was formatted for [`configuration`] of them, and perhaps used since.
@@ -99,13 +115,15 @@ impl SimulatedCluster {
     /// If it was not.
     #[must_use]
     pub fn on(memory: MemoryDisk, count: u16, seed: u64, options: Options) -> Self {
+        let several_hosts = options.hosts == Hosts::Guarded;
         let path = |id: u16| -> Arc<dyn SharedDisk> {
             match &options.recorder {
                 Some(recorder) => Arc::new(RecordingDisk::around(Arc::new(memory.clone()), id, recorder.clone())),
                 None => Arc::new(memory.clone()),
             }
         };
-        let paths: BTreeMap<u16, DiskPath> = (0..count).map(|id| (id, DiskPath::new(path(id)))).collect();
+        let paths: BTreeMap<u16, DiskPath> =
+            (0..count).map(|id| (id, DiskPath::new(path(id), several_hosts))).collect();
         let open =
             |(id, path): (&u16, &DiskPath)| (*id, ClusterDisk::open(Arc::new(path.clone())).expect("just formatted"));
         let disks = paths.iter().map(open).collect();
@@ -133,9 +151,22 @@ impl SimulatedCluster {
         assert!(!self.stage.is_alive(id), "n{id} runs");
         // Its warden first waits until the former start has been spoken for (protocol §3.7 step 0).
         self.speak(u64::MAX, Some(id));
+        self.stage.watchdogs[&id].reset();
         self.stage.begin(id);
         self.sim.bounce(host_name(id));
         self.step();
+    }
+
+    /// Starts all nodes, `master` first, which then leads and runs the service.
+    ///
+    /// # Panics
+    /// If another one does.
+    pub fn begin(&mut self, count: u16, master: u16) {
+        self.start(master);
+        self.until_settled(&[master]);
+        (0..count).filter(|id| *id != master).for_each(|id| self.start(id));
+        self.until_settled(&(0..count).collect::<Vec<_>>());
+        assert_eq!((self.master(), self.serving()), (Some(master), vec![master]));
     }
 
     /// Ends a node's process; its warden says so.
@@ -155,6 +186,11 @@ impl SimulatedCluster {
     /// From now on neither a panic nor a fence ends this node's process and its service: they hang where no signal reaches them.
     pub fn stick(&mut self, id: u16) {
         self.stuck.insert(id);
+    }
+
+    /// The node's host is paused as far as its watchdog goes: it never fires.
+    pub fn pause_watchdog(&self, id: u16) {
+        self.stage.watchdogs[&id].pause();
     }
 
     /// Asks a node to leave.
@@ -192,6 +228,11 @@ impl SimulatedCluster {
     /// Cuts a node's path to the disk: every I/O fails.
     pub fn cut_disk(&self, id: u16) {
         self.paths[&id].cut(true);
+    }
+
+    /// Its path to the disk is there again.
+    pub fn repair_disk(&self, id: u16) {
+        self.paths[&id].cut(false);
     }
 
     /// Both slots of a node's register rot.
@@ -233,9 +274,15 @@ impl SimulatedCluster {
                 self.kill(id);
             }
         }
+        let resets: Vec<u16> = self.paths.keys().copied().filter(|id| self.is_reset(*id)).collect();
+        resets.into_iter().for_each(|id| self.power_off(id)); // whatever hangs
         self.speak(self.now_ms(), None);
         let violations = self.stage.violations();
         assert!(violations.is_empty(), "{violations:?}\n{}", self.text());
+    }
+
+    fn is_reset(&self, id: u16) -> bool {
+        self.stage.is_alive(id) && self.stage.watchdogs[&id].fires(self.now_ms(), PROFILE.watchdog_ms)
     }
 
     fn tick_recorder(&self) {
@@ -290,116 +337,6 @@ impl SimulatedCluster {
             state(id) == expected
         });
         steady && record.ghosts.is_empty() && joined.iter().all(lives)
-    }
-
-    /// State of a node in the newest record on the disk.
-    #[must_use]
-    pub fn state(&self, id: u16) -> NodeState {
-        let record = self.disk.memberships().newest().expect("memory is readable").unwrap_or_default();
-        record.nodes.get(&NodeId(id)).map_or(NodeState::Inactive, |entry| entry.state)
-    }
-
-    /// Why a node was forced out, by the newest record.
-    #[must_use]
-    pub fn reason(&self, id: u16) -> String {
-        let record = self.disk.memberships().newest().expect("memory is readable").unwrap_or_default();
-        record.nodes.get(&NodeId(id)).map_or_else(String::new, |entry| entry.reason.clone())
-    }
-
-    /// Suspect rounds that have been announced: each is a peer that was lost while its disk showed it alive (protocol §4.1).
-    #[must_use]
-    pub fn rounds(&self) -> u64 {
-        let registers = self.disk.registers().read_all().expect("memory is readable");
-        registers.values().flatten().map(|register| register.announced_round).max().unwrap_or(0)
-    }
-
-    /// Whose register owns the highest term, if it is alive.
-    #[must_use]
-    pub fn master(&self) -> Option<u16> {
-        let registers = self.disk.registers().read_all().expect("memory is readable");
-        let owner = |(node, register): (&NodeId, &Option<phalanx_messages::register::NodeRegister>)| {
-            let register = register.as_ref().filter(|register| register.claim.phase == ClaimPhase::Owner)?;
-            Some((register.claim.term, node.0))
-        };
-        let newest = registers.iter().filter_map(owner).max();
-        newest.map(|(_, node)| node).filter(|node| self.stage.is_alive(*node))
-    }
-
-    /// Where the service runs.
-    #[must_use]
-    pub fn serving(&self) -> Vec<u16> {
-        self.stage.serving()
-    }
-
-    /// A node's process runs.
-    #[must_use]
-    pub fn is_alive(&self, id: u16) -> bool {
-        self.stage.is_alive(id)
-    }
-
-    /// Everything that happened, in order.
-    #[must_use]
-    pub fn journal(&self) -> Vec<Event> {
-        self.stage.journal()
-    }
-
-    /// Nodes that panicked, with their reasons, in order.
-    #[must_use]
-    pub fn panics(&self) -> Vec<(u16, String)> {
-        let panic = |event: Event| match event.what {
-            Happened::Panicked(reason) => Some((event.node, reason)),
-            Happened::Started
-            | Happened::Joined
-            | Happened::Ended(_)
-            | Happened::Dead
-            | Happened::Step(_)
-            | Happened::Service(_) => None,
-        };
-        self.journal().into_iter().filter_map(panic).collect()
-    }
-
-    /// True if the journal has such an event.
-    #[must_use]
-    pub fn has_happened(&self, wanted: impl FnMut(&Event) -> bool) -> bool {
-        self.stage.journal_has(wanted)
-    }
-
-    /// Every step of every subsystem was in order.
-    ///
-    /// # Panics
-    /// With those that were not.
-    pub fn check(&self) {
-        let wrong = self.disorder();
-        assert!(wrong.is_empty(), "steps out of order: {wrong:#?}\n{}", self.text());
-    }
-
-    /// Every step of a subsystem that was out of order.
-    ///
-    /// # Panics
-    /// If no subsystem did anything.
-    #[must_use]
-    pub fn disorder(&self) -> Vec<String> {
-        let step = |event: Event| if let Happened::Step(line) = event.what { Some(line) } else { None };
-        let steps: Vec<_> = self.journal().into_iter().filter_map(step).collect();
-        assert!(!steps.is_empty(), "no subsystem was notified");
-        order_checker::check(&steps)
-    }
-
-    /// The journal as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let line = |Event { at_ms, node, what, .. }: Event| match what {
-            Happened::Step(line) => {
-                format!("{at_ms:>8} {} {}\n", line.text(), if line.ended { "ended" } else { "begun" })
-            }
-            what @ (Happened::Started
-            | Happened::Joined
-            | Happened::Ended(_)
-            | Happened::Panicked(_)
-            | Happened::Dead
-            | Happened::Service(_)) => format!("{at_ms:>8} n{node} {what:?}\n"),
-        };
-        self.journal().into_iter().map(line).collect()
     }
 
     /// Wardens say that their nodes are dead: those whose time has come, or that of `of`.

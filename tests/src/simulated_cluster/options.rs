@@ -8,8 +8,8 @@ use phalanx_storage::Recorder;
 /// What a simulated cluster may have besides.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Survivors fence whom they force out (F3).
-    pub has_local_fence: bool,
+    /// On what the nodes run.
+    pub hosts: Hosts,
     /// Boot of the host that all nodes run on.
     pub boot: u128,
     /// Every operation of the disk is recorded there, one [`Operation::Tick`](phalanx_storage::Operation::Tick) for each millisecond,
@@ -17,6 +17,17 @@ pub struct Options {
     pub recorder: Option<Recorder>,
     /// Those of an earlier cluster on the same disk, which knows them; else new ones.
     pub keys: Option<Keys>,
+}
+
+/// On what the nodes run, and how they are fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosts {
+    /// One host for all. Whoever is forced out finds its order itself.
+    One,
+    /// One host for all. Survivors fence whom they force out (F3).
+    OneFenced,
+    /// One for each, with a hardware watchdog that the administrator vouches for (F4), and with a fence agent that nobody has.
+    Guarded,
 }
 
 /// What nodes keep on their own disks.
@@ -38,6 +49,6 @@ impl Keys {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { has_local_fence: false, boot: 2, recorder: None, keys: None }
+        Self { hosts: Hosts::One, boot: 2, recorder: None, keys: None }
     }
 }

@@ -10,7 +10,8 @@ use phalanx_messages::notification::TransitionNotice;
 use phalanx_node::builder::NodeHandle;
 use phalanx_storage::{ClusterDisk, Recorder};
 
-use super::{Keys, Options};
+use super::options::{Hosts, Keys, Options};
+use super::watchdog::SimulatedWatchdog;
 use crate::draw::Draw;
 use crate::order_checker::{Kind, Line};
 use phalanx_messages::membership::TransitionKind;
@@ -61,7 +62,8 @@ pub(super) struct Stage {
     /// The shared disk as each node reaches it.
     pub disks: BTreeMap<u16, ClusterDisk>,
     pub keys: Keys,
-    pub has_local_fence: bool,
+    pub hosts: Hosts,
+    pub watchdogs: BTreeMap<u16, SimulatedWatchdog>,
     /// Of every node's host.
     pub boot: u128,
     /// What is done to the disk, if it is recorded.
@@ -86,12 +88,13 @@ impl Stage {
     pub fn new(
         keys: Keys,
         disks: BTreeMap<u16, ClusterDisk>,
-        Options { has_local_fence, boot, recorder, .. }: Options,
+        Options { hosts, boot, recorder, .. }: Options,
         seed: u64,
     ) -> Rc<Self> {
         let draws = disks.keys().map(|node| (*node, Draw::new(seed ^ u64::from(*node)))).collect();
         let inner = RefCell::new(Inner { draws, ..Inner::default() });
-        Rc::new(Self { disks, keys, has_local_fence, boot, recorder, inner })
+        let watchdogs = disks.keys().map(|node| (*node, SimulatedWatchdog::default())).collect();
+        Rc::new(Self { disks, keys, hosts, watchdogs, boot, recorder, inner })
     }
 
     pub fn record(&self, node: u16, what: Happened) {

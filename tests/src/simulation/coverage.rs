@@ -135,6 +135,8 @@ impl Coverage {
                 FenceMethod::Operator => "proof: operator (F5)",
                 FenceMethod::NewIncarnation => "proof: new incarnation",
                 FenceMethod::Agent => "proof: fence agent (F2)",
+                FenceMethod::Storage => "proof: storage fence (F1)",
+                FenceMethod::Deadline => "proof: deadline (F4)",
             });
         }
         let forced = record.nodes.values().filter(|entry| entry.state == NodeState::ForcedLeaving);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use phalanx_messages::limits::{PILLS_MAX, REASON_BYTES_MAX};
 use phalanx_messages::membership::{
-    FenceMethod, FenceState, MemberEntry, MembershipRecord, NodeState, StepPhase, TransitionKind, Victim,
+    Certainty, FenceMethod, FenceState, MemberEntry, MembershipRecord, NodeState, StepPhase, TransitionKind, Victim,
 };
 use phalanx_messages::register::Pill;
 use phalanx_messages::set::NodeSet;
@@ -32,7 +32,7 @@ impl Coordinator {
         }
     }
 
-    /// One death is certain. No method of this cut proves less than that (protocol §4.5, F0, F3, F5).
+    /// One death is certain, or at least that nothing of the node takes effect any more (protocol §4.5).
     pub(super) fn certain(&mut self, victim: NodeIncarnation, method: FenceMethod) {
         let meant = |incarnation| {
             incarnation == victim.incarnation || (incarnation > victim.incarnation && bugs::active(Bug::OldDeathProves))
@@ -173,8 +173,9 @@ fn is_unmarked_member(state: NodeState) -> bool {
 }
 
 fn prove(fence: &mut FenceState, method: FenceMethod) {
-    if !fence.death_certain {
-        *fence = FenceState { marked: true, io_certain: true, death_certain: true, method: Some(method) };
+    let death_certain = method.proves() == Certainty::Death;
+    if !fence.death_certain && (death_certain || !fence.io_certain) {
+        *fence = FenceState { marked: true, io_certain: true, death_certain, method: Some(method) };
     }
 }
 

@@ -140,6 +140,7 @@ impl Manager {
         let Some(record) = self.committing.take().filter(|record| record.revision == revision) else { return };
         self.configuration_committed();
         self.publish_pills(&record);
+        self.marks_committed(&record);
         self.learn(&record);
         self.coordinate(CoordinatorInput::Committed);
         self.look_around();

@@ -6,6 +6,7 @@ use phalanx_messages::register::{NodeRegister, OwnState};
 use phalanx_messages::{Incarnation, NodeId, Revision};
 
 use super::configuration::ConfigurationDraft;
+use super::proofs::MarkedSince;
 use super::*;
 use crate::expiry::RegistersReading;
 use crate::frm::{ClaimView, FrmInput, FrmOutput};
@@ -118,6 +119,7 @@ impl Manager {
 
     fn step_down(&mut self) {
         self.coordinator = None;
+        self.marked_since = MarkedSince::default(); // the next master counts for itself
         self.committing = None;
         self.commit_due = false; // else the next term would begin with a commit of nothing, and number its records wrongly
         self.draft = ConfigurationDraft::default(); // what this node wrote and did not commit may be the next master's

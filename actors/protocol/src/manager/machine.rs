@@ -10,7 +10,7 @@ use phalanx_messages::register::{Claim, OwnState};
 use phalanx_messages::{Revision, Term};
 
 use super::configuration::ConfigurationDraft;
-use super::proofs::GhostsSought;
+use super::proofs::{GhostsSought, MarkedSince};
 use super::requests::Requests;
 use super::*;
 use crate::agent::{Agent, AgentInput};
@@ -41,6 +41,7 @@ pub struct Manager {
     pub(super) probes: BTreeMap<NodeId, Instant>,
     pub(super) probing: bool,
     pub(super) ghosts_sought: GhostsSought,
+    pub(super) marked_since: MarkedSince,
     /// A look for a master is under way.
     pub(super) looking: bool,
     // Mastership.
@@ -107,6 +108,7 @@ impl Manager {
             probes: BTreeMap::new(),
             probing: false,
             ghosts_sought: GhostsSought::default(),
+            marked_since: MarkedSince::default(),
             looking: false,
             frm: Frm::new(me.node, me.incarnation, claim),
             frm_queue: VecDeque::new(),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::membership::{FenceMethod, NodeState};
-use phalanx_messages::register::{FenceHandle, NodeRegister, OwnState};
+use phalanx_messages::membership::{Certainty, FenceMethod, FenceState, MembershipRecord, NodeState};
+use phalanx_messages::register::{FenceHandle, NodeRegister, OwnState, WatchdogKind};
 use phalanx_messages::{Instant, NodeIncarnation};
 
 use super::*;
@@ -20,29 +20,26 @@ pub struct FenceTarget {
     pub name: String,
     /// F3: it ran on this host.
     pub local: Option<FenceHandle>,
-    /// F2: it runs on another host. Tried in this order.
+    /// F1 and F2: it runs on another host. Those that only shut it out of the storage are left out once that is certain.
     pub agents: Vec<FenceAgent>,
     /// A write of the host may take effect until so long after it was switched off, in milliseconds (`T_late`).
     pub late_ms: u64,
+    /// F4: its death will be certain by the time that has passed, after so many milliseconds.
+    pub deadline_ms: Option<u64>,
 }
+
+/// Since when marked victims can know that they are marked, by commits of this node as master: the `c` of protocol §4.5. Whoever
+/// begins to read after that commit finds the mark in the record of the owner (MC3, `pills_add_nothing_to_the_mark_in_the_record`).
+#[derive(Debug, Default)]
+pub(super) struct MarkedSince(BTreeMap<NodeIncarnation, Instant>);
 
 /// Since when ghosts wait for a proof.
 #[derive(Debug, Default)]
 pub(super) struct GhostsSought(BTreeMap<NodeIncarnation, Instant>);
 
 impl Manager {
-    /// Marked victims, ghosts included, whose death is not certain yet.
     fn uncertain(&self) -> Vec<NodeIncarnation> {
-        let entries = self.newest.nodes.iter();
-        let entries = entries
-            .filter(|(_, entry)| entry.state == NodeState::ForcedLeaving && !entry.fence.death_certain)
-            .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
-        entries.chain(self.uncertain_ghosts()).collect()
-    }
-
-    fn uncertain_ghosts(&self) -> impl Iterator<Item = NodeIncarnation> {
-        let ghosts = self.newest.ghosts.iter().filter(|(_, ghost)| !ghost.fence.death_certain);
-        ghosts.map(|(node, ghost)| NodeIncarnation { node: *node, incarnation: ghost.incarnation })
+        uncertain_in(&self.newest)
     }
 
     /// The victim's own word, or its successor's start, which came after its processes were counted (protocol §3.7, T-13).
@@ -52,15 +49,41 @@ impl Manager {
             if sign.incarnation > victim.incarnation {
                 return Some((victim, FenceMethod::NewIncarnation));
             }
-            let own_word = sign.incarnation == victim.incarnation && sign.own_state == OwnState::DeadDrained;
-            own_word.then_some((victim, FenceMethod::OwnWord))
+            if sign.incarnation == victim.incarnation && sign.own_state == OwnState::DeadDrained {
+                return Some((victim, FenceMethod::OwnWord));
+            }
+            (self.deadline_ms(victim) == Some(0)).then_some((victim, FenceMethod::Deadline))
         };
         self.uncertain().into_iter().filter_map(proof).collect()
     }
 
+    /// A record of this master is committed: its marks count from now on.
+    pub(super) fn marks_committed(&mut self, record: &MembershipRecord) {
+        let now = self.now();
+        let marked = uncertain_in(record);
+        self.marked_since.0.retain(|victim, _| marked.contains(victim));
+        for victim in marked {
+            self.marked_since.0.entry(victim).or_insert(now);
+        }
+    }
+
+    /// F4 (protocol §4.5): how long it takes until the victim's watchdog has certainly fired and its last write has landed, in
+    /// milliseconds. None unless its own register says that a hardware watchdog is armed, and the administrator vouches for it.
+    /// Never over an mmap disk.
+    fn deadline_ms(&self, victim: NodeIncarnation) -> Option<u64> {
+        let register = self.watch.register(victim.node).filter(|it| it.incarnation == victim.incarnation)?;
+        let attested = self.configuration.nodes.get(&victim.node).is_some_and(|node| node.watchdog_attested);
+        if self.settings.one_host || register.watchdog != WatchdogKind::Hardware || !attested {
+            return None;
+        }
+        let silent_ms = self.watch.silent_ms(victim.node, self.now());
+        let marked_ms = self.marked_since.0.get(&victim).map_or(0, |since| self.now().since(*since));
+        Some(self.settings.profile.fence_ms().saturating_sub(silent_ms.max(marked_ms)))
+    }
+
     pub(super) fn seek_proofs(&mut self) {
         let now = self.now();
-        let ghosts: Vec<NodeIncarnation> = self.uncertain_ghosts().collect();
+        let ghosts: Vec<NodeIncarnation> = uncertain_ghosts(&self.newest).collect();
         self.ghosts_sought.0.retain(|ghost, _| ghosts.contains(ghost));
         for ghost in ghosts {
             self.ghosts_sought.0.entry(ghost).or_insert(now);
@@ -84,121 +107,40 @@ impl Manager {
         // To switch off the own host would prove nothing to anybody here.
         let is_elsewhere = !self.settings.one_host && local.is_none();
         let may_use_agents = is_elsewhere && !self.ghosts_sought.0.get(&victim).is_some_and(waits);
-        let agents = configured.filter(|_| may_use_agents).map(|node| node.fence.clone());
+        let agents = configured.filter(|_| may_use_agents).map(|node| node.fence.iter());
+        let shut_out = fence_of(&self.newest, victim).is_some_and(|fence| fence.io_certain);
+        let agents = agents.into_iter().flatten().filter(|agent| !shut_out || agent.proves == Certainty::Death);
         Some(FenceTarget {
             name: self.configuration.name_of(victim.node),
             local,
-            agents: agents.unwrap_or_default(),
+            agents: agents.cloned().collect(),
             late_ms: self.settings.profile.late_write_ms,
+            deadline_ms: self.deadline_ms(victim),
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
-    use phalanx_messages::membership::{
-        FenceState, MemberEntry, MembershipRecord, Step, StepPhase, TransitionKind, Victim,
-    };
-    use phalanx_messages::register::{Claim, ProcessIdentity};
-    use phalanx_messages::set::NodeSet;
-    use phalanx_messages::{Incarnation, Level, NodeId, TransitionId};
-    use uuid::Uuid;
-
-    use crate::expiry::RegistersReading;
-
-    const VICTIM: NodeIncarnation = NodeIncarnation { node: NodeId(1), incarnation: Incarnation(4) };
-    const HERE: Uuid = Uuid::from_u128(1);
-    const ELSEWHERE: Uuid = Uuid::from_u128(2);
-
-    /// A master whose victim wrote `register`, with a fence agent configured for it.
-    fn manager(one_host: bool, register: Option<NodeRegister>) -> Manager {
-        let agent = FenceAgent { agent: "fence_ipmilan".to_owned(), parameters: BTreeMap::new() };
-        let node = NodeConfiguration { fence: vec![agent], ..NodeConfiguration::new("n1", "h:1") };
-        let nodes = [(NodeId(0), NodeConfiguration::new("n0", "h:0")), (NodeId(1), node)].into();
-        let settings = ManagerSettings {
-            me: NodeIncarnation { node: NodeId(0), incarnation: Incarnation(1) },
-            boot: HERE,
-            one_host,
-            profile: TimingProfile::SAN_FAST,
-            levels: Vec::new(),
-            public_key: [0; 32],
-            nodes_max: 4,
-            configuration: Arc::new(ConfigurationRecord { nodes, ..ConfigurationRecord::default() }),
-            record: Arc::default(),
-        };
-        let mut manager = Manager::new(settings, Claim::default());
-        let registers = [(NodeId(1), register)].into();
-        manager.reading = Some(Arc::new(RegistersReading { begun: Instant(0), ended: Instant(0), registers }));
-        manager
-    }
-
-    fn register(incarnation: u64, boot: Uuid) -> Option<NodeRegister> {
-        let daemon = ProcessIdentity { pid: 7, start_ticks: 7 };
-        let fence = FenceHandle { daemon, ..FenceHandle::default() };
-        Some(NodeRegister { incarnation: Incarnation(incarnation), boot, fence, ..NodeRegister::default() })
-    }
-
-    /// Whether the victim is reached locally, and by how many agents; none if nothing may be tried.
-    fn methods(manager: &Manager) -> Option<(bool, usize)> {
-        manager.target(VICTIM).map(|target| (target.local.is_some(), target.agents.len()))
-    }
-
-    #[test]
-    fn local_in_this_boot_and_agents_on_other_hosts_never_both() {
-        /// One host, incarnation and boot of the register, methods.
-        type Row = (bool, Option<(u64, Uuid)>, Option<(bool, usize)>);
-        let rows: [Row; 7] = [
-            (false, Some((4, HERE)), Some((true, 0))),
-            (false, Some((4, ELSEWHERE)), Some((false, 1))),
-            (false, None, Some((false, 1))), // unreadable: it may be anywhere
-            (true, Some((4, HERE)), Some((true, 0))),
-            (true, Some((4, ELSEWHERE)), Some((true, 0))), // an earlier boot of this host
-            (true, None, Some((false, 0))),                // the only host there is must not be switched off
-            (false, Some((5, ELSEWHERE)), None),           // a newer start must not be hit
-        ];
-        for (one_host, seen, expected) in rows {
-            let register = seen.and_then(|(incarnation, boot)| register(incarnation, boot));
-            assert_eq!(methods(&manager(one_host, register)), expected, "{one_host} {seen:?}");
-        }
-    }
-
-    #[test]
-    fn the_host_of_a_ghost_is_left_alone_until_it_could_have_booted() {
-        let mut manager = manager(false, register(4, ELSEWHERE));
-        let ghost = Victim {
-            incarnation: VICTIM.incarnation,
-            top: None,
-            fence: FenceState::default(),
-            reason: String::new(),
-            step: Step {
-                transition: TransitionId::default(),
-                kind: TransitionKind::ForcedLeaving,
-                level: Level::DLM,
-                barrier: 0,
-                restart: 0,
-                phase: StepPhase::Between,
-                participants: NodeSet::default(),
-            },
-        };
-        let record = MembershipRecord { ghosts: [(NodeId(1), ghost)].into(), ..MembershipRecord::default() };
-        manager.newest = Arc::new(record);
-        let mut agents_at = |ms| {
-            manager.moment.now = Instant(ms);
-            manager.seek_proofs();
-            methods(&manager)
-        };
-        assert_eq!(agents_at(1_000), Some((false, 0)));
-        assert_eq!(agents_at(1_000 + GHOST_GRACE_MS - 1), Some((false, 0)));
-        assert_eq!(agents_at(1_000 + GHOST_GRACE_MS), Some((false, 1)));
-        // A member that is forced out is another matter.
-        let entry =
-            MemberEntry { incarnation: VICTIM.incarnation, state: NodeState::ForcedLeaving, ..MemberEntry::default() };
-        let record = MembershipRecord { nodes: [(NodeId(1), entry)].into(), ..MembershipRecord::default() };
-        manager.newest = Arc::new(record);
-        manager.moment.now = Instant(100_000);
-        manager.seek_proofs();
-        assert_eq!(methods(&manager), Some((false, 1)));
-    }
+/// Marked victims, ghosts included, whose death is not certain yet.
+fn uncertain_in(record: &MembershipRecord) -> Vec<NodeIncarnation> {
+    let entries = record.nodes.iter();
+    let entries = entries
+        .filter(|(_, entry)| entry.state == NodeState::ForcedLeaving && !entry.fence.death_certain)
+        .map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+    entries.chain(uncertain_ghosts(record)).collect()
 }
+
+fn uncertain_ghosts(record: &MembershipRecord) -> impl Iterator<Item = NodeIncarnation> {
+    let ghosts = record.ghosts.iter().filter(|(_, ghost)| !ghost.fence.death_certain);
+    ghosts.map(|(node, ghost)| NodeIncarnation { node: *node, incarnation: ghost.incarnation })
+}
+
+/// What is certain of a victim.
+fn fence_of(record: &MembershipRecord, victim: NodeIncarnation) -> Option<FenceState> {
+    let entry = record.nodes.get(&victim.node).filter(|entry| entry.incarnation == victim.incarnation);
+    let ghost = record.ghosts.get(&victim.node).filter(|ghost| ghost.incarnation == victim.incarnation);
+    entry.map(|entry| entry.fence).or_else(|| ghost.map(|ghost| ghost.fence))
+}
+
+#[cfg(test)]
+#[path = "proofs_tests.rs"]
+mod tests;

@@ -57,7 +57,7 @@ impl World {
         of_node
             .map(|(_, request)| match request {
                 WardenRequest::Launch(launch) => Some(launch.action),
-                WardenRequest::Kill { .. } | WardenRequest::Freeze(_) => None,
+                WardenRequest::Kill { .. } => None,
             })
             .collect()
     }

@@ -86,6 +86,8 @@ impl Plan {
             ("@STATE_TOML@", toml_string(&format!("state/{name}"))),
             ("@SOCKET_TOML@", toml_string(&format!("{name}.sock"))),
             ("@PANIC_TOML@", toml_string(self.panic)),
+            // Off, but for the one policy that is nothing without it.
+            ("@WATCHDOG@", if self.panic == "watchdog" { "" } else { "#" }.to_owned()),
             ("@CLUSTER_TOML@", toml_string(&self.cluster)),
             ("@TIMING_TOML@", toml_string(&self.timing)),
             ("@BIND_TOML@", toml_string(&format!("0.0.0.0:{port}"))),
