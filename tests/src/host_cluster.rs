@@ -21,8 +21,8 @@ use crate::service_journal::ServiceJournals;
 
 pub use agent::Agent;
 
-/// Service of every such cluster.
-const TICKER: &str = "ticker";
+/// The service that a formed cluster has.
+pub const TICKER: &str = "ticker";
 /// What the command line of a warden says.
 const WARDEN: &str = " node run ";
 /// What the command line of a daemon says.
@@ -58,10 +58,18 @@ impl HostCluster {
     #[must_use]
     pub fn form(count: usize, agents: &[Agent]) -> Self {
         let formed = Self::form_without_services(count, agents);
-        formed.define(TICKER, TICK_SECONDS);
-        let _ = formed.wait("the ticker", |status| ticker(status).is_some());
-        wait_for("its first tick", PATIENCE, || (formed.journals.ticks(TICKER) > 0).then_some(()));
+        formed.define_ticker();
         formed
+    }
+
+    /// Defines the ticker, and waits until it ticks.
+    ///
+    /// # Panics
+    /// If that does not happen in time.
+    pub fn define_ticker(&self) {
+        self.define(TICKER, TICK_SECONDS);
+        let _ = self.wait("the ticker", |status| ticker(status).is_some());
+        wait_for("its first tick", PATIENCE, || (self.journals.ticks(TICKER) > 0).then_some(()));
     }
 
     /// The same without services.
@@ -70,6 +78,15 @@ impl HostCluster {
     /// If it does not form in time.
     #[must_use]
     pub fn form_without_services(count: usize, agents: &[Agent]) -> Self {
+        Self::form_with(count, agents, "dev")
+    }
+
+    /// The same with that timing.
+    ///
+    /// # Panics
+    /// If it does not form in time.
+    #[must_use]
+    pub fn form_with(count: usize, agents: &[Agent], timing: &str) -> Self {
         let lock = MachineLock::shared();
         let lan = Lan::with_hosts(count);
         let addresses = (0..count).map(|index| format!("{}:7600", Lan::ip(index))).collect();
@@ -80,6 +97,7 @@ impl HostCluster {
         agents.iter().for_each(|agent| agent.install(&formed.agents()));
         formed.cluster.edit(|text| {
             let direct = text.replace("backend = \"mmap\"", "backend = \"direct\"");
+            let direct = direct.replace("timing = \"dev\"", &format!("timing = \"{timing}\""));
             format!("{direct}\n{}", formed.fencing(count, agents))
         });
         formed.cluster.create_disk_for(count);
@@ -102,7 +120,8 @@ impl HostCluster {
         let names: Vec<String> = agents.iter().map(|agent| format!("\"{}\"", agent.name())).collect();
         let node = |index: usize| {
             let told = |agent: &Agent| {
-                format!("agents.{} = {{ plug = \"{}\", power_timeout = 1 }}\n", agent.name(), self.lan.host(index))
+                let (host, switch) = (self.lan.host(index), self.switch(index).display().to_string());
+                format!("agents.{} = {{ plug = \"{host}\", switch = \"{switch}\", power_timeout = 1 }}\n", agent.name())
             };
             format!("[[fencing.node]]\nname = \"n{index}\"\n{}", agents.iter().map(told).collect::<String>())
         };

@@ -86,6 +86,16 @@ impl Lan {
         self.nft(&format!("flush chain bridge cuts forward{}", cuts.iter().map(dropped).collect::<String>()));
     }
 
+    /// The namespace of the bridge, which sees every frame on its device `bridge`, with an address of its own there: a client.
+    ///
+    /// # Panics
+    /// If it cannot get the address.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        must("ip", &["-n", &self.bridge, "address", "replace", "10.77.0.1/24", "dev", "bridge"]);
+        &self.bridge
+    }
+
     /// Nothing of `from` arrives at `to` any more. The other way stays as it is.
     ///
     /// # Panics

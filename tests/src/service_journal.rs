@@ -106,6 +106,13 @@ impl ServiceJournals {
         text.lines().filter(|line| line.starts_with("tick ")).count()
     }
 
+    /// The node of the newest tick of a service.
+    #[must_use]
+    pub fn newest_tick(&self, service: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path(service)).ok()?;
+        text.lines().rev().filter_map(line).find(|line| line.event == "tick").map(|line| line.node)
+    }
+
     /// The instances of a service that live now on this kernel, as the environment of their processes says.
     #[must_use]
     pub fn living(&self, service: &str) -> Vec<Instance> {

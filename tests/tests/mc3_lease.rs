@@ -52,6 +52,13 @@ fn after_l_and_w_something_still_does() {
     }
 }
 
+/// Row 11 of the fault table: a node that is frozen between the check of its gate and the submission, and resumes after the deadline.
+/// Only the watchdog keeps it from that (C2); without one the deadline proves nothing.
+#[test]
+fn fault_11_without_a_watchdog_a_write_takes_effect_after_the_deadline() {
+    violates(LeaseModel { watchdog: false, ..LeaseModel::new(3, 1, 0) }, NOTHING_LANDS);
+}
+
 /// Protocol §4.7: riding a stall through is allowed only where no certainty comes from the deadline.
 #[test]
 fn a_node_that_rides_a_stall_through_must_not_be_fenced_by_the_deadline() {

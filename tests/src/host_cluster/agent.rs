@@ -18,6 +18,8 @@ pub enum Agent {
     Lying,
     /// The same, and its `status` lies too: what no cluster can see through.
     Deceiving,
+    /// Shuts the host out of the shared storage, and leaves it running (F1).
+    Storage,
 }
 
 impl Agent {
@@ -30,6 +32,7 @@ impl Agent {
             Self::Failing => "fence_failing",
             Self::Lying => "fence_lying",
             Self::Deceiving => "fence_deceiving",
+            Self::Storage => "fence_scsi", // one of those that Phalanx knows
         }
     }
 
@@ -39,6 +42,7 @@ impl Agent {
             Self::Slow => "sleep 1; off",
             Self::Failing => "echo 'no route to the power switch' >&2; exit 1",
             Self::Lying | Self::Deceiving => "exit 0",
+            Self::Storage => "echo shut-out > $switch",
         }
     }
 
@@ -48,6 +52,7 @@ impl Agent {
                 "[ -z \"$(ip netns pids \"$plug\")\" ] && exit 2; exit 0"
             }
             Self::Deceiving => "exit 2",
+            Self::Storage => "grep -q shut-out $switch 2>/dev/null && exit 2; exit 0",
         }
     }
 
@@ -63,7 +68,7 @@ impl Agent {
 
     fn script(self, calls: &str) -> String {
         format!(
-            "#!/bin/sh\nwhile IFS='=' read -r name value; do case $name in action) action=$value;; plug) plug=$value;; esac; done\n\
+            "#!/bin/sh\nwhile IFS='=' read -r name value; do case $name in action) action=$value;; plug) plug=$value;; switch) switch=$value;; esac; done\n\
              echo \"{} $action $plug\" >> {calls}\n\
              off() {{\n\
                for attempt in 1 2 3 4 5 6 7 8 9; do\n\
@@ -73,6 +78,7 @@ impl Agent {
              }}\n\
              case $action in\n\
              off) {};;\n\
+             on) echo good > $switch;;\n\
              status) {};;\n\
              esac\n",
             self.name(),

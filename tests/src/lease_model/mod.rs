@@ -42,6 +42,8 @@ pub struct LeaseModel {
     pub unreadable: bool,
     /// What a lost lease means.
     pub stall: StallPolicy,
+    /// There is a watchdog, and it fires.
+    pub watchdog: bool,
     /// The rule taken out of the machine. Needs the feature `deliberate-bugs`.
     pub bug: Option<Bug>,
 }
@@ -106,7 +108,7 @@ impl LeaseModel {
             ..TimingProfile::DEV
         };
         let (pills, unreadable, stall) = (true, true, StallPolicy::Panic);
-        Self { profile, deadline: profile.fence_ms(), pills, unreadable, stall, bug: None }
+        Self { profile, deadline: profile.fence_ms(), pills, unreadable, stall, watchdog: true, bug: None }
     }
 }
 

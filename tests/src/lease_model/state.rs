@@ -238,7 +238,7 @@ impl State {
     /// The watchdog fires at the end of the last moment at which it could be fed.
     fn pass(&mut self, model: &LeaseModel) {
         let fires_at = self.fed_at.plus(model.profile.watchdog_ms);
-        if self.died_at.is_none() && fires_at <= self.now {
+        if model.watchdog && self.died_at.is_none() && fires_at <= self.now {
             self.died_at = Some(self.now);
             (self.feeding, self.submitting, self.reading) = (false, false, Reading::No);
             self.renewal = self.renewal.take().filter(|renewal| !renewal.landed);
