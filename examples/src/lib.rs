@@ -1,1 +1,3 @@
 //! Examples of Phalanx: embedding the actors and writing services.
+
+pub mod announce;
