@@ -7,6 +7,7 @@
 pub mod actor_cluster;
 pub mod actors;
 pub mod boot;
+pub mod cut;
 pub mod failover;
 pub mod figures;
 pub mod idle;

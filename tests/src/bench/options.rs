@@ -3,10 +3,10 @@
 use anyhow::{Context, bail};
 
 /// How to call it.
-pub const USAGE: &str = "usage: bench [transitions] [boot] [idle] [actors] [failover] [--runs N] [--sizes 2,3,5] \
+pub const USAGE: &str = "usage: bench [transitions] [boot] [idle] [actors] [failover] [cut] [--runs N] [--sizes 2,3,5] \
                          [--limit SECONDS] [--large] [--output text|json]";
 /// The benches by name, in the order in which they run.
-pub const NAMES: [&str; 5] = ["transitions", "actors", "idle", "failover", "boot"];
+pub const NAMES: [&str; 6] = ["transitions", "actors", "idle", "failover", "cut", "boot"];
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]

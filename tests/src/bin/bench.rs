@@ -3,7 +3,7 @@
 //! `cargo build --release && cargo run --release -p phalanx-tests --bin bench -- [names] [--runs N]`
 
 use phalanx_tests::bench::options::NAMES;
-use phalanx_tests::bench::{Options, Stage, actors, boot, failover, idle, load, transitions};
+use phalanx_tests::bench::{Options, Stage, actors, boot, cut, failover, idle, load, transitions};
 use serde_json::json;
 
 fn main() -> std::process::ExitCode {
@@ -48,6 +48,7 @@ fn run(stage: &Stage) -> anyhow::Result<()> {
             "actors" => in_process().block_on(actors::run(stage)),
             "idle" => idle::run(stage),
             "failover" => failover::run(stage),
+            "cut" => cut::run(stage),
             _ => boot::run(stage),
         };
         if let Err(error) = result {
