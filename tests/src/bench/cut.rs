@@ -9,6 +9,8 @@ const HOSTS: usize = 3;
 /// The profile for fast interconnects.
 const TIMING: &str = "san-nvme";
 const MOST_US: f64 = 1_500_000.0;
+/// After this no member is a newcomer any more: 2 R + T_net and two operations on the disk, and as much again.
+const SETTLED_MS: u64 = 1_800;
 
 /// Cuts, and starts again, as often as asked for.
 ///
@@ -42,6 +44,8 @@ fn gap(cluster: &mut HostCluster) -> u64 {
         let joined = |node: usize| find(status, "nodes", &format!("n{node}")).is_some_and(|it| it["state"] == "joined");
         (0..HOSTS).all(joined) && ticker(status).is_some()
     });
+    // A cut right after a join is decided without the newcomer's view (docs/faults.md, row 16).
+    phalanx_node::containment::pause(SETTLED_MS);
     let victim = ticker(&status).expect("it runs");
     let others: Vec<usize> = (0..HOSTS).filter(|host| *host != victim).collect();
     let moved =
