@@ -109,6 +109,7 @@ impl Rounds {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Unsettled {
     hears: BTreeMap<NodeId, NodeSet>,
+    begun: Instant,
     since: Instant,
     restarts: u8,
 }
@@ -167,7 +168,8 @@ impl Partition {
         let members: NodeSet = views.keys().copied().collect();
         let among = |hears: NodeSet| hears.iter().filter(|node| members.contains(*node)).collect::<NodeSet>();
         let hears: BTreeMap<NodeId, NodeSet> = views.iter().map(|(node, view)| (*node, among(view.hears))).collect();
-        let unsettled = self.unsettled.get_or_insert(Unsettled { hears: hears.clone(), since: now, restarts: 0 });
+        let unsettled =
+            self.unsettled.get_or_insert(Unsettled { hears: hears.clone(), begun: now, since: now, restarts: 0 });
         if unsettled.hears != hears {
             unsettled.hears = hears;
             if unsettled.restarts < RESTARTS_MAX {
@@ -177,7 +179,13 @@ impl Partition {
         }
         // Rounds that begin all the time are not waited for without end.
         let wait_ms = if complete { self.settle_ms } else { self.settle_ms + self.round_ms };
-        let settled = now.since(unsettled.since) >= wait_ms || bugs::active(Bug::NoSettling);
+        // A member that came before the cut is one of those between whom the choice is made, so its view is waited for. Whoever comes
+        // later is not, or joins would put the choice off for ever.
+        let begun = unsettled.begun;
+        let came_before =
+            |node: &NodeId| self.members_since.iter().any(|since| since.get(node).is_some_and(|at| *at <= begun));
+        let awaited = newcomers.iter().any(|node| came_before(&node));
+        let settled = (now.since(unsettled.since) >= wait_ms && !awaited) || bugs::active(Bug::NoSettling);
         settled.then(|| survivors(&views, master).union(&newcomers))
     }
 
@@ -229,6 +237,22 @@ mod tests {
         assert_eq!(partition.decide(&cut_off_2(1), Some(NodeId(2)), T), None);
         assert_eq!(partition.decide(&cut_off_2(1), Some(NodeId(2)), T.plus(1_249)), None);
         assert_eq!(partition.decide(&cut_off_2(1), Some(NodeId(2)), T.plus(1_250)), stay(&[0, 1]));
+    }
+
+    /// A master was cut off ten milliseconds after a join, and stayed alone against two that heard each other: the newcomer's view was
+    /// not there yet, and nobody waited for it.
+    #[test]
+    fn the_view_of_a_member_that_came_before_the_cut_is_waited_for() {
+        let mut partition = Partition::new(PROFILE);
+        let two = |round| (1..).map(NodeId).zip([published(&[0, 1, 2], round), published(&[0, 1, 2], round)]).collect();
+        assert_eq!(partition.decide(&two(0), Some(NodeId(2)), T), None);
+        assert_eq!(partition.decide(&whole(0), Some(NodeId(2)), T.plus(10)), None, "n0 joins");
+        let round_ms = 2 * PROFILE.renewal_ms + PROFILE.net_ms + 2 * PROFILE.io_timeout_ms;
+        for ms in (20..10 + round_ms + PROFILE.settle_ms).step_by(10) {
+            assert_eq!(partition.decide(&cut_off_2(1), Some(NodeId(2)), T.plus(ms)), None, "{ms}");
+        }
+        let settled = T.plus(10 + round_ms + PROFILE.settle_ms);
+        assert_eq!(partition.decide(&cut_off_2(1), Some(NodeId(2)), settled), stay(&[0, 1]));
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn gap(cluster: &mut HostCluster) -> u64 {
         let joined = |node: usize| find(status, "nodes", &format!("n{node}")).is_some_and(|it| it["state"] == "joined");
         (0..HOSTS).all(joined) && ticker(status).is_some()
     });
-    // A cut right after a join is decided without the newcomer's view (docs/faults.md, row 16).
+    // A cut right after a join waits for the newcomer's view, which is another figure.
     phalanx_node::containment::pause(SETTLED_MS);
     let victim = ticker(&status).expect("it runs");
     let others: Vec<usize> = (0..HOSTS).filter(|host| *host != victim).collect();
