@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::init_cluster::{InitCluster, NodeProcess};
 use crate::lan::Lan;
 use crate::process_cluster::{MachineLock, PATIENCE, find, list, phalanx, processes_naming, signal_process, wait_for};
+use crate::requirement::{Requirement, available};
 use crate::service_journal::ServiceJournals;
 
 pub use agent::Agent;
@@ -60,6 +61,21 @@ impl HostCluster {
         let formed = Self::form_without_services(count, agents);
         formed.define_ticker();
         formed
+    }
+
+    /// The same, and where its ticker runs; none if this machine cannot have it, which is said.
+    ///
+    /// # Panics
+    /// If it does not form in time.
+    #[must_use]
+    pub fn with_ticker(count: usize, agents: &[Agent]) -> Option<(Self, usize)> {
+        if !available(&[Requirement::Root, Requirement::Namespaces]) {
+            return None;
+        }
+        let formed = Self::form(count, agents);
+        let status = formed.wait("the ticker", |status| ticker(status).is_some());
+        let node = ticker(&status).expect("it runs");
+        Some((formed, node))
     }
 
     /// Defines the ticker, and waits until it ticks.

@@ -3,22 +3,10 @@
 use phalanx_node::test_host::DiskPath;
 use phalanx_tests::host_cluster::{Agent, HostCluster, TICKER, ticker};
 use phalanx_tests::process_cluster::{PATIENCE, find, wait_for};
-use phalanx_tests::requirement::{Requirement, available};
 use serde_json::Value;
 
-const NEEDED: [Requirement; 2] = [Requirement::Root, Requirement::Namespaces];
 /// Many ticks of the ticker.
 const LOOK_MS: u64 = 300;
-
-fn formed(count: usize, agents: &[Agent]) -> Option<(HostCluster, usize)> {
-    if !available(&NEEDED) {
-        return None;
-    }
-    let cluster = HostCluster::form(count, agents);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let node = ticker(&status).expect("it runs");
-    Some((cluster, node))
-}
 
 fn fence(status: &Value, node: usize) -> &Value {
     find(status, "nodes", &format!("n{node}")).map_or(&Value::Null, |node| &node["fence"])
@@ -33,7 +21,7 @@ fn ticks_on(cluster: &HostCluster) -> bool {
 /// Row 24: "all freeze, thaw after renewal; nobody expelled". The services too (protocol §4.7).
 #[test]
 fn fault_24_services_are_frozen_while_no_host_reaches_the_disk_and_go_on_afterwards() {
-    let Some((cluster, node)) = formed(2, &[]) else { return };
+    let Some((cluster, node)) = HostCluster::with_ticker(2, &[]) else { return };
     let before = cluster.wait("all", |status| ticker(status) == Some(node));
     (0..2).for_each(|host| cluster.set_path(host, DiskPath::Hanging));
     wait_for("the freeze", PATIENCE, || cluster.said(node).contains("services are frozen").then_some(()));
@@ -54,7 +42,7 @@ fn fault_24_services_are_frozen_while_no_host_reaches_the_disk_and_go_on_afterwa
 /// elsewhere, because the paused host may wake and talk to its clients.
 #[test]
 fn fault_13_a_paused_host_is_shut_out_of_the_storage_and_its_services_wait_for_its_death() {
-    let Some((mut cluster, victim)) = formed(2, &[Agent::Storage]) else { return };
+    let Some((mut cluster, victim)) = HostCluster::with_ticker(2, &[Agent::Storage]) else { return };
     let (name, heir) = (format!("n{victim}"), 1 - victim);
     cluster.freeze(victim);
     let status = cluster.wait("the storage fence", |status| fence(status, victim)["state"] == "io-certain");

@@ -14,17 +14,6 @@ fn is_in(status: &Value, node: usize, state: &str) -> bool {
     find(status, "nodes", &format!("n{node}")).is_some_and(|node| node["state"] == state)
 }
 
-/// A cluster of so many hosts with these fence agents, and where its ticker runs; none if this machine cannot have it.
-fn formed(count: usize, agents: &[Agent]) -> Option<(HostCluster, usize)> {
-    if !available(&NEEDED) {
-        return None;
-    }
-    let cluster = HostCluster::form(count, agents);
-    let status = cluster.wait("the ticker", |status| ticker(status).is_some());
-    let node = ticker(&status).expect("it runs");
-    Some((cluster, node))
-}
-
 /// The ticker ticked on `from`, then on `to`, and never on both at the same time. Its first tick comes after its start command has ended.
 fn assert_moved(cluster: &HostCluster, from: usize, to: usize) {
     let last = format!("n{to}");
@@ -47,7 +36,7 @@ fn nodes_know_that_they_are_hosts_of_a_test() {
 /// No delay is configured anywhere: the agent's proof is what the survivor waits for.
 #[test]
 fn fault_17_of_two_hosts_without_a_link_exactly_one_stays_and_the_other_is_dead_before_its_service_starts() {
-    let Some((mut cluster, from)) = formed(2, &[Agent::Good]) else { return };
+    let Some((mut cluster, from)) = HostCluster::with_ticker(2, &[Agent::Good]) else { return };
     cluster.lan.cut(0, 1);
     let status = cluster.wait("the service and one node", |status| {
         let stays = |node| is_in(status, node, "joined") && is_in(status, 1 - node, "inactive");
@@ -70,7 +59,7 @@ fn fault_17_of_two_hosts_without_a_link_exactly_one_stays_and_the_other_is_dead_
 /// all that it waits for. No delay is configured anywhere.
 #[test]
 fn fault_18_of_two_hosts_a_master_without_link_and_disk_is_dead_before_the_other_starts_its_service() {
-    let Some((mut cluster, from)) = formed(2, &[Agent::Good]) else { return };
+    let Some((mut cluster, from)) = HostCluster::with_ticker(2, &[Agent::Good]) else { return };
     let lost = master(&cluster.wait("a master", |status| master(status).is_some())).expect("there is one");
     assert_eq!(from, lost, "the first node leads and has the service");
     cluster.lan.cut(0, 1);
@@ -92,7 +81,7 @@ fn fault_18_of_two_hosts_a_master_without_link_and_disk_is_dead_before_the_other
 /// A host that was paused for less than it may be missed goes on as if nothing had been.
 #[test]
 fn fault_09_a_host_that_resumes_before_its_lease_ends_is_not_missed() {
-    let Some((cluster, frozen)) = formed(3, &[Agent::Good]) else { return };
+    let Some((cluster, frozen)) = HostCluster::with_ticker(3, &[Agent::Good]) else { return };
     let incarnations = |status: &Value| -> Vec<Value> {
         list(status, "nodes").iter().map(|node| node["incarnation"].clone()).collect()
     };
@@ -116,7 +105,7 @@ fn fault_09_a_host_that_resumes_before_its_lease_ends_is_not_missed() {
 /// it reads the mark before anything else, ends itself, and its own word is the proof.
 #[test]
 fn fault_10_a_host_that_resumes_after_its_mark_ends_itself_before_its_service_starts_elsewhere() {
-    let Some((mut cluster, frozen)) = formed(3, &[Agent::Failing]) else { return };
+    let Some((mut cluster, frozen)) = HostCluster::with_ticker(3, &[Agent::Failing]) else { return };
     cluster.freeze(frozen);
     let name = format!("n{frozen}");
     let _ = cluster.wait("its mark", |status| {
@@ -134,7 +123,7 @@ fn fault_10_a_host_that_resumes_after_its_mark_ends_itself_before_its_service_st
 
 #[test]
 fn fault_21_a_master_that_has_lost_its_path_to_the_disk_is_replaced_and_fenced() {
-    let Some((cluster, from)) = formed(3, &[Agent::Good]) else { return };
+    let Some((cluster, from)) = HostCluster::with_ticker(3, &[Agent::Good]) else { return };
     let lost = master(&cluster.wait("a master", |status| master(status).is_some())).expect("there is one");
     assert_eq!(from, lost, "the first node leads and has the service");
     cluster.set_path(lost, DiskPath::Hanging);
@@ -149,7 +138,7 @@ fn fault_21_a_master_that_has_lost_its_path_to_the_disk_is_replaced_and_fenced()
 /// The same file on a second host: the register of the node moves, so the second one refuses, and the first does not notice.
 #[test]
 fn fault_31_a_second_host_with_the_id_of_a_living_node_refuses_to_start() {
-    let Some((cluster, _)) = formed(2, &[Agent::Good]) else { return };
+    let Some((cluster, _)) = HostCluster::with_ticker(2, &[Agent::Good]) else { return };
     let before = cluster.wait("both", |status| nodes_in(status, "joined") == [0, 1]);
     let file = cluster.copied_file(1);
     let refused = cluster.run_as_host("another", 0, &file);
@@ -164,7 +153,7 @@ fn fault_31_a_second_host_with_the_id_of_a_living_node_refuses_to_start() {
 
 #[test]
 fn fault_02_a_host_that_loses_power_is_recovered_when_an_agent_has_proved_it() {
-    let Some((mut cluster, victim)) = formed(3, &[Agent::Slow]) else { return };
+    let Some((mut cluster, victim)) = HostCluster::with_ticker(3, &[Agent::Slow]) else { return };
     cluster.power_off(victim);
     let status = cluster.wait("the service elsewhere", |status| {
         is_in(status, victim, "inactive") && ticker(status).is_some_and(|node| node != victim)
@@ -176,7 +165,7 @@ fn fault_02_a_host_that_loses_power_is_recovered_when_an_agent_has_proved_it() {
 
 #[test]
 fn fault_37_an_agent_that_fails_is_followed_by_the_next_one() {
-    let Some((mut cluster, victim)) = formed(2, &[Agent::Failing, Agent::Good]) else { return };
+    let Some((mut cluster, victim)) = HostCluster::with_ticker(2, &[Agent::Failing, Agent::Good]) else { return };
     cluster.power_off(victim);
     let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
     assert_moved(&cluster, victim, 1 - victim);
@@ -190,7 +179,7 @@ fn fault_37_an_agent_that_fails_is_followed_by_the_next_one() {
 /// The first agent says that the host is off, and its own `status` says that it is on: a frozen host is no dead one.
 #[test]
 fn fault_37_an_agent_that_lies_proves_nothing() {
-    let Some((cluster, victim)) = formed(2, &[Agent::Lying, Agent::Good]) else { return };
+    let Some((cluster, victim)) = HostCluster::with_ticker(2, &[Agent::Lying, Agent::Good]) else { return };
     cluster.freeze(victim);
     let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
     assert_moved(&cluster, victim, 1 - victim);
@@ -203,7 +192,7 @@ fn fault_37_an_agent_that_lies_proves_nothing() {
 /// What all these tests stand on: if two instances do live at once, the journal shows it.
 #[test]
 fn an_agent_that_deceives_makes_two_instances_live_at_once_and_that_is_seen() {
-    let Some((cluster, victim)) = formed(2, &[Agent::Deceiving]) else { return };
+    let Some((cluster, victim)) = HostCluster::with_ticker(2, &[Agent::Deceiving]) else { return };
     cluster.freeze(victim);
     let _ = cluster.wait("the service elsewhere", |status| ticker(status) == Some(1 - victim));
     let seen = cluster.journals.instances("ticker").expect_err("the first instance is only frozen");
@@ -212,7 +201,7 @@ fn an_agent_that_deceives_makes_two_instances_live_at_once_and_that_is_seen() {
 
 #[test]
 fn fault_38_without_any_proof_recovery_waits_and_says_for_what() {
-    let Some((mut cluster, victim)) = formed(2, &[Agent::Failing]) else { return };
+    let Some((mut cluster, victim)) = HostCluster::with_ticker(2, &[Agent::Failing]) else { return };
     cluster.power_off(victim);
     let name = format!("n{victim}");
     let awaited = |status: &Value| find(status, "nodes", &name)?["fence"]["awaiting"].as_str().map(str::to_owned);
