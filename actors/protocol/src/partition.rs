@@ -4,7 +4,8 @@
 //! its view with that number. The rule is applied to views of the newest round only, once they have not changed for `T_settle`;
 //! a view that keeps changing is waited for three times, then no longer. That impatience is with the views: nobody is named for
 //! what it cannot have published yet. To see a round, to probe, to publish and to be read takes 2 R + `T_net` and two operations
-//! on the disk, which is more than `T_settle`: for so long a new round is waited for, and a new member is not judged.
+//! on the disk, which is more than `T_settle`: for so long a new round is waited for, and a new member is not judged. If it came
+//! before the cut the choice waits for its view.
 //!
 //! Always holds: a node is named only if a link between two members that are alive on the disk is cut, and never while the
 //! published views make one clique.
@@ -109,7 +110,9 @@ impl Rounds {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Unsettled {
     hears: BTreeMap<NodeId, NodeSet>,
+    /// The cut was seen first.
     begun: Instant,
+    /// The last change of the views that was waited for.
     since: Instant,
     restarts: u8,
 }
