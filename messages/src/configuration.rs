@@ -46,6 +46,8 @@ pub struct NodeConfiguration {
     pub watchdog_attested: bool,
     /// Fence agents, tried in this order when the node is to be proved dead from another host (protocol §4.5, F2).
     pub fence: Vec<FenceAgent>,
+    /// Weight of the services that it takes at most; none = any.
+    pub capacity: Option<u32>,
 }
 
 impl NodeConfiguration {
@@ -61,6 +63,7 @@ impl NodeConfiguration {
             shutdown_ms: SHUTDOWN_MS_DEFAULT,
             watchdog_attested: false,
             fence: Vec::new(),
+            capacity: None,
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum Owner {
     Service(String),
     /// A command subsystem.
     Subsystem(String),
+    /// An event's action function, or a monitor: nothing of it may stay.
+    Event(String),
 }
 
 /// What may remain of an owner after its processes were killed (architecture §4, "What outlives a process").

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod codec;
 pub mod configuration;
+pub mod event;
 pub mod ids;
 pub mod launch;
 pub mod limits;

@@ -5,12 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Incarnation, NodeId, NodeIncarnation};
+use crate::event::{EventDefinition, EventGroupDefinition};
+use crate::ids::{Incarnation, NodeId, NodeIncarnation, Revision};
 use crate::registration::RunState;
 use crate::service::ServiceDefinition;
 
 /// What an administrator can ask of one service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServiceOrder {
     /// It should run.
     Register,
@@ -33,6 +34,15 @@ pub enum ServiceOrder {
         /// Even if a lost instance of it is unrecovered.
         skip_recovery: bool,
     },
+    /// It has failed where it is registered: a monitor's action function says so, or an administrator.
+    Failed {
+        /// Revision of the registration that failed; any other is refused.
+        generation: Revision,
+        /// Whose instance, of a service that is registered on all nodes.
+        node: Option<NodeId>,
+        /// What was seen.
+        text: String,
+    },
 }
 
 /// One service is defined, or defined otherwise.
@@ -42,6 +52,42 @@ pub struct DefinitionChange {
     pub before: Option<ServiceDefinition>,
     /// What it becomes.
     pub after: ServiceDefinition,
+}
+
+/// One event is defined, defined otherwise, or (`after` = none) removed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EventChange {
+    /// What the administrator saw; anything else in the database refuses the change.
+    pub before: Option<EventDefinition>,
+    /// What it becomes.
+    pub after: Option<EventDefinition>,
+}
+
+/// One event group is defined, defined otherwise, or (`after` = none) removed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EventGroupChange {
+    /// What the administrator saw; anything else in the database refuses the change.
+    pub before: Option<EventGroupDefinition>,
+    /// What it becomes.
+    pub after: Option<EventGroupDefinition>,
+}
+
+/// Definitions that change together.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DefinitionChanges {
+    /// Services.
+    pub services: Vec<DefinitionChange>,
+    /// Events.
+    pub events: Vec<EventChange>,
+    /// Event groups.
+    pub event_groups: Vec<EventGroupChange>,
+}
+
+/// Only services change.
+impl FromIterator<DefinitionChange> for DefinitionChanges {
+    fn from_iter<I: IntoIterator<Item = DefinitionChange>>(services: I) -> Self {
+        Self { services: services.into_iter().collect(), ..Self::default() }
+    }
 }
 
 /// What an administrator can ask.
@@ -55,7 +101,14 @@ pub enum RegistrationOrder {
         order: ServiceOrder,
     },
     /// Take over definitions, all or none.
-    Apply(Vec<DefinitionChange>),
+    Apply(DefinitionChanges),
+    /// Enable or disable an event group.
+    EnableGroup {
+        /// The group.
+        group: String,
+        /// False disables it.
+        enabled: bool,
+    },
     /// A node gives up its services and takes none, until this is withdrawn. It stays a member.
     Standby {
         /// The node.
@@ -173,6 +226,80 @@ pub enum OrderRefusal {
         service: String,
         /// What it is doing.
         state: RunState,
+    },
+    /// It is a child, which is wherever its parent is.
+    Child {
+        /// The service.
+        service: String,
+        /// Its parent.
+        parent: String,
+    },
+    /// It is registered on all nodes, so there is nowhere to move it to.
+    OnAllNodes {
+        /// The service.
+        service: String,
+    },
+    /// That registration of it is not the present one.
+    StaleGeneration {
+        /// The service.
+        service: String,
+        /// The present one, if it is registered.
+        current: Option<Revision>,
+    },
+    /// Its parent is no service.
+    UnknownParent {
+        /// The service.
+        service: String,
+        /// What it names.
+        parent: String,
+    },
+    /// Parents form a circle.
+    Circle {
+        /// Each names the next one as its parent; the last is the first again.
+        path: Vec<String>,
+    },
+    /// A child would have a choosing parameter, or a parent something that a group can't have.
+    NotInGroup {
+        /// The service.
+        service: String,
+        /// The key.
+        key: String,
+    },
+    /// It has children.
+    HasChild {
+        /// The service.
+        service: String,
+        /// One of them.
+        child: String,
+    },
+    /// Its place in groups, or its placement policy, changes only while nothing of it runs.
+    Regrouped {
+        /// The service.
+        service: String,
+        /// What it, or the group that it leaves or joins, is doing.
+        state: RunState,
+    },
+    /// There is no such event.
+    UnknownEvent {
+        /// The name that was given.
+        event: String,
+    },
+    /// There is no such event group.
+    UnknownEventGroup {
+        /// The name that was given.
+        group: String,
+    },
+    /// Somebody has changed the event or event group since it was looked at.
+    EventChangedMeanwhile {
+        /// Its name.
+        name: String,
+    },
+    /// Something names it still.
+    EventInUse {
+        /// The event or event group.
+        name: String,
+        /// The event group or service that names it.
+        by: String,
     },
     /// The disk was formatted for fewer or smaller services.
     DatabaseFull {

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::event::{EventDefinition, EventGroupDefinition};
 use crate::ids::{Incarnation, NodeId, NodeIncarnation, OperationId, Revision, Term};
 use crate::launch::LaunchResult;
 use crate::order::{ConsumedRequest, RegistrationRequest};
@@ -130,6 +132,8 @@ pub enum RunState {
     DeRegistered,
     /// Waits for enough nodes, or long enough, before its first start.
     AwaitMaturity,
+    /// A child that waits for its parent to be registered (protocol §6.3, `PendParent`).
+    AwaitParent,
     /// The start command runs.
     Starting,
     /// The start failed; what it left is being killed.
@@ -163,7 +167,12 @@ impl RunState {
     #[must_use]
     pub const fn is_idle(self) -> bool {
         match self {
-            Self::DeRegistered | Self::AwaitMaturity | Self::PendRecovery | Self::Failed | Self::FailedRecovery => true,
+            Self::DeRegistered
+            | Self::AwaitMaturity
+            | Self::AwaitParent
+            | Self::PendRecovery
+            | Self::Failed
+            | Self::FailedRecovery => true,
             Self::Starting
             | Self::StartCleanup
             | Self::Registered
@@ -184,7 +193,31 @@ impl RunState {
     }
 }
 
-/// Run state of one service (protocol §6.3).
+/// One instance machine of a service: the service itself, or, if it or the root of its group is registered on all nodes, its
+/// instance on one of them (protocol §6.5).
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Instance {
+    /// The service.
+    pub service: String,
+    /// Whose instance, if there is one for each node.
+    pub of: Option<NodeId>,
+}
+
+impl Instance {
+    /// The only one of a service that is registered on one node.
+    #[must_use]
+    pub fn only(service: impl Into<String>) -> Self {
+        Self { service: service.into(), of: None }
+    }
+
+    /// Names its processes and its executor on a node: `NAME`, or `NAME@ID`. Service names have no `@`.
+    #[must_use]
+    pub fn lane(&self) -> String {
+        self.of.map_or_else(|| self.service.clone(), |node| format!("{}@{node}", self.service))
+    }
+}
+
+/// Run state of one instance machine (protocol §6.3).
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServiceRun {
     /// Its state.
@@ -221,6 +254,12 @@ pub struct ServiceRun {
     pub notifying: NodeSet,
     /// How often all candidates were tried again.
     pub retries: u32,
+    /// It has failed where it is registered, and must be stopped there.
+    pub failing: bool,
+    /// It was stopped after a failure and waits a moment before it is started again in place.
+    pub resting: bool,
+    /// Generations that failed and were restarted in place, within the window of its restart policy.
+    pub restarts: Vec<OperationId>,
     /// What went wrong last, for the administrator.
     pub failure: Option<String>,
 }
@@ -230,8 +269,33 @@ pub struct ServiceRun {
 pub struct ServiceRecord {
     /// What the administrator asked for.
     pub definition: ServiceDefinition,
-    /// What became of it.
+    /// What became of it. Of a service that is registered on all nodes only `want`, `held` and `matured` count here.
     pub run: ServiceRun,
+    /// Its instances, if there is one for each node (protocol §6.5, register_on_all).
+    pub instances: BTreeMap<NodeId, ServiceRun>,
+}
+
+impl ServiceRecord {
+    /// A service of which nothing runs.
+    #[must_use]
+    pub const fn new(definition: ServiceDefinition, run: ServiceRun) -> Self {
+        Self { definition, run, instances: BTreeMap::new() }
+    }
+
+    /// Every machine of it, with whose instance it is.
+    pub fn runs(&self) -> impl Iterator<Item = (Option<NodeId>, &ServiceRun)> {
+        let only = self.instances.is_empty().then_some((None, &self.run));
+        only.into_iter().chain(self.instances.iter().map(|(node, run)| (Some(*node), run)))
+    }
+
+    /// One machine of it.
+    #[must_use]
+    pub fn run_of(&self, instance: Option<NodeId>) -> Option<&ServiceRun> {
+        match instance {
+            None => Some(&self.run),
+            Some(node) => self.instances.get(&node),
+        }
+    }
 }
 
 /// The whole registration database; every decision commits it as one record.
@@ -241,8 +305,12 @@ pub struct RegistrationRecord {
     pub revision: Revision,
     /// Formation of the cluster that was seen last (protocol §6.2, `want`).
     pub formation: Term,
-    /// The services by name.
-    pub services: BTreeMap<String, ServiceRecord>,
+    /// The services by name. Shares what has not changed with the record that it was made from.
+    pub services: OrdMap<String, ServiceRecord>,
+    /// The events by name.
+    pub events: OrdMap<String, EventDefinition>,
+    /// The event groups by name.
+    pub event_groups: OrdMap<String, EventGroupDefinition>,
     /// The event-manager level as the newest decision saw it (protocol RL-2).
     pub view: BTreeMap<NodeId, Sight>,
     /// Nodes that take no services by an administrator's word.
@@ -256,7 +324,7 @@ impl RegistrationRecord {
     #[must_use]
     pub fn of_definitions(definitions: impl IntoIterator<Item = ServiceDefinition>) -> Self {
         let record = |definition: ServiceDefinition| {
-            (definition.name.clone(), ServiceRecord { definition, run: ServiceRun::default() })
+            (definition.name.clone(), ServiceRecord::new(definition, ServiceRun::default()))
         };
         Self { services: definitions.into_iter().map(record).collect(), ..Self::default() }
     }
@@ -270,7 +338,8 @@ impl RegistrationRecord {
     /// Nothing is placed on, or done at, that incarnation (protocol RL-6).
     #[must_use]
     pub fn is_drained(&self, who: NodeIncarnation) -> bool {
-        self.services.values().all(|service| service.run.state.is_idle() || service.run.node != who)
+        let rests = |run: &ServiceRun| run.state.is_idle() || run.node != who;
+        self.services.values().all(|service| service.runs().all(|(_, run)| rests(run)))
     }
 }
 
@@ -292,8 +361,8 @@ pub enum CommandKind {
 /// One committed operation, for the executor on `target` (protocol RL-4).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Command {
-    /// The service.
-    pub service: String,
+    /// Which instance of which service.
+    pub instance: Instance,
     /// Its id; grows for each service.
     pub operation: OperationId,
     /// What to do.
@@ -306,7 +375,7 @@ pub struct Command {
     pub generation: OperationId,
 }
 
-/// A command with the definition it was decided by.
+/// A command with the definition it was decided by, in which inherited actions are filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The command.
@@ -318,8 +387,8 @@ pub struct Order {
 /// What came of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationResult {
-    /// The service.
-    pub service: String,
+    /// Which instance of which service.
+    pub instance: Instance,
     /// The operation.
     pub operation: OperationId,
     /// What it was.
@@ -347,4 +416,9 @@ pub enum RegistrationMessage {
     },
     /// To the owner: an administrator asks. Repeated until the database has consumed it.
     Requests(Vec<RegistrationRequest>),
+    /// To the owner: how hard the sender's processors, memory and disks are pressed, 0 to 10, smoothed. Repeated.
+    Load {
+        /// The highest of the three.
+        pressure: u8,
+    },
 }

@@ -20,7 +20,7 @@ fn service() -> ServiceDefinition {
         auto_register: AutoRegister::Always,
         maturity_count: None,
         maturity_time_ms: None,
-        start_command: Some(ServiceCommand { command: "start".to_owned(), timeout_ms: 1_000 }),
+        start_command: Some(ServiceCommand::shell("start".to_owned(), 1_000)),
         stop_command: None,
         notify_command: None,
         recovery_command: None,
@@ -28,6 +28,7 @@ fn service() -> ServiceDefinition {
         start_retries: 0,
         stop_failure: StopFailure::Ignore,
         recover_lost_start: true,
+        ..ServiceDefinition::new("")
     }
 }
 

@@ -6,7 +6,7 @@ use phalanx_messages::order::{
     DefinitionChange, OrderRefusal, RegistrationOrder, RegistrationRequest, ServiceOrder, Unfit,
 };
 use phalanx_messages::registration::{
-    Command, CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceRun, Sight, View,
+    Command, CommandKind, Instance, OperationResult, Presence, RegistrationRecord, RunState, ServiceRun, Sight, View,
 };
 use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
@@ -15,7 +15,7 @@ use phalanx_protocol::registration::{
 };
 
 fn command(text: &str) -> Option<ServiceCommand> {
-    Some(ServiceCommand { command: text.to_owned(), timeout_ms: 1_000 })
+    Some(ServiceCommand::shell(text.to_owned(), 1_000))
 }
 
 fn definition(name: &str) -> ServiceDefinition {
@@ -73,7 +73,7 @@ impl Cluster {
 
     fn apply(&mut self, after: ServiceDefinition) -> Result<(), OrderRefusal> {
         let before = self.record.services.get(&after.name).map(|record| record.definition.clone());
-        self.order(RegistrationOrder::Apply(vec![DefinitionChange { before, after }]))
+        self.order(RegistrationOrder::Apply([DefinitionChange { before, after }].into_iter().collect()))
     }
 
     fn standby(&mut self, node: u16, standby: bool) {
@@ -97,7 +97,7 @@ impl Cluster {
             (RunState::Recovering, CommandKind::Recovery),
         ];
         let kind = kinds.iter().find(|(state, _)| *state == run.state).map_or(CommandKind::Kill, |(_, kind)| *kind);
-        let result = OperationResult { service: service.to_owned(), operation: run.operation, kind, outcome };
+        let result = OperationResult { instance: Instance::only(service), operation: run.operation, kind, outcome };
         let from = run.node;
         self.decide(&[Event::Finished { from, result }]);
     }
@@ -312,7 +312,7 @@ fn a_definition_that_somebody_else_has_changed_is_refused_and_all_of_the_order_w
     let mut cluster = Cluster::of([definition("s")]);
     let stale = DefinitionChange { before: None, after: definition("s") };
     let new = DefinitionChange { before: None, after: definition("t") };
-    let refused = cluster.order(RegistrationOrder::Apply(vec![new, stale])).unwrap_err();
+    let refused = cluster.order(RegistrationOrder::Apply([new, stale].into_iter().collect())).unwrap_err();
     assert_eq!(refused, OrderRefusal::ChangedMeanwhile { service: "s".to_owned() });
     assert!(!cluster.record.services.contains_key("t"), "all or none");
 }

@@ -104,7 +104,8 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
     let mut stops = 0;
     let touched = |service: &String| match order {
         RegistrationOrder::Service { service: named, .. } => named == service,
-        RegistrationOrder::Apply(changes) => changes.iter().any(|change| change.after.name == *service),
+        RegistrationOrder::Apply(changes) => changes.services.iter().any(|change| change.after.name == *service),
+        RegistrationOrder::EnableGroup { .. } => false,
         RegistrationOrder::Standby { node, .. } => {
             let run = &record.services[service].run;
             run.state.is_idle() || run.node.node == *node
@@ -114,7 +115,7 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
         assert!(touched(&change.service), "seed {seed}: {order:?} changes {}: {:?}", change.service, change.run);
     }
     for command in &planned.commands {
-        assert!(touched(&command.service), "seed {seed}: {order:?} commands {command:?}");
+        assert!(touched(&command.instance.service), "seed {seed}: {order:?} commands {command:?}");
         assert!(!matches!(order, RegistrationOrder::Apply(_)) || command.kind != CommandKind::Stop, "seed {seed}");
     }
     for stop in planned.changes.iter().filter(|change| change.run.state == RunState::Stopping) {
@@ -122,7 +123,9 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
         let expected = match order {
             RegistrationOrder::Service { order: ServiceOrder::Deregister, .. } => StopReason::Deregister,
             RegistrationOrder::Standby { .. } => StopReason::Standby,
-            RegistrationOrder::Service { .. } | RegistrationOrder::Apply(_) => StopReason::Move,
+            RegistrationOrder::Service { .. } | RegistrationOrder::EnableGroup { .. } | RegistrationOrder::Apply(_) => {
+                StopReason::Move
+            }
         };
         assert_eq!(stop.reason, Some(expected), "seed {seed}: {order:?}");
     }

@@ -3,21 +3,20 @@
 //! The print errors named in protocol §6.4 are corrected. Free transfer is not offered yet: the takeover of Table 3, t10, is
 //! asked for by hand here.
 
-use std::collections::BTreeMap;
-
 use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::order::{RegistrationOrder, RegistrationRequest, ServiceOrder};
 use phalanx_messages::registration::{
-    CommandKind, OperationResult, Presence, RegistrationRecord, RunState, ServiceRecord, ServiceRun, Sight, View,
+    CommandKind, Instance, OperationResult, Presence, RegistrationRecord, RunState, ServiceRecord, ServiceRun, Sight,
+    View,
 };
 use phalanx_messages::service::{AllowableNodes, NodePreferences, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::{Change, Decision, Event, service_statuses, settle};
 
 fn definition() -> ServiceDefinition {
-    let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
+    let command = |command: &str| Some(ServiceCommand::shell(command.to_owned(), 1_000));
     ServiceDefinition {
         start_command: command("start"),
         stop_command: command("stop"),
@@ -57,7 +56,7 @@ impl Table {
         };
         let configuration = ConfigurationRecord { nodes: (0..3).map(entry).collect(), ..Default::default() };
         let definition = self.record.services["service"].definition.clone();
-        let services = BTreeMap::from([("service".to_owned(), ServiceRecord { definition, run: run.clone() })]);
+        let services = [("service".to_owned(), ServiceRecord::new(definition, run.clone()))].into_iter().collect();
         let record = RegistrationRecord { services, ..self.record.clone() };
         service_statuses(&record, &self.view, &configuration, |_| None).remove(0)
     }
@@ -130,7 +129,7 @@ impl Table {
     fn completes(&mut self, kind: CommandKind) {
         let run = self.run().clone();
         let result = OperationResult {
-            service: "service".to_owned(),
+            instance: Instance::only("service"),
             operation: run.operation,
             kind,
             outcome: LaunchResult::Succeeded,
@@ -144,7 +143,7 @@ impl Table {
         let end = |node: NodeId| {
             let from = NodeIncarnation { node, incarnation: self.view.incarnation(node) };
             let result = OperationResult {
-                service: "service".to_owned(),
+                instance: Instance::only("service"),
                 operation: run.generation,
                 kind: CommandKind::Notify,
                 outcome: LaunchResult::Succeeded,
@@ -206,7 +205,7 @@ fn table_3() {
         node_preferences: NodePreferences::Ordered(vec![NodeId(0)]),
         maturity_count: Some(2),
         maturity_time_ms: Some(300_000), // never elapses here
-        notify_command: Some(ServiceCommand { command: "notify".to_owned(), timeout_ms: 1_000 }),
+        notify_command: Some(ServiceCommand::shell("notify".to_owned(), 1_000)),
         ..definition()
     };
     let mut table = Table::new(definition, true);

@@ -33,7 +33,7 @@ pub(super) fn environment(
         ("PHALANX_SOCKET", surroundings.socket.clone()),
         ("PHALANX_CLUSTER", surroundings.cluster.clone()),
         ("PHALANX_NODE", surroundings.node.clone()),
-        ("PHALANX_SERVICE", command.service.clone()),
+        ("PHALANX_SERVICE", command.instance.service.clone()),
         ("PHALANX_ACTION", action_word(action).to_owned()),
         ("PHALANX_GENERATION", fencing_token(command.generation).to_string()),
         ("PHALANX_OPERATION", command.operation.to_string()),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, WardenRequest};
 use phalanx_messages::registration::{Command, CommandKind, OperationResult, Order};
-use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
+use phalanx_messages::service::{Invocation, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{OperationId, Revision};
 use phalanx_protocol::registration::{Executor, ExecutorInput, ExecutorOutput, refused};
 
@@ -101,7 +101,8 @@ impl ClientService {
     }
 
     fn launch(&mut self, order: Order, victim: Option<&str>, ctx: &mut Context<Self>) {
-        let Command { service, operation, kind, .. } = order.command.clone();
+        let Command { instance, operation, kind, .. } = order.command.clone();
+        let service = instance.service.clone();
         let Some(request) = self.request(&order, victim) else {
             let result = refused(&order, "the service has no such command".to_owned());
             return self.step(ExecutorInput::Finished(result), None, ctx);
@@ -111,31 +112,38 @@ impl ClientService {
         ctx.spawn(answer.into_actor(self).map(move |answer, actor, ctx| {
             let outcome = answer.unwrap_or_else(|closed| LaunchResult::Failed { text: closed.to_string() });
             tracing::info!(service, ?kind, %operation, ?outcome, "a command of a service has ended");
-            let result = OperationResult { service, operation, kind, outcome };
+            let result = OperationResult { instance, operation, kind, outcome };
             actor.step(ExecutorInput::Finished(result), None, ctx);
         }));
     }
 
     fn request(&self, order: &Order, victim: Option<&str>) -> Option<WardenRequest> {
         let Order { command, definition } = order;
-        let owner = Owner::Service(command.service.clone());
+        let owner = Owner::Service(command.instance.lane());
         let Some(action) = action_of(command.kind) else {
             let timeout_ms = self.settings.kill_ms;
             return Some(WardenRequest::Kill { owner, operation: Some(command.operation), timeout_ms });
         };
         let run = command_of(definition, action)?;
         let cleans = definition.leaves == Leaves::State && action != Action::Notify;
-        let clean_up = definition.stop_command.as_ref().filter(|_| cleans).map(|stop| stop.command.clone());
+        let clean_up = definition.stop_command.as_ref().filter(|_| cleans).and_then(|stop| text_of(&stop.run));
         Some(WardenRequest::Launch(LaunchRequest {
             owner,
             operation: Some(command.operation),
             action,
-            command: run.command.clone(),
+            command: text_of(&run.run)?,
             environment: environment::environment(&self.settings.surroundings, command, action, victim),
             timeout_ms: run.timeout_ms,
             leaves: definition.leaves,
             clean_up,
         }))
+    }
+}
+
+fn text_of(run: &Invocation) -> Option<String> {
+    match run {
+        Invocation::Shell(command) => Some(command.clone()),
+        Invocation::Arguments(_) | Invocation::Agent => None,
     }
 }
 

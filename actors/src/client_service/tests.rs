@@ -1,6 +1,6 @@
 //! The actor by its mailbox alone, with a warden that answers when the test lets it.
 
-use phalanx_messages::registration::{Command, CommandKind};
+use phalanx_messages::registration::{Command, CommandKind, Instance};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use tokio::sync::{mpsc, oneshot};
 
@@ -92,7 +92,7 @@ fn operation(seq: u64) -> OperationId {
 }
 
 fn perform(kind: CommandKind, seq: u64) -> Perform {
-    let command = |word: &str| Some(ServiceCommand { command: word.to_owned(), timeout_ms: 1_500 });
+    let command = |word: &str| Some(ServiceCommand::shell(word.to_owned(), 1_500));
     let definition = ServiceDefinition {
         start_command: command("start"),
         stop_command: command("stop"),
@@ -103,7 +103,7 @@ fn perform(kind: CommandKind, seq: u64) -> Perform {
     let recovers = kind == CommandKind::Recovery;
     let victim = recovers.then_some(NodeIncarnation { node: NodeId(2), incarnation: Incarnation(9) });
     let command = Command {
-        service: "licence".to_owned(),
+        instance: Instance::only("licence"),
         operation: operation(seq),
         kind,
         target: ME,

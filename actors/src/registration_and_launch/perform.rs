@@ -38,7 +38,7 @@ impl RegistrationAndLaunch {
                 self.edges.peers.do_send(SendToPeer { to, message: PeerMessage::Registration(message) });
             }
             LauncherOutput::Perform { order, victim } => {
-                if let Some(service) = self.service(&order.command.service) {
+                if let Some(service) = self.service(&order.command.instance.service) {
                     service.do_send(Perform { order: *order, victim });
                 }
             }

@@ -118,7 +118,7 @@ impl Changes {
     }
 
     pub fn order(&self) -> RegistrationOrder {
-        RegistrationOrder::Apply(self.orders.clone())
+        RegistrationOrder::Apply(self.orders.iter().cloned().collect())
     }
 
     fn text(&self) -> String {

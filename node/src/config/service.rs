@@ -79,6 +79,7 @@ impl Checker<'_, '_, '_> {
             start_retries: self.start_retries(),
             stop_failure: self.stop_failure(),
             recover_lost_start: raw.recover_lost_start.unwrap_or(false),
+            ..ServiceDefinition::new("")
         }
     }
 
@@ -228,7 +229,7 @@ impl Checker<'_, '_, '_> {
             self.wrong(&command_key, message, "call a script if the command is long");
         }
         let timeout_ms = subsystem::timeout_ms(&path, timeout.as_deref(), TIMEOUT_MS, self.mistakes);
-        Some(ServiceCommand { command: command.clone(), timeout_ms })
+        Some(ServiceCommand::shell(command.clone(), timeout_ms))
     }
 
     /// Architecture §4, "What outlives a process".

@@ -3,7 +3,7 @@
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
+    AllowableNodes, AutoRegister, Invocation, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
 };
 use serde::Serialize;
 use toml::Value;
@@ -108,9 +108,17 @@ fn push_command(
     command: Option<&ServiceCommand>,
 ) {
     let Some(command) = command else { return };
-    keys.push((command_key, Value::String(command.command.clone())));
+    keys.push((command_key, Value::String(text_of(&command.run))));
     if command.timeout_ms != TIMEOUT_MS {
         keys.push((timeout_key, Value::String(duration::text(command.timeout_ms))));
+    }
+}
+
+fn text_of(run: &Invocation) -> String {
+    match run {
+        Invocation::Shell(command) => command.clone(),
+        Invocation::Arguments(words) => words.join(" "),
+        Invocation::Agent => "agent".to_owned(),
     }
 }
 
@@ -141,7 +149,7 @@ mod tests {
 
     fn command() -> impl Strategy<Value = Option<ServiceCommand>> {
         let command = ("[a-z][ -~]{0,20}[a-z]", 1_u64..200_000);
-        proptest::option::of(command.prop_map(|(command, timeout_ms)| ServiceCommand { command, timeout_ms }))
+        proptest::option::of(command.prop_map(|(command, timeout_ms)| ServiceCommand::shell(command, timeout_ms)))
     }
 
     fn definition() -> impl Strategy<Value = ServiceDefinition> {
@@ -172,6 +180,7 @@ mod tests {
                 start_retries: rest.1,
                 stop_failure: if rest.2 { StopFailure::Fence } else { StopFailure::Ignore },
                 recover_lost_start: rest.3,
+                ..ServiceDefinition::new("")
             },
         )
     }

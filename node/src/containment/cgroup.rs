@@ -161,6 +161,7 @@ pub fn owner_directory(start: &Path, owner: &Owner) -> PathBuf {
     match owner {
         Owner::Service(name) => start.join("services").join(file_name(name)),
         Owner::Subsystem(name) => start.join("subsystems").join(file_name(name)),
+        Owner::Event(name) => start.join("events").join(file_name(name)),
     }
 }
 

@@ -61,6 +61,7 @@ pub fn owner_text(owner: &Owner) -> String {
     match owner {
         Owner::Service(name) => format!("service {name}"),
         Owner::Subsystem(name) => format!("subsystem {name}"),
+        Owner::Event(name) => format!("event {name}"),
     }
 }
 

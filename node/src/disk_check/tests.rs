@@ -95,7 +95,7 @@ fn membership() -> MembershipRecord {
 fn registration(run: ServiceRun) -> RegistrationRecord {
     let definition = crate::config::ClusterTemplate::of_text("t", "[[service]]\nname = \"s\"\n", &["n0".to_owned()]);
     let definition = definition.unwrap().services.remove(0);
-    let services = [("s".to_owned(), ServiceRecord { definition, run })].into();
+    let services = [("s".to_owned(), ServiceRecord::new(definition, run))].into_iter().collect();
     RegistrationRecord { revision: REVISION, services, ..RegistrationRecord::default() }
 }
 

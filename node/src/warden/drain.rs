@@ -100,7 +100,7 @@ pub fn clean_up(cells: &Cells, signals: &Signals, list: &[CleanUp], stop_ms: u64
 fn environment(entry: &CleanUp) -> Vec<(String, String)> {
     let action = match &entry.owner {
         Owner::Service(_) => "stop",
-        Owner::Subsystem(_) => "panic",
+        Owner::Subsystem(_) | Owner::Event(_) => "panic",
     };
     let mut environment = entry.environment.clone();
     environment.retain(|(name, _)| name != "PHALANX_ACTION");

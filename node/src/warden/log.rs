@@ -23,6 +23,7 @@ pub fn command_log(owner: &Owner) -> String {
     match owner {
         Owner::Service(name) => format!("service-{}.log", cgroup::file_name(name)),
         Owner::Subsystem(name) => format!("subsystem-{}.log", cgroup::file_name(name)),
+        Owner::Event(name) => format!("event-{}.log", cgroup::file_name(name)),
     }
 }
 

@@ -12,7 +12,7 @@ use phalanx_messages::membership::{
     Step, StepPhase, TransitionKind, Victim,
 };
 use phalanx_messages::register::{Containment, FenceHandle, NodeRegister, Pill};
-use phalanx_messages::registration::{RegistrationRecord, ServiceRun};
+use phalanx_messages::registration::{RegistrationRecord, ServiceRecord, ServiceRun};
 use phalanx_messages::service::{
     AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
 };
@@ -144,11 +144,10 @@ fn a_register_with_every_pill_and_long_paths_fits_one_block() {
 
 /// Four commands of 80 characters, 8 nodes.
 fn definition(index: usize) -> ServiceDefinition {
-    let command = || Some(ServiceCommand { command: "c".repeat(80), timeout_ms: 60_000 });
+    let command = || Some(ServiceCommand::shell("c".repeat(80), 60_000));
     ServiceDefinition {
         name: format!("service-{index:0>16}"),
         allowable_nodes: AllowableNodes::Listed(nodes(8).collect()),
-        disallowable_nodes: Vec::new(),
         node_preferences: NodePreferences::Ordered(nodes(8).collect()),
         auto_register: AutoRegister::PowerUp,
         maturity_count: Some(3),
@@ -161,6 +160,7 @@ fn definition(index: usize) -> ServiceDefinition {
         start_retries: 3,
         stop_failure: StopFailure::Fence,
         recover_lost_start: true,
+        ..ServiceDefinition::new("")
     }
 }
 
@@ -174,7 +174,8 @@ fn run() -> ServiceRun {
 fn as_many_realistic_services_as_the_disk_is_formatted_for_fit() {
     for services_max in [4, SERVICES_DEFAULT] {
         let mut record = RegistrationRecord::of_definitions((0..services_max).map(definition));
-        record.services.values_mut().for_each(|service| service.run = run());
+        let loaded = record.services.into_iter().map(|(name, service)| (name, ServiceRecord { run: run(), ..service }));
+        record.services = loaded.collect();
         let capacity = capacity(16, u32::try_from(services_max).unwrap(), RecordType::Registration);
         let record = bytes(&record);
         assert!(record <= capacity, "{services_max} services: {record} bytes, {capacity} there");

@@ -11,7 +11,7 @@ use phalanx_actors::ports::{CarryOut, GetDefinitions};
 use phalanx_messages::NodeId;
 use phalanx_messages::order::{DefinitionChange, RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::RegistrationRecord;
-use phalanx_messages::service::ServiceDefinition;
+use phalanx_messages::service::{Invocation, ServiceDefinition};
 use phalanx_storage::{Block, Layout, MemoryDisk, Operation, Recorder, RecordingDisk, Superblock};
 use uuid::Uuid;
 
@@ -132,7 +132,8 @@ fn service() -> ServiceDefinition {
     let mut service = simulated_cluster::service();
     let commands = [&mut service.start_command, &mut service.stop_command, &mut service.recovery_command];
     for command in commands.into_iter().flatten() {
-        command.command = format!("{:COMMAND_BYTES$}", command.command);
+        let Invocation::Shell(text) = &mut command.run else { continue };
+        *text = format!("{text:COMMAND_BYTES$}");
     }
     service
 }
@@ -193,7 +194,7 @@ impl Script {
         let mut after = before.clone();
         after.start_command.as_mut().expect("a command").timeout_ms = timeout_ms;
         let change = DefinitionChange { before: Some(before), after };
-        self.order(at, RegistrationOrder::Apply(vec![change]), Effect::Timeout(timeout_ms));
+        self.order(at, RegistrationOrder::Apply([change].into_iter().collect()), Effect::Timeout(timeout_ms));
     }
 
     fn order(&mut self, at: u16, order: RegistrationOrder, effect: Effect) {

@@ -22,7 +22,7 @@ use phalanx_messages::peer::{Heartbeat, JoinRefusal, MasterRequest, MembershipMe
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{Claim, ClaimPhase, Containment, FenceHandle, NodeRegister, Pill};
 use phalanx_messages::registration::{
-    CommandKind, DecisionRegister, OperationResult, RegistrationMessage, RegistrationRecord,
+    CommandKind, DecisionRegister, Instance, OperationResult, RegistrationMessage, RegistrationRecord,
 };
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation, OperationId, Revision, Term, TransitionId};
@@ -238,7 +238,7 @@ fn configuration() -> ConfigurationRecord {
 }
 
 fn definition(name: &str) -> ServiceDefinition {
-    let command = |text: &str| Some(ServiceCommand { command: text.repeat(60), timeout_ms: 30_000 });
+    let command = |text: &str| Some(ServiceCommand::shell(text.repeat(60), 30_000));
     ServiceDefinition {
         start_command: command("/usr/local/bin/start "),
         stop_command: command("/usr/local/bin/stop "),
@@ -268,7 +268,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let order =
         RegistrationOrder::Service { service: "web".to_owned(), order: ServiceOrder::Transfer { to: Some(NODE) } };
     let result = OperationResult {
-        service: "web".to_owned(),
+        instance: Instance::only("web"),
         operation: OperationId::default(),
         kind: CommandKind::Start,
         outcome: LaunchResult::Failed { text: "exit status 1".to_owned() },

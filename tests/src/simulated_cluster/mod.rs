@@ -369,7 +369,7 @@ pub fn configuration(count: u16) -> ConfigurationRecord {
 /// The service that every simulated cluster has.
 #[must_use]
 pub fn service() -> ServiceDefinition {
-    let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
+    let command = |command: &str| Some(ServiceCommand::shell(command.to_owned(), 1_000));
     ServiceDefinition {
         start_command: command("start"),
         stop_command: command("stop"),

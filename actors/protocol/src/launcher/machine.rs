@@ -173,6 +173,7 @@ impl Launcher {
                 self.refresh_if_announced();
                 self.answer_orders();
             }
+            RegistrationMessage::Load { .. } => {}
             RegistrationMessage::Requests(requests) => {
                 self.drive(DeciderInput::Happened(requests.into_iter().map(Event::Requested).collect()));
             }

@@ -26,7 +26,7 @@ impl Launcher {
             return;
         }
         let victim = order.command.victim.map(|victim| self.configuration.name_of(victim.node));
-        self.told.insert(order.command.service.clone());
+        self.told.insert(order.command.instance.service.clone());
         self.emit(LauncherOutput::Perform { order: Box::new(order), victim });
     }
 
@@ -63,7 +63,7 @@ impl Launcher {
         let known = self.known.clone();
         let mut awaited: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
         for command in outstanding(&known).into_iter().filter(|command| command.target == self.settings.me) {
-            awaited.entry(command.service).or_default().insert((command.kind, command.operation));
+            awaited.entry(command.instance.service).or_default().insert((command.kind, command.operation));
         }
         let removed = std::mem::replace(&mut self.told, known.services.keys().cloned().collect());
         let removed = removed.into_iter().filter(|name| !known.services.contains_key(name));

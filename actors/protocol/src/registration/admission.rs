@@ -54,8 +54,8 @@ mod tests {
 
     fn start(target: NodeIncarnation) -> Command {
         let operation = OperationId::default();
-        let (service, kind, victim) = ("s".to_owned(), CommandKind::Start, None);
-        Command { service, operation, kind, target, victim, generation: operation }
+        let (service, kind, victim) = (phalanx_messages::registration::Instance::only("s"), CommandKind::Start, None);
+        Command { instance: service, operation, kind, target, victim, generation: operation }
     }
 
     #[test]

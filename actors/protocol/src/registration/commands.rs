@@ -31,6 +31,7 @@ pub(super) fn kind_of(state: RunState) -> Option<CommandKind> {
         RunState::Recovering => Some(CommandKind::Recovery),
         RunState::DeRegistered
         | RunState::AwaitMaturity
+        | RunState::AwaitParent
         | RunState::Registered
         | RunState::PendRecovery
         | RunState::FenceStart

@@ -440,7 +440,7 @@ impl Decider {
 
 fn send(record: &RegistrationRecord, commands: Vec<Command>, outputs: &mut Vec<DeciderOutput>) {
     let order = |command: Command| {
-        let definition = record.services.get(&command.service)?.definition.clone();
+        let definition = record.services.get(&command.instance.service)?.definition.clone();
         Some(Order { command, definition })
     };
     let orders: Vec<Order> = commands.into_iter().filter_map(order).collect();

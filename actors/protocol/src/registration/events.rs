@@ -86,7 +86,7 @@ impl Decision<'_> {
             LaunchResult::Succeeded => Ok(()),
             LaunchResult::Failed { text } => Err(shortened(text)),
         };
-        self.with(&result.service, |rows| match result.kind {
+        self.with(&result.instance.service, |rows| match result.kind {
             CommandKind::Notify => {
                 let current = rows.run.generation == result.operation
                     && rows.run.notified.get(&from.node) == Some(&from.incarnation);
@@ -122,6 +122,7 @@ impl Rows<'_> {
             RunState::FenceRecovery => self.kill_in(RunState::RecoveryCleanup),
             RunState::DeRegistered
             | RunState::AwaitMaturity
+            | RunState::AwaitParent
             | RunState::Starting
             | RunState::StartCleanup
             | RunState::Registered

@@ -115,7 +115,7 @@ impl Lane {
 #[must_use]
 pub fn refused(order: &Order, text: String) -> OperationResult {
     OperationResult {
-        service: order.command.service.clone(),
+        instance: order.command.instance.clone(),
         operation: order.command.operation,
         kind: order.command.kind,
         outcome: LaunchResult::Failed { text },
@@ -133,7 +133,7 @@ mod tests {
     fn start() -> Order {
         let operation = OperationId { revision: Revision { term: Term(1), seq: 4 }, index: 0 };
         let command = Command {
-            service: "s".to_owned(),
+            instance: phalanx_messages::registration::Instance::only("s"),
             operation,
             kind: CommandKind::Start,
             target: NodeIncarnation::default(),

@@ -21,7 +21,7 @@ pub fn explain(
     configuration: &ConfigurationRecord,
     maturity_ms: Option<u64>,
 ) -> Option<ServiceExplanation> {
-    let ServiceRecord { definition, run } = record.services.get(service)?;
+    let ServiceRecord { definition, run, .. } = record.services.get(service)?;
     let standby = &record.standby;
     let placed = (!run.state.is_idle()).then_some(run.node.node);
     let (factor, because) = match placed {
@@ -92,6 +92,7 @@ fn idle_factor(
         RunState::AwaitMaturity => "maturity",
         RunState::PendRecovery => "recovery",
         RunState::DeRegistered
+        | RunState::AwaitParent
         | RunState::Starting
         | RunState::StartCleanup
         | RunState::Registered
@@ -190,7 +191,8 @@ fn would_change(
         }
         RunState::AwaitMaturity => vec!["more allowable nodes, its preferred nodes, or its maturity_time".to_owned()],
         RunState::DeRegistered | RunState::PendRecovery => vec!["an allowable node that joins".to_owned()],
-        RunState::Starting
+        RunState::AwaitParent
+        | RunState::Starting
         | RunState::StartCleanup
         | RunState::Stopping
         | RunState::StopKill

@@ -30,8 +30,9 @@ impl Decision<'_> {
             return;
         }
         let answer = match &request.order {
-            RegistrationOrder::Service { service, order } => self.ordered(service, *order),
-            RegistrationOrder::Apply(changes) => self.apply(changes),
+            RegistrationOrder::Service { service, order } => self.ordered(service, order.clone()),
+            RegistrationOrder::Apply(changes) => self.apply(&changes.services),
+            RegistrationOrder::EnableGroup { .. } => Ok(()),
             RegistrationOrder::Standby { node, standby } => {
                 self.stand_by(*node, *standby);
                 Ok(())
@@ -94,7 +95,7 @@ impl Decision<'_> {
 
 fn new_record(definition: &ServiceDefinition) -> ServiceRecord {
     let want = definition.auto_register == AutoRegister::Always;
-    ServiceRecord { definition: definition.clone(), run: ServiceRun { want, ..ServiceRun::default() } }
+    ServiceRecord::new(definition.clone(), ServiceRun { want, ..ServiceRun::default() })
 }
 
 fn may_become(record: &RegistrationRecord, change: &DefinitionChange) -> Result<(), OrderRefusal> {
@@ -140,7 +141,7 @@ impl Rows<'_> {
             ServiceOrder::Hold => self.run.held = true,
             ServiceOrder::Clear { skip_recovery } => self.cleared(skip_recovery),
             ServiceOrder::Transfer { to } => return self.transfer(to),
-            ServiceOrder::Remove { .. } => {} // not a matter of the run state
+            ServiceOrder::Failed { .. } | ServiceOrder::Remove { .. } => {} // not a matter of the run state
         }
         Ok(())
     }
@@ -155,6 +156,7 @@ impl Rows<'_> {
             RunState::FailedRecovery => self.run.state = RunState::PendRecovery,
             RunState::DeRegistered
             | RunState::AwaitMaturity
+            | RunState::AwaitParent
             | RunState::Starting
             | RunState::StartCleanup
             | RunState::Registered

@@ -59,6 +59,7 @@ fn step(
         RunState::Recovering => ("recover", node(), "its last instance was lost".to_owned()),
         RunState::AwaitMaturity => ("wait", None, "maturity_count or maturity_time is not reached".to_owned()),
         RunState::PendRecovery => ("wait", None, "its last instance is to be recovered first".to_owned()),
+        RunState::AwaitParent => ("wait", None, "its parent is not registered".to_owned()),
         RunState::DeRegistered => ("rest", None, "nothing is to be run".to_owned()),
         RunState::Failed => ("rest", None, "every allowable node has failed to start it".to_owned()),
         RunState::FailedRecovery => ("rest", None, "no allowable node could recover it".to_owned()),

@@ -54,6 +54,53 @@ pub fn tell_refusal(refusal: &OrderRefusal, configuration: &ConfigurationRecord)
             TRY_AGAIN,
             format!("service `{service}` is {}, and the change takes away the command that runs", word(*state)),
         ),
+        OrderRefusal::Child { service, parent } => (
+            ERROR,
+            format!("service `{service}` is wherever its parent is; `phalanx service transfer {parent}` moves both"),
+        ),
+        OrderRefusal::OnAllNodes { service } => {
+            (ERROR, format!("service `{service}` is registered on all nodes; there is nowhere to move it to"))
+        }
+        OrderRefusal::StaleGeneration { service, current: Some(current) } => (
+            ERROR,
+            format!("that is not the registration of service `{service}` that runs; the present one is {current}"),
+        ),
+        OrderRefusal::StaleGeneration { service, current: None } => (
+            ERROR,
+            format!("service `{service}` is not registered; `phalanx service show {service}` tells what it does"),
+        ),
+        OrderRefusal::UnknownParent { service, parent } => {
+            (ERROR, format!("parent of service `{service}` names `{parent}`, which is no service"))
+        }
+        OrderRefusal::Circle { path } => {
+            (ERROR, format!("parents form a circle: {}; take one of these keys out", path.join(" -> ")))
+        }
+        OrderRefusal::NotInGroup { service, key } => (
+            ERROR,
+            format!("{key} of service `{service}` has no place in its group: only the root of a group chooses a node"),
+        ),
+        OrderRefusal::HasChild { service, child } => (
+            ERROR,
+            format!("service `{child}` has service `{service}` as its parent; `phalanx service remove {child}` first"),
+        ),
+        OrderRefusal::Regrouped { service, state } => (
+            ERROR,
+            format!(
+                "service `{service}` is {}; parent and placement_policy change only while nothing of the group runs: \
+                 `phalanx service deregister {service}` first",
+                word(*state)
+            ),
+        ),
+        OrderRefusal::UnknownEvent { event } => {
+            (UNKNOWN, format!("there is no event `{event}`; `phalanx event list` lists them"))
+        }
+        OrderRefusal::UnknownEventGroup { group } => {
+            (UNKNOWN, format!("there is no event group `{group}`; `phalanx event list` lists them"))
+        }
+        OrderRefusal::EventChangedMeanwhile { name } => {
+            (TRY_AGAIN, format!("somebody else has changed event or event group `{name}`; look at it and try again"))
+        }
+        OrderRefusal::EventInUse { name, by } => (ERROR, format!("`{by}` still names `{name}`; change `{by}` first")),
         OrderRefusal::DatabaseFull { services, services_max, bytes, bytes_max } => (
             ERROR,
             format!(

@@ -2,7 +2,7 @@
 //!
 //! A row is a predicate over (database, view). [`Rows::settle`] applies rows until none applies.
 
-use phalanx_messages::registration::{Command, CommandKind, RunState, ServiceRun, View};
+use phalanx_messages::registration::{Command, CommandKind, Instance, RunState, ServiceRun, View};
 use phalanx_messages::service::{AutoRegister, ServiceDefinition, StopFailure};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision};
@@ -115,7 +115,8 @@ impl Rows<'_> {
             RunState::Registered => self.registered(),
             RunState::DeRegistered | RunState::AwaitMaturity | RunState::Failed => self.idle(),
             RunState::PendRecovery => self.pending_recovery(),
-            RunState::Starting
+            RunState::AwaitParent
+            | RunState::Starting
             | RunState::StartCleanup
             | RunState::Stopping
             | RunState::StopKill
@@ -197,7 +198,7 @@ impl Rows<'_> {
         self.run.moving = false;
         self.run.notifying.clear();
         let name = &self.definition.name;
-        self.issuer.commands.retain(|command| command.kind != CommandKind::Notify || command.service != *name);
+        self.issuer.commands.retain(|command| command.kind != CommandKind::Notify || command.instance.service != *name);
         self.run.state = RunState::Stopping;
         if self.definition.stop_command.is_some() {
             self.issue(CommandKind::Stop);
@@ -337,6 +338,7 @@ impl Rows<'_> {
             (
                 RunState::DeRegistered
                 | RunState::AwaitMaturity
+                | RunState::AwaitParent
                 | RunState::Registered
                 | RunState::PendRecovery
                 | RunState::FenceStart
@@ -385,7 +387,7 @@ fn started(run: &mut ServiceRun) {
 /// The command of the current operation of a service.
 pub(super) fn command(service: &str, run: &ServiceRun, kind: CommandKind) -> Command {
     Command {
-        service: service.to_owned(),
+        instance: Instance::only(service),
         operation: run.operation,
         kind,
         target: run.node,
@@ -397,7 +399,7 @@ pub(super) fn command(service: &str, run: &ServiceRun, kind: CommandKind) -> Com
 /// The notify command for one node; its operation is the registration it tells of.
 pub(super) fn notification(service: &str, run: &ServiceRun, target: NodeIncarnation) -> Command {
     Command {
-        service: service.to_owned(),
+        instance: Instance::only(service),
         operation: run.generation,
         kind: CommandKind::Notify,
         target,

@@ -63,6 +63,7 @@ pub const fn state_word(run: &ServiceRun) -> &'static str {
         RunState::DeRegistered | RunState::AwaitMaturity | RunState::PendRecovery if run.held => "held",
         RunState::DeRegistered => "de-registered",
         RunState::AwaitMaturity => "awaiting-maturity",
+        RunState::AwaitParent => "awaiting-parent",
         RunState::Starting | RunState::StartCleanup | RunState::FenceStart => "starting",
         RunState::Registered => "registered",
         RunState::Stopping | RunState::StopKill | RunState::FenceStop => "stopping",
@@ -116,6 +117,7 @@ fn reason(
             Some("no allowable node is up".to_owned())
         }
         RunState::DeRegistered | RunState::PendRecovery => None,
+        RunState::AwaitParent => Some("its parent is not registered".to_owned()),
         RunState::AwaitMaturity => Some(maturity_text(definition, candidates.len(), maturity_ms)),
         RunState::StartCleanup | RunState::StopKill | RunState::RecoveryCleanup => run.failure.clone(),
         RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => Some(format!(

@@ -18,6 +18,7 @@ pub fn tell(change: &Change, configuration: &ConfigurationRecord) -> String {
     let text = match run.state {
         RunState::DeRegistered => "not running".to_owned(),
         RunState::AwaitMaturity => "waits for more nodes before its first start".to_owned(),
+        RunState::AwaitParent => "waits for its parent".to_owned(),
         RunState::Starting => format!("starting on {node} (generation {})", run.generation.revision),
         RunState::StartCleanup => format!("start on {node} failed, cleaning up: {failure}"),
         RunState::Registered => format!("registered on {node} (generation {})", run.generation.revision),

@@ -158,7 +158,8 @@ impl World {
                     let waits = definition.maturity_time_ms.is_none() && definition.maturity_count.is_some();
                     assert!(waits && candidates.len() < 2, "{}", context());
                 }
-                RunState::Starting
+                RunState::AwaitParent
+                | RunState::Starting
                 | RunState::StartCleanup
                 | RunState::Stopping
                 | RunState::StopKill
@@ -179,6 +180,7 @@ const fn word(state: RunState) -> &'static str {
     match state {
         RunState::DeRegistered => "DeRegistered",
         RunState::AwaitMaturity => "AwaitMaturity",
+        RunState::AwaitParent => "AwaitParent",
         RunState::Starting => "Starting",
         RunState::StartCleanup => "StartCleanup",
         RunState::Registered => "Registered",

@@ -102,7 +102,7 @@ pub struct World {
 }
 
 fn definition(name: &str, dice: &mut Dice) -> ServiceDefinition {
-    let command = |word: &str| Some(ServiceCommand { command: word.to_owned(), timeout_ms: 1_000 });
+    let command = |word: &str| Some(ServiceCommand::shell(word.to_owned(), 1_000));
     ServiceDefinition {
         name: name.to_owned(),
         allowable_nodes: if dice.percent(70) {
@@ -127,6 +127,7 @@ fn definition(name: &str, dice: &mut Dice) -> ServiceDefinition {
         start_retries: 1,
         stop_failure: if dice.percent(50) { StopFailure::Fence } else { StopFailure::Ignore },
         recover_lost_start: dice.percent(30),
+        ..ServiceDefinition::new("")
     }
 }
 
@@ -296,7 +297,7 @@ impl World {
 
 pub fn succeeded(order: &Order) -> OperationResult {
     OperationResult {
-        service: order.command.service.clone(),
+        instance: order.command.instance.clone(),
         operation: order.command.operation,
         kind: order.command.kind,
         outcome: LaunchResult::Succeeded,

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::order::{DefinitionChange, RegistrationOrder, RegistrationRequest, ServiceOrder};
-use phalanx_messages::registration::{CommandKind, OperationResult, Order, Presence, RegistrationMessage, Sight};
+use phalanx_messages::registration::{
+    CommandKind, Instance, OperationResult, Order, Presence, RegistrationMessage, Sight,
+};
 use phalanx_protocol::registration::{
     DeciderInput, Event, Executor, ExecutorInput, ExecutorOutput, is_only_member, outstanding, victims_of_failure,
 };
@@ -87,7 +89,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let mut awaited: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
         for command in outstanding(newest).into_iter().filter(|command| command.target == node.me) {
-            awaited.entry(command.service).or_default().insert((command.kind, command.operation));
+            awaited.entry(command.instance.service).or_default().insert((command.kind, command.operation));
         }
         for (name, executor) in &mut node.executors {
             let awaited = awaited.remove(name).unwrap_or_default();
@@ -125,7 +127,7 @@ impl World {
                 for order in orders {
                     let Some(node) = self.nodes.get_mut(&to) else { return };
                     if node.admission.admit(depoch, &order.command) {
-                        let name = order.command.service.clone();
+                        let name = order.command.instance.service.clone();
                         self.executor(to, &name, ExecutorInput::Ordered(Box::new(order)));
                     }
                 }
@@ -135,6 +137,7 @@ impl World {
                 self.decider(to, DeciderInput::Happened(events));
             }
             RegistrationMessage::Committed { revision } => node.admission.see(revision.term),
+            RegistrationMessage::Load { .. } => {}
             RegistrationMessage::Requests(requests) => {
                 let events = requests.into_iter().map(Event::Requested).collect();
                 self.decider(to, DeciderInput::Happened(events));
@@ -155,7 +158,7 @@ impl World {
 
     /// The warden's side (protocol RL-5): an older operation is refused, a repeated one repeats its result.
     fn launch(&mut self, id: NodeId, order: &Order) {
-        let service = order.command.service.clone();
+        let service = order.command.instance.service.clone();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if order.command.kind == CommandKind::Notify {
             return self.executor(id, &service, ExecutorInput::Finished(super::succeeded(order)));
@@ -352,7 +355,7 @@ impl World {
             _ => {
                 let before = self.committed.services.get(&service).map(|record| record.definition.clone());
                 let after = super::definition(&service, &mut self.dice);
-                RegistrationOrder::Apply(vec![DefinitionChange { before, after }])
+                RegistrationOrder::Apply([DefinitionChange { before, after }].into_iter().collect())
             }
         }
     }
@@ -363,13 +366,14 @@ const fn kind_of_order(order: &RegistrationOrder) -> &'static str {
         RegistrationOrder::Service { order: ServiceOrder::Remove { .. }, .. } => "remove",
         RegistrationOrder::Service { .. } => "service order",
         RegistrationOrder::Apply(_) => "apply",
+        RegistrationOrder::EnableGroup { .. } => "enable group",
         RegistrationOrder::Standby { .. } => "standby",
     }
 }
 
 fn failed(service: &str, warden: &Warden, kind: CommandKind) -> OperationResult {
     OperationResult {
-        service: service.to_owned(),
+        instance: Instance::only(service),
         operation: warden.last,
         kind,
         outcome: LaunchResult::Failed { text: "failed".to_owned() },

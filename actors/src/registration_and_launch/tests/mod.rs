@@ -178,7 +178,7 @@ struct Node {
 }
 
 fn service() -> ServiceDefinition {
-    let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: 1_000 });
+    let command = |command: &str| Some(ServiceCommand::shell(command.to_owned(), 1_000));
     ServiceDefinition {
         start_command: command("start"),
         stop_command: command("stop"),
@@ -432,7 +432,7 @@ async fn commands_that_are_not_for_it_are_not_taken() {
     let order = |depoch: u64, operation: Revision, target: NodeIncarnation| {
         let operation = OperationId { revision: operation, index: 0 };
         let command = phalanx_messages::registration::Command {
-            service: "licence".to_owned(),
+            instance: phalanx_messages::registration::Instance::only("licence"),
             operation,
             kind: CommandKind::Start,
             target,

@@ -46,7 +46,7 @@ pub(in crate::cli) fn configuration_and_services(
 ) -> Result<(ConfigurationRecord, Vec<ServiceDefinition>), Exit> {
     let disk = open(path, Access::ReadOnly)?;
     let registration = disk.registrations().newest().map_err(unreadable)?.unwrap_or_default();
-    let services = registration.services.into_values().map(|service| service.definition).collect();
+    let services = registration.services.values().map(|service| service.definition.clone()).collect();
     Ok((configuration(&disk)?, services))
 }
 

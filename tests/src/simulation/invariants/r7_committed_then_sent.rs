@@ -10,12 +10,15 @@ use crate::simulation::service_truth::ServiceTruth;
 pub fn check(order: &Order, truth: &ServiceTruth) -> Vec<String> {
     let command = &order.command;
     let ordered = |record: &Arc<RegistrationRecord>| {
-        let service = record.services.get(&command.service);
+        let service = record.services.get(&command.instance.service);
         service.is_some_and(|service| service.run.operation == command.operation)
     };
     // A database that was written and never called committed may be the base of the next one.
     if truth.is_committed(command.operation.revision) || truth.committed().rev().any(ordered) {
         return Vec::new();
     }
-    vec![format!("I-R7: {:?} of {} is sent, and {} is not committed", command.kind, command.service, command.operation)]
+    vec![format!(
+        "I-R7: {:?} of {} is sent, and {} is not committed",
+        command.kind, command.instance.service, command.operation
+    )]
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use phalanx_messages::launch::LaunchResult;
-use phalanx_messages::registration::{CommandKind, OperationResult, Order};
+use phalanx_messages::registration::{CommandKind, Instance, OperationResult, Order};
 use phalanx_messages::{NodeId, OperationId, Revision};
 use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::registration::{ExecutorInput, ExecutorOutput};
@@ -24,7 +24,7 @@ impl World {
     /// A command for this node. It is not taken without a lease: it will be sent again while it is wanted.
     pub(super) fn perform(&mut self, node: NodeId, order: Order) {
         if self.gate_is_open(node) {
-            let service = order.command.service.clone();
+            let service = order.command.instance.service.clone();
             self.execute(node, &service, ExecutorInput::Ordered(Box::new(order)));
         }
     }
@@ -70,28 +70,33 @@ impl World {
         let command = &order.command;
         let Some(me) = self.process(node).map(|process| process.me) else { return };
         let Some(services) = self.services_mut(node) else { return };
-        let known = services.commands.entry(command.service.clone()).or_default();
+        let known = services.commands.entry(command.instance.service.clone()).or_default();
         if command.operation < known.last {
-            return self.broken(format!("I-R8: {me} runs {:?} of {} after a newer one", command.kind, command.service));
+            return self.broken(format!(
+                "I-R8: {me} runs {:?} of {} after a newer one",
+                command.kind, command.instance.service
+            ));
         }
         if command.operation == known.last {
             if let Some(result) = known.result.clone() {
-                self.execute(node, &command.service, ExecutorInput::Finished(result));
+                self.execute(node, &command.instance.service, ExecutorInput::Finished(result));
             }
             return;
         }
-        let aborted = known.running.map(|kind| failed(&command.service, known.last, kind, "ended for a newer one"));
+        let aborted =
+            known.running.map(|kind| failed(&command.instance.service, known.last, kind, "ended for a newer one"));
         (known.last, known.running, known.result) = (command.operation, Some(command.kind), None);
         self.log.event(self.now, Some(node), "runs", &[command.operation.revision.seq], || {
-            format!("{:?} of {} on {me}", command.kind, command.service)
+            format!("{:?} of {} on {me}", command.kind, command.instance.service)
         });
-        let found = self.truth.services.command_begins(&command.service, me, command.kind);
+        let found = self.truth.services.command_begins(&command.instance.service, me, command.kind);
         self.broken_all(found);
         if let Some(aborted) = aborted {
-            self.execute(node, &command.service, ExecutorInput::Finished(aborted));
+            self.execute(node, &command.instance.service, ExecutorInput::Finished(aborted));
         }
         let takes = self.command_takes();
-        let running = Running { service: command.service.clone(), operation: command.operation, kind: command.kind };
+        let running =
+            Running { service: command.instance.service.clone(), operation: command.operation, kind: command.kind };
         if let Some(process) = self.process(node).map(|process| process.id) {
             self.queue.plan(self.now + takes, Event::CommandEnds(node, process, running));
         }
@@ -136,14 +141,14 @@ impl World {
     }
 
     pub(super) fn command_ended(&mut self, node: NodeId, result: OperationResult) {
-        let service = result.service.clone();
+        let service = result.instance.service.clone();
         self.execute(node, &service, ExecutorInput::Finished(result));
     }
 }
 
 fn failed(service: &str, operation: OperationId, kind: CommandKind, why: &str) -> OperationResult {
     OperationResult {
-        service: service.to_owned(),
+        instance: Instance::only(service),
         operation,
         kind,
         outcome: LaunchResult::Failed { text: why.to_owned() },

@@ -26,7 +26,7 @@ const COMMAND_MS: u64 = 2_000;
 
 /// The services of every world: one that needs recovery, one that does not, and one that not every node may run.
 pub(super) fn definitions(nodes: u16) -> Vec<ServiceDefinition> {
-    let command = |command: &str| Some(ServiceCommand { command: command.to_owned(), timeout_ms: COMMAND_MS });
+    let command = |command: &str| Some(ServiceCommand::shell(command, COMMAND_MS));
     let service = |name: &str| ServiceDefinition {
         start_command: command("start"),
         stop_command: command("stop"),
@@ -216,7 +216,9 @@ impl World {
                 RunState::Failed => candidates.is_subset(&run.tried) && on.is_empty(),
                 RunState::FailedRecovery => on.is_empty(),
                 RunState::DeRegistered => (!run.want || candidates.is_empty()) && on.is_empty(),
-                RunState::PendRecovery | RunState::AwaitMaturity => candidates.is_empty() && on.is_empty(),
+                RunState::PendRecovery | RunState::AwaitMaturity | RunState::AwaitParent => {
+                    candidates.is_empty() && on.is_empty()
+                }
                 RunState::Starting
                 | RunState::StartCleanup
                 | RunState::Stopping
@@ -249,6 +251,7 @@ const fn place_of(state: RunState) -> &'static str {
     match state {
         RunState::DeRegistered => "service: de-registered",
         RunState::AwaitMaturity => "service: awaits maturity",
+        RunState::AwaitParent => "service: awaits its parent",
         RunState::Starting => "service: starting",
         RunState::StartCleanup => "service: cleaned up after a start",
         RunState::Registered => "service: registered",
