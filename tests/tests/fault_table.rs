@@ -5,9 +5,9 @@ use std::path::Path;
 use phalanx_tests::{fault_table, spec_map};
 
 /// Rows that the transition framework, its elections, its detection of faults and its disk must show by tests of their own.
-const BY_NAME: [u32; 49] = [
+const BY_NAME: [u32; 58] = [
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 54, 59, 60, 62,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 59, 60, 61, 62,
 ];
 
 #[test]

@@ -128,7 +128,7 @@ fn a_start_command_that_hangs_is_killed_with_everything_that_it_started() {
 }
 
 #[test]
-fn what_a_failed_start_command_leaves_behind_is_killed_before_the_next_node_starts_it() {
+fn fault_48_what_a_failed_start_command_leaves_behind_is_killed_before_the_next_node_starts_it() {
     let cluster = cluster();
     let mark = format!("{}/left-behind", cluster.dir().display());
     copy_program(Path::new("/bin/sleep"), Path::new(&mark));

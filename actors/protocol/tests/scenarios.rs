@@ -361,7 +361,7 @@ fn a_level_that_needs_death_certainty_gets_it_with_the_proof() {
 /// Protocol §4.5, F1: the levels that need certainty of I/O recover at once, the event manager waits for the death, and a weaker
 /// proof takes nothing back.
 #[test]
-fn f1_a_node_that_is_shut_out_of_the_storage_is_recovered_below_the_services() {
+fn fault_50_a_node_that_is_shut_out_of_the_storage_is_recovered_below_the_services() {
     let death = LevelRegistration { needs: Certainty::Death, ..level(Level::EVENT_MANAGER, "event manager", 1, 2, 1) };
     let mut cluster = Cluster::joined(2, 2, &[level(Level::DLM, "DLM", 1, 1, 1), death]);
     cluster.kill(1, false);

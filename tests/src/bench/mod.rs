@@ -13,6 +13,8 @@ pub mod figures;
 pub mod idle;
 pub mod options;
 pub mod pipes;
+pub mod placement;
+pub mod services;
 pub mod star;
 pub mod transitions;
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 pub const USAGE: &str = "usage: bench [transitions] [boot] [idle] [actors] [failover] [cut] [--runs N] [--sizes 2,3,5] \
                          [--limit SECONDS] [--large] [--output text|json]";
 /// The benches by name, in the order in which they run.
-pub const NAMES: [&str; 6] = ["transitions", "actors", "idle", "failover", "cut", "boot"];
+pub const NAMES: [&str; 8] = ["transitions", "actors", "idle", "failover", "cut", "placement", "services", "boot"];
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! `cargo build --release && cargo run --release -p phalanx-tests --bin bench -- [names] [--runs N]`
 
 use phalanx_tests::bench::options::NAMES;
-use phalanx_tests::bench::{Options, Stage, actors, boot, cut, failover, idle, load, transitions};
+use phalanx_tests::bench::{Options, Stage, actors, boot, cut, failover, idle, load, placement, services, transitions};
 use serde_json::json;
 
 fn main() -> std::process::ExitCode {
@@ -49,6 +49,8 @@ fn run(stage: &Stage) -> anyhow::Result<()> {
             "idle" => idle::run(stage),
             "failover" => failover::run(stage),
             "cut" => cut::run(stage),
+            "placement" => placement::run(stage),
+            "services" => services::run(stage),
             _ => boot::run(stage),
         };
         if let Err(error) = result {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use phalanx_messages::registration::{CommandKind, Order, RegistrationRecord, RunState, ServiceRecord};
+use phalanx_messages::registration::{
+    CommandKind, Instance as Named, Order, RegistrationRecord, RunState, ServiceRecord, ServiceRun,
+};
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision, Term};
 
 use super::invariants as own;
@@ -92,15 +94,18 @@ impl ServiceTruth {
     }
 
     /// A command begins in that start.
-    pub fn command_begins(&mut self, service: &str, who: NodeIncarnation, kind: CommandKind) -> Vec<String> {
-        let mut instance = self.instance(service, who);
+    pub fn command_begins(&mut self, named: &Named, who: NodeIncarnation, kind: CommandKind) -> Vec<String> {
+        let lane = named.lane();
+        let mut instance = self.instance(&lane, who);
         match kind {
             CommandKind::Start => instance.service = true,
             CommandKind::Recovery => instance.recovery = true,
             CommandKind::Stop | CommandKind::Kill | CommandKind::Notify => {}
         }
-        self.set(service, who, instance);
-        own::r1_one_instance::check(service, self)
+        self.set(&lane, who, instance);
+        let mut found = own::r1_one_instance::check(&lane, self);
+        found.extend(own::r3_under_its_parent::check(named, who, kind, self));
+        found
     }
 
     /// It has ended. What a failed command leaves runs on.
@@ -137,8 +142,9 @@ impl ServiceTruth {
         let newest = self.newest();
         for service in self.services_of(who) {
             let instance = self.instance(&service, who);
-            let record = newest.services.get(&service);
-            if instance.started && record.is_some_and(|record| counts_as_lost(record, who)) {
+            if instance.started
+                && run_of(&newest, &service).is_some_and(|(record, run)| counts_as_lost(record, run, who))
+            {
                 self.lost.insert(service.clone());
             }
             self.set(&service, who, Instance::default());
@@ -181,12 +187,17 @@ impl ServiceTruth {
         let mut found = own::r6_one_chain::check(record, self);
         let is_newest = self.committed.last_key_value().is_none_or(|(newest, _)| *newest < revision);
         self.committed.insert(revision, Arc::clone(record));
+        found.extend(own::r15_settled_is_settled::check(record));
         for (name, service) in record.services.iter().filter(|_| is_newest) {
-            if self.decided.insert((name.clone(), service.run.operation)) {
-                found.extend(own::r2_begun_when_nothing_runs::check(name, service, self));
-                found.extend(own::r4_only_where_allowed::check(name, service, record));
-                found.extend(own::r5_recovered_when_dead::check(name, service, is_dead));
-                found.extend(own::r17_recovered_before_started::check(name, service, self));
+            for (of, run) in service.runs() {
+                let named = Named { service: name.clone(), of };
+                if self.decided.insert((named.lane(), run.operation)) {
+                    found.extend(own::r2_begun_when_nothing_runs::check(&named, run, self));
+                    found.extend(own::r4_only_where_allowed::check(&named, run, record));
+                    found.extend(own::r5_recovered_when_dead::check(&named, run, is_dead));
+                    found.extend(own::r17_recovered_before_started::check(&named, run, self));
+                }
+                found.extend(own::r10_intent_only_at_work::check(&named, run));
             }
         }
         found
@@ -203,8 +214,8 @@ impl ServiceTruth {
         self.committed.retain(|revision, _| *revision <= newest);
         let survivor = self.newest();
         let counts = |service: &String| {
-            let record = survivor.services.get(service);
-            record.is_some_and(|record| !record.run.state.is_idle() || record.run.state == RunState::PendRecovery)
+            let run = run_of(&survivor, service);
+            run.is_some_and(|(_, run)| !run.state.is_idle() || run.state == RunState::PendRecovery)
         };
         self.lost.retain(counts);
         self.instances.clear();
@@ -212,10 +223,17 @@ impl ServiceTruth {
 }
 
 /// The database says that it ran, so its recovery is owed (I-R17).
-fn counts_as_lost(record: &ServiceRecord, who: NodeIncarnation) -> bool {
-    let ran = matches!(
-        record.run.state,
-        RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop
-    );
-    ran && record.run.node == who && record.definition.recovery_command.is_some()
+fn counts_as_lost(record: &ServiceRecord, run: &ServiceRun, who: NodeIncarnation) -> bool {
+    let ran = matches!(run.state, RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop);
+    ran && run.node == who && record.definition.recovery_command.is_some()
+}
+
+/// What a database says of the instance with that lane.
+fn run_of<'a>(record: &'a RegistrationRecord, lane: &str) -> Option<(&'a ServiceRecord, &'a ServiceRun)> {
+    let (service, of) = match lane.split_once('@') {
+        Some((service, node)) => (service, Some(NodeId(node.parse().ok()?))),
+        None => (lane, None),
+    };
+    let record = record.services.get(service)?;
+    Some((record, record.run_of(of)?))
 }

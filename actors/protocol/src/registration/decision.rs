@@ -81,8 +81,9 @@ impl<'a> Decision<'a> {
         Self::with_index(base, view, Index::of(base))
     }
 
-    /// The same, by somebody who knows what follows from the base.
-    pub(super) fn with_index(base: &'a RegistrationRecord, view: &'a View, index: Index) -> Self {
+    /// The same, by somebody who knows what follows from the base ([`Decided::index`]).
+    #[must_use]
+    pub fn with_index(base: &'a RegistrationRecord, view: &'a View, index: Index) -> Self {
         let next = Revision { term: base.revision.term, seq: base.revision.seq + 1 };
         Self {
             base,
@@ -114,7 +115,8 @@ impl<'a> Decision<'a> {
     }
 
     /// The base was settled under its own view and these capacities: only what has changed since is looked at.
-    pub(super) fn only_what_changes(mut self) -> Self {
+    #[must_use]
+    pub fn only_what_changes(mut self) -> Self {
         self.everything = !self.loads.capacity.is_empty();
         self
     }

@@ -95,7 +95,7 @@ fn fig_17_generations_move_together_leaf_to_root_and_root_to_leaf() {
 
 /// Protocol RL-14 and row 53 of §8.5: recovery goes from the leaves to the root, the start from the root to the leaves.
 #[test]
-fn row_53_a_lost_group_is_recovered_leaf_to_root_and_started_root_to_leaf() {
+fn fault_53_a_lost_group_is_recovered_leaf_to_root_and_started_root_to_leaf() {
     let mut cluster = three_generations();
     start_all(&mut cluster);
     cluster.sight(0, Presence::Forced);
@@ -300,7 +300,7 @@ fn free() -> ServiceDefinition {
 
 /// Row 52 of §8.5: a preferred node that flaps takes the service only after it has been up for the stable time.
 #[test]
-fn row_52_a_flapping_preferred_node_gets_a_free_transfer_only_when_it_is_stable() {
+fn fault_52_a_flapping_preferred_node_gets_a_free_transfer_only_when_it_is_stable() {
     let mut cluster = Cluster::of([free()]);
     let mut timers = Timers::new(LIMITS);
     let mut now = Instant(1_000);

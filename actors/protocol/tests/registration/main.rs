@@ -1,6 +1,7 @@
 //! Registration and launch by its decisions alone: no disk, no network, no time.
 
 mod cluster;
+mod faults;
 mod figures;
 mod groups;
 mod orders;

@@ -1,14 +1,13 @@
-//! I-R4: a service starts only on an allowable node that is up in the view of the decision.
+//! I-R4: a service starts only on an allowable node that is up in the view of the decision; a child where its parent is.
 
-use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord};
-use phalanx_protocol::registration::candidates;
+use phalanx_messages::registration::{Instance, RegistrationRecord, RunState, ServiceRun};
+
+use super::candidates_of;
 
 /// A new operation is committed.
-pub fn check(name: &str, service: &ServiceRecord, record: &RegistrationRecord) -> Vec<String> {
-    let node = service.run.node;
-    let allowed = || candidates(&service.definition, &record.seen(), &record.standby).contains(node.node);
-    if service.run.state != RunState::Starting || allowed() {
+pub fn check(instance: &Instance, run: &ServiceRun, record: &RegistrationRecord) -> Vec<String> {
+    if run.state != RunState::Starting || candidates_of(record, instance).contains(run.node.node) {
         return Vec::new();
     }
-    vec![format!("I-R4: {name} starts on {node}")]
+    vec![format!("I-R4: {} starts on {}", instance.lane(), run.node)]
 }

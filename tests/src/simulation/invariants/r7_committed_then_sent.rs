@@ -11,7 +11,8 @@ pub fn check(order: &Order, truth: &ServiceTruth) -> Vec<String> {
     let command = &order.command;
     let ordered = |record: &Arc<RegistrationRecord>| {
         let service = record.services.get(&command.instance.service);
-        service.is_some_and(|service| service.run.operation == command.operation)
+        let run = service.and_then(|service| service.run_of(command.instance.of));
+        run.is_some_and(|run| run.operation == command.operation)
     };
     // A database that was written and never called committed may be the base of the next one.
     if truth.is_committed(command.operation.revision) || truth.committed().rev().any(ordered) {
@@ -19,6 +20,8 @@ pub fn check(order: &Order, truth: &ServiceTruth) -> Vec<String> {
     }
     vec![format!(
         "I-R7: {:?} of {} is sent, and {} is not committed",
-        command.kind, command.instance.service, command.operation
+        command.kind,
+        command.instance.lane(),
+        command.operation
     )]
 }

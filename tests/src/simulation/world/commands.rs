@@ -15,7 +15,7 @@ use crate::simulation::clock::{MS, Micros, SECOND};
 /// One command that a warden runs.
 #[derive(Debug, Clone)]
 pub(in crate::simulation) struct Running {
-    service: String,
+    instance: Instance,
     operation: OperationId,
     kind: CommandKind,
 }
@@ -24,7 +24,7 @@ impl World {
     /// A command for this node. It is not taken without a lease: it will be sent again while it is wanted.
     pub(super) fn perform(&mut self, node: NodeId, order: Order) {
         if self.gate_is_open(node) {
-            let service = order.command.instance.service.clone();
+            let service = order.command.instance.lane();
             self.execute(node, &service, ExecutorInput::Ordered(Box::new(order)));
         }
     }
@@ -68,35 +68,31 @@ impl World {
     /// for a newer one.
     fn run_command(&mut self, node: NodeId, order: &Order) {
         let command = &order.command;
+        let lane = command.instance.lane();
         let Some(me) = self.process(node).map(|process| process.me) else { return };
         let Some(services) = self.services_mut(node) else { return };
-        let known = services.commands.entry(command.instance.service.clone()).or_default();
+        let known = services.commands.entry(lane.clone()).or_default();
         if command.operation < known.last {
-            return self.broken(format!(
-                "I-R8: {me} runs {:?} of {} after a newer one",
-                command.kind, command.instance.service
-            ));
+            return self.broken(format!("I-R8: {me} runs {:?} of {lane} after a newer one", command.kind));
         }
         if command.operation == known.last {
             if let Some(result) = known.result.clone() {
-                self.execute(node, &command.instance.service, ExecutorInput::Finished(result));
+                self.execute(node, &lane, ExecutorInput::Finished(result));
             }
             return;
         }
-        let aborted =
-            known.running.map(|kind| failed(&command.instance.service, known.last, kind, "ended for a newer one"));
+        let aborted = known.running.map(|kind| failed(&command.instance, known.last, kind, "ended for a newer one"));
         (known.last, known.running, known.result) = (command.operation, Some(command.kind), None);
         self.log.event(self.now, Some(node), "runs", &[command.operation.revision.seq], || {
-            format!("{:?} of {} on {me}", command.kind, command.instance.service)
+            format!("{:?} of {lane} on {me}", command.kind)
         });
-        let found = self.truth.services.command_begins(&command.instance.service, me, command.kind);
+        let found = self.truth.services.command_begins(&command.instance, me, command.kind);
         self.broken_all(found);
         if let Some(aborted) = aborted {
-            self.execute(node, &command.instance.service, ExecutorInput::Finished(aborted));
+            self.execute(node, &lane, ExecutorInput::Finished(aborted));
         }
         let takes = self.command_takes();
-        let running =
-            Running { service: command.instance.service.clone(), operation: command.operation, kind: command.kind };
+        let running = Running { instance: command.instance.clone(), operation: command.operation, kind: command.kind };
         if let Some(process) = self.process(node).map(|process| process.id) {
             self.queue.plan(self.now + takes, Event::CommandEnds(node, process, running));
         }
@@ -112,22 +108,23 @@ impl World {
 
     /// The command ends whether its daemon is stopped or not; the daemon hears of it when it goes on.
     pub(super) fn command_ends(&mut self, node: NodeId, process: u64, running: Running) {
-        let Running { service, operation, kind } = running;
+        let Running { instance, operation, kind } = running;
+        let lane = instance.lane();
         let Some(me) = self.process(node).filter(|running| running.id == process).map(|process| process.me) else {
             return;
         };
         let hung = self.random.chance(self.setup.weather.command_fails);
         let Some(services) = self.services_mut(node) else { return };
-        let Some(known) = services.commands.get_mut(&service).filter(|known| known.last == operation) else { return };
+        let Some(known) = services.commands.get_mut(&lane).filter(|known| known.last == operation) else { return };
         if known.running.take().is_none() {
             return;
         }
-        let mut result = failed(&service, operation, kind, "drawn");
+        let mut result = failed(&instance, operation, kind, "drawn");
         if !hung {
             result.outcome = LaunchResult::Succeeded;
         }
         known.result = Some(result.clone());
-        self.truth.services.command_ends(&service, me, kind, !hung);
+        self.truth.services.command_ends(&lane, me, kind, !hung);
         if hung {
             self.coverage.reach(match kind {
                 CommandKind::Start => "a start fails",
@@ -141,14 +138,14 @@ impl World {
     }
 
     pub(super) fn command_ended(&mut self, node: NodeId, result: OperationResult) {
-        let service = result.instance.service.clone();
-        self.execute(node, &service, ExecutorInput::Finished(result));
+        let lane = result.instance.lane();
+        self.execute(node, &lane, ExecutorInput::Finished(result));
     }
 }
 
-fn failed(service: &str, operation: OperationId, kind: CommandKind, why: &str) -> OperationResult {
+fn failed(instance: &Instance, operation: OperationId, kind: CommandKind, why: &str) -> OperationResult {
     OperationResult {
-        instance: Instance::only(service),
+        instance: instance.clone(),
         operation,
         kind,
         outcome: LaunchResult::Failed { text: why.to_owned() },

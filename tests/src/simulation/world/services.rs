@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
-use phalanx_messages::registration::{RegistrationMessage, RunState};
-use phalanx_messages::service::{AllowableNodes, ServiceCommand, ServiceDefinition};
+use phalanx_messages::registration::{
+    Instance, RegistrationMessage, RegistrationRecord, RunState, ServiceRecord, ServiceRun,
+};
+use phalanx_messages::service::{AllowableNodes, ChildFailure, PlacementPolicy, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId};
 use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherOutput, LauncherSettings};
 use phalanx_protocol::manager::{ManagerInput, Moment};
-use phalanx_protocol::registration::{DatabaseRoom, SightChange, candidates};
+use phalanx_protocol::registration::{DatabaseRoom, SightChange};
 
 use super::World;
 use crate::simulation::clock::MS;
+use crate::simulation::invariants::candidates_of;
 use crate::simulation::network::Said;
 use crate::simulation::process::services::Services;
 use crate::simulation::process::{Job, ProcessEvent};
@@ -24,7 +27,8 @@ const REPEAT_MS: u64 = 1_000;
 /// Longest time that a command may take.
 const COMMAND_MS: u64 = 2_000;
 
-/// The services of every world: one that needs recovery, one that does not, and one that not every node may run.
+/// The services of every world: one that needs recovery and has a child, one that does not, one that not every node may run, and
+/// one that runs on all.
 pub(super) fn definitions(nodes: u16) -> Vec<ServiceDefinition> {
     let command = |command: &str| Some(ServiceCommand::shell(command, COMMAND_MS));
     let service = |name: &str| ServiceDefinition {
@@ -40,6 +44,17 @@ pub(super) fn definitions(nodes: u16) -> Vec<ServiceDefinition> {
             recovery_command: command("recover"),
             allowable_nodes: AllowableNodes::Listed(some),
             ..service("store")
+        },
+        ServiceDefinition {
+            recovery_command: command("recover"),
+            parent: Some("licence".to_owned()),
+            child_failure: ChildFailure::FailGroup,
+            ..service("audit")
+        },
+        ServiceDefinition {
+            recovery_command: command("recover"),
+            placement_policy: PlacementPolicy::RegisterOnAll,
+            ..service("cache")
         },
     ]
 }
@@ -114,8 +129,8 @@ impl World {
         let truth = &mut self.truth;
         let found = truth.services.database_committed(&record, &|who| !truth.running.contains(&who));
         self.broken_all(found);
-        for service in record.services.values() {
-            self.coverage.reach(place_of(service.run.state));
+        for (_, run) in record.services.values().flat_map(ServiceRecord::runs) {
+            self.coverage.reach(place_of(run.state));
         }
     }
 
@@ -205,36 +220,52 @@ impl World {
             return None;
         }
         let newest = self.truth.services.newest();
-        let view = newest.seen();
         for (name, service) in &newest.services {
-            let run = &service.run;
-            let candidates = candidates(&service.definition, &view, &newest.standby);
-            let on = self.truth.services.runs_on(name);
-            let rests = match run.state {
-                RunState::Registered => {
-                    run.want && on == [run.node] && self.truth.services.instance(name, run.node).started
+            for (of, run) in service.runs() {
+                let instance = Instance { service: name.clone(), of };
+                let on = self.truth.services.runs_on(&instance.lane());
+                let started = || self.truth.services.instance(&instance.lane(), run.node).started;
+                if !rests(&newest, &instance, run, &on, started) {
+                    let lane = instance.lane();
+                    return Some(format!(
+                        "service {lane} is {:?} on {}, and it may run on {on:?}",
+                        run.state, run.node
+                    ));
                 }
-                RunState::Failed => candidates.is_subset(&run.tried) && on.is_empty(),
-                RunState::FailedRecovery => on.is_empty(),
-                RunState::DeRegistered => (!run.want || candidates.is_empty()) && on.is_empty(),
-                RunState::PendRecovery | RunState::AwaitMaturity | RunState::AwaitParent => {
-                    candidates.is_empty() && on.is_empty()
-                }
-                RunState::Starting
-                | RunState::StartCleanup
-                | RunState::Stopping
-                | RunState::StopKill
-                | RunState::Recovering
-                | RunState::RecoveryCleanup
-                | RunState::FenceStart
-                | RunState::FenceStop
-                | RunState::FenceRecovery => false,
-            };
-            if !rests {
-                return Some(format!("service {name} is {:?} on {}, and it may run on {on:?}", run.state, run.node));
             }
         }
         None
+    }
+}
+
+/// It waits for nothing that could still come by itself (protocol I-R20).
+fn rests(
+    record: &RegistrationRecord,
+    instance: &Instance,
+    run: &ServiceRun,
+    on: &[NodeIncarnation],
+    started: impl Fn() -> bool,
+) -> bool {
+    let candidates = candidates_of(record, instance);
+    let parent = record.services.get(&instance.service).and_then(|service| service.definition.parent.as_deref());
+    let parent = parent.and_then(|parent| record.services.get(parent)?.run_of(instance.of));
+    let below = parent.is_some_and(|parent| parent.state != RunState::Registered);
+    match run.state {
+        RunState::Registered => run.want && on == [run.node] && started(),
+        RunState::Failed => (parent.is_some() || candidates.is_subset(&run.tried)) && on.is_empty(),
+        RunState::FailedRecovery => on.is_empty(),
+        RunState::AwaitParent => below && on.is_empty(),
+        RunState::DeRegistered => (!run.want || candidates.is_empty()) && on.is_empty(),
+        RunState::PendRecovery | RunState::AwaitMaturity => candidates.is_empty() && on.is_empty(),
+        RunState::Starting
+        | RunState::StartCleanup
+        | RunState::Stopping
+        | RunState::StopKill
+        | RunState::Recovering
+        | RunState::RecoveryCleanup
+        | RunState::FenceStart
+        | RunState::FenceStop
+        | RunState::FenceRecovery => false,
     }
 }
 
@@ -243,7 +274,10 @@ fn describe(record: &phalanx_messages::registration::RegistrationRecord) -> Stri
     use std::fmt::Write as _;
     let mut text = record.revision.to_string();
     for (name, service) in &record.services {
-        write!(text, " {name}:{:?}@{}", service.run.state, service.run.node).ok();
+        for (of, run) in service.runs() {
+            let lane = Instance { service: name.clone(), of }.lane();
+            write!(text, " {lane}:{:?}@{}", run.state, run.node).ok();
+        }
     }
     text
 }
