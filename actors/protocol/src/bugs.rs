@@ -103,6 +103,12 @@ pub enum Bug {
     OperationsOutOfOrder,
     /// I-R7: commands go out with the decision, before it is committed.
     SentBeforeCommit,
+    /// RL-4: an incarnation takes commands that were meant for another one of its node.
+    CommandsForAnyIncarnation,
+    /// RL-4: a result counts whatever operation it is of, if only the node is the right one.
+    ResultsOfAnyOperation,
+    /// RL-2: a decision is made with an older view than the newest decision had.
+    OlderViewDecides,
 }
 
 impl Bug {
@@ -154,6 +160,9 @@ impl Bug {
         Self::OldDecisionsAdmitted,
         Self::OperationsOutOfOrder,
         Self::SentBeforeCommit,
+        Self::CommandsForAnyIncarnation,
+        Self::ResultsOfAnyOperation,
+        Self::OlderViewDecides,
     ];
 }
 

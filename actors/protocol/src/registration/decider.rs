@@ -19,6 +19,7 @@ use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
 use super::commands::outstanding;
 use super::decision::{Change, DatabaseRoom, Decided, Decision};
 use super::events::Event;
+use super::sights::view_of_decision;
 use crate::bugs::{self, Bug};
 use crate::frm::{ClaimView, ClaimViews, Frm, FrmInput, FrmOutput};
 
@@ -336,8 +337,7 @@ impl Decider {
     /// Takes everything at hand into one commit.
     fn decide(&mut self, outputs: &mut Vec<DeciderOutput>) {
         let Some(committed) = self.committed.clone().filter(|_| self.proposal.is_none()) else { return };
-        let mut view = self.view.clone();
-        view.merge(&committed.seen()); // RL-2: never older than what was decided on before
+        let view = view_of_decision(&committed, &self.view);
         let mut decision = Decision::new(&committed, &view).within(self.room);
         self.events.iter().for_each(|event| decision.absorb(event));
         let decided = decision.settle();

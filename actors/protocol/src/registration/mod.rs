@@ -34,7 +34,7 @@ pub use explain::explain;
 pub use plan::{plan, stop_text, tell_plan};
 pub use refusal::{tell_refusal, unfit_text};
 pub use rows::StopReason;
-pub use sights::{LevelView, SightChange, Standing};
+pub use sights::{LevelView, SightChange, Standing, view_of_decision};
 pub use status::{service_statuses, state_word};
 pub use telling::tell;
 pub use timers::{TimerLimits, Timers};
