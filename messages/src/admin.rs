@@ -319,7 +319,7 @@ pub struct ServiceStatus {
     pub name: String,
     /// Its summary state (architecture §5).
     pub state: String,
-    /// Node it is placed on.
+    /// Node it is placed on; none also if it is registered on all nodes.
     pub node: Option<String>,
     /// Fencing token of the present registration: only grows.
     pub generation: Option<String>,
@@ -335,6 +335,8 @@ pub struct ServiceStatus {
     pub maturity_ms: Option<u64>,
     /// Why it is not running, if it is not.
     pub reason: Option<String>,
+    /// Failures in place that count at present, all instances together.
+    pub failures: u64,
 }
 
 /// A service as seen from one node.

@@ -260,6 +260,8 @@ pub struct ServiceRun {
     pub resting: bool,
     /// Generations that failed and were restarted in place, within the window of its restart policy.
     pub restarts: Vec<OperationId>,
+    /// Nodes on which it failed more often than its restart policy allows; it is not started there again in this attempt.
+    pub exhausted: NodeSet,
     /// What went wrong last, for the administrator.
     pub failure: Option<String>,
 }

@@ -16,9 +16,9 @@ pub struct ServiceExplanation {
     pub wanted: bool,
     /// Nothing is begun for it.
     pub held: bool,
-    /// The factor that decided: `transfer-target`, `only-candidate`, `ordered-preference`, `unordered-preference`, `node-id`,
-    /// `stays` (it was placed when a better node was not there), or why it runs nowhere: `not-wanted`, `held`, `maturity`,
-    /// `no-candidate`, `failed`, `recovery`, `none`.
+    /// The factor that decided: `transfer-target`, `only-candidate`, `ordered-preference`, `unordered-preference`, `performance`,
+    /// `load`, `parent`, `on-all-nodes`, `stays` (it was placed when a better node was not there), or why it runs nowhere:
+    /// `not-wanted`, `held`, `maturity`, `no-candidate`, `capacity`, `failed`, `restart`, `recovery`, `none`.
     pub factor: String,
     /// The factor in one sentence.
     pub because: String,

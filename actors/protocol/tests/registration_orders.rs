@@ -11,7 +11,7 @@ use phalanx_messages::registration::{
 use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::{
-    DatabaseRoom, Decided, Decision, Event, TimerLimits, Timers, explain, service_statuses, tell_refusal,
+    DatabaseRoom, Decided, Decision, Event, NodeLoads, TimerLimits, Timers, explain, service_statuses, tell_refusal,
 };
 
 fn command(text: &str) -> Option<ServiceCommand> {
@@ -398,14 +398,15 @@ fn definition_of(cluster: &Cluster) -> ServiceDefinition {
 fn an_explanation_names_the_factor_and_every_candidate() {
     let configuration = configuration();
     let factor = |cluster: &Cluster| {
-        let explained = explain(&cluster.record, "s", &cluster.view, &configuration, None).unwrap();
+        let explained =
+            explain(&cluster.record, "s", &cluster.view, &configuration, &NodeLoads::default(), None).unwrap();
         let verdicts: Vec<String> = explained.candidates.into_iter().map(|candidate| candidate.verdict).collect();
         (explained.factor, verdicts)
     };
     let expect = |factor: &str, verdicts: [&str; 3]| (factor.to_owned(), verdicts.map(str::to_owned).to_vec());
     let mut cluster = Cluster::of([definition("s")]);
     cluster.succeeds("s");
-    assert_eq!(factor(&cluster), expect("node-id", ["here", "candidate", "candidate"]));
+    assert_eq!(factor(&cluster), expect("load", ["here", "candidate", "candidate"]));
     cluster
         .apply(ServiceDefinition { node_preferences: NodePreferences::Ordered(vec![NodeId(1)]), ..definition("s") })
         .unwrap();
@@ -425,7 +426,7 @@ fn an_explanation_names_the_factor_and_every_candidate() {
     cluster.of_service("s", ServiceOrder::Deregister).unwrap();
     cluster.succeeds("s");
     assert_eq!(factor(&cluster).0, "not-wanted");
-    assert!(explain(&cluster.record, "t", &cluster.view, &configuration, None).is_none());
+    assert!(explain(&cluster.record, "t", &cluster.view, &configuration, &NodeLoads::default(), None).is_none());
 }
 
 fn configuration() -> ConfigurationRecord {

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
-use phalanx_protocol::registration::{DatabaseRoom, StopReason, plan};
+use phalanx_protocol::registration::{DatabaseRoom, NodeLoads, Planning, StopReason, plan};
 use registration_world::World;
 
 const STEPS: usize = 3_000;
@@ -100,7 +100,9 @@ fn a_change_that_does_not_touch_a_service_plans_nothing_for_it_and_every_stop_ha
 /// How many services the order would stop.
 fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
     let (record, view) = (world.committed.clone(), world.committed.seen());
-    let Ok(planned) = plan(&record, &view, order, DatabaseRoom::default()) else { return 0 };
+    let loads = NodeLoads::default();
+    let planning = Planning { view: &view, loads: &loads, room: DatabaseRoom::default() };
+    let Ok(planned) = plan(&record, planning, order) else { return 0 };
     let mut stops = 0;
     let touched = |service: &String| match order {
         RegistrationOrder::Service { service: named, .. } => named == service,
@@ -112,7 +114,12 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
         }
     };
     for change in &planned.changes {
-        assert!(touched(&change.service), "seed {seed}: {order:?} changes {}: {:?}", change.service, change.run);
+        assert!(
+            touched(&change.instance.service),
+            "seed {seed}: {order:?} changes {}: {:?}",
+            change.instance.service,
+            change.run
+        );
     }
     for command in &planned.commands {
         assert!(touched(&command.instance.service), "seed {seed}: {order:?} commands {command:?}");

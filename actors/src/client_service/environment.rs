@@ -1,7 +1,7 @@
 //! What a command of a client service finds in its environment (architecture §6).
 
 use phalanx_messages::launch::Action;
-use phalanx_messages::registration::Command;
+use phalanx_messages::registration::Order;
 use phalanx_messages::{OperationId, Revision};
 
 /// What all commands of a node share.
@@ -25,10 +25,11 @@ pub fn fencing_token(generation: OperationId) -> u128 {
 /// The variables of one command.
 pub(super) fn environment(
     surroundings: &CommandSurroundings,
-    command: &Command,
+    order: &Order,
     action: Action,
     victim: Option<&str>,
 ) -> Vec<(String, String)> {
+    let Order { command, definition } = order;
     let mut variables = vec![
         ("PHALANX_SOCKET", surroundings.socket.clone()),
         ("PHALANX_CLUSTER", surroundings.cluster.clone()),
@@ -37,7 +38,7 @@ pub(super) fn environment(
         ("PHALANX_ACTION", action_word(action).to_owned()),
         ("PHALANX_GENERATION", fencing_token(command.generation).to_string()),
         ("PHALANX_OPERATION", command.operation.to_string()),
-        ("PHALANX_PARENT", String::new()),
+        ("PHALANX_PARENT", definition.parent.clone().unwrap_or_default()),
     ];
     variables.extend(victim.map(|victim| ("PHALANX_VICTIM", victim.to_owned())));
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

@@ -132,7 +132,7 @@ impl ClientService {
             operation: Some(command.operation),
             action,
             command: text_of(&run.run)?,
-            environment: environment::environment(&self.settings.surroundings, command, action, victim),
+            environment: environment::environment(&self.settings.surroundings, order, action, victim),
             timeout_ms: run.timeout_ms,
             leaves: definition.leaves,
             clean_up,

@@ -16,6 +16,7 @@ use phalanx_messages::NodeIncarnation;
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::profile::TimingProfile;
+use phalanx_messages::registration::Instance;
 use phalanx_messages::set::NodeSet;
 use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherSettings, OrderFailure};
 use phalanx_protocol::moment::Moment;
@@ -86,7 +87,7 @@ pub struct RegistrationAndLaunch {
     settings: RegistrationSettings,
     edges: RegistrationEdges,
     machine: Launcher,
-    services: BTreeMap<String, Addr<ClientService>>,
+    services: BTreeMap<Instance, Addr<ClientService>>,
     /// Itself, for the client services; set when it starts.
     own: Option<Recipient<Reported>>,
     /// Changes of the level that are not adopted yet, by number.

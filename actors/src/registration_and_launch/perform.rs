@@ -2,6 +2,7 @@
 
 use actix::prelude::*;
 use phalanx_messages::peer::PeerMessage;
+use phalanx_messages::registration::Instance;
 use phalanx_protocol::launcher::{LauncherInput, LauncherOutput, LauncherRead, LauncherWrite};
 
 use phalanx_storage::Durability;
@@ -38,12 +39,12 @@ impl RegistrationAndLaunch {
                 self.edges.peers.do_send(SendToPeer { to, message: PeerMessage::Registration(message) });
             }
             LauncherOutput::Perform { order, victim } => {
-                if let Some(service) = self.service(&order.command.instance.service) {
+                if let Some(service) = self.service(&order.command.instance) {
                     service.do_send(Perform { order: *order, victim });
                 }
             }
-            LauncherOutput::DatabaseSeen { service, revision, awaited, defined } => {
-                let address = if defined { self.service(&service) } else { self.services.remove(&service) };
+            LauncherOutput::DatabaseSeen { instance, revision, awaited, defined } => {
+                let address = if defined { self.service(&instance) } else { self.services.remove(&instance) };
                 if let Some(address) = address {
                     address.do_send(DatabaseSeen { revision, awaited });
                 }
@@ -86,9 +87,9 @@ impl RegistrationAndLaunch {
         }));
     }
 
-    /// The actor of that service; started when it is first needed. `None` only before this actor has started itself.
-    fn service(&mut self, name: &str) -> Option<Addr<ClientService>> {
-        if let Some(service) = self.services.get(name).filter(|service| service.connected()) {
+    /// The actor of that instance; started when it is first needed. `None` only before this actor has started itself.
+    fn service(&mut self, instance: &Instance) -> Option<Addr<ClientService>> {
+        if let Some(service) = self.services.get(instance).filter(|service| service.connected()) {
             return Some(service.clone());
         }
         let service = ClientService::new(ClientServiceSettings {
@@ -100,7 +101,7 @@ impl RegistrationAndLaunch {
             reported: self.own.clone()?,
         })
         .start();
-        self.services.insert(name.to_owned(), service.clone());
+        self.services.insert(instance.clone(), service.clone());
         Some(service)
     }
 }

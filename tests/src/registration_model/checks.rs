@@ -4,7 +4,6 @@ use phalanx_messages::registration::{CommandKind, Presence, RegistrationRecord, 
 use phalanx_messages::{NodeId, NodeIncarnation};
 use phalanx_protocol::registration::{Change, Decided, StopReason, candidates, settle};
 
-use super::RegistrationModel;
 use super::decisions::{Books, Facts, Outcome, run_of};
 use super::initial::{Lane, is_allowable};
 use super::state::{Op, State};
@@ -19,7 +18,6 @@ const fn in_recovery(state: RunState) -> bool {
 
 /// What a decision alone can break.
 pub struct CommitCheck<'a> {
-    pub model: &'a RegistrationModel,
     pub lanes: &'a [Lane],
     pub base: &'a Facts,
     pub decided: &'a Decided,
@@ -118,17 +116,26 @@ impl CommitCheck<'_> {
         if change.run.state != RunState::Stopping {
             return None;
         }
-        let lane = self.lanes.iter().position(|lane| lane.instance.service == change.service)?;
+        let lane = self.lanes.iter().position(|lane| lane.instance == change.instance)?;
         let root = self.lanes[lane].root;
         let record = &self.decided.record;
         let justified = match change.reason {
             None => false,
             Some(StopReason::Deregister) => !wanted(record, self.lanes, lane),
             Some(StopReason::Leave) => self.view.is_leaving(change.run.node),
+            Some(StopReason::Failure) => self.fails(lane),
             Some(StopReason::Standby) => record.standby.contains(change.run.node.node),
             Some(StopReason::Move) => self.base.runs[root].transfer_intent || self.run(root).transfer_intent,
         };
         (!justified).then(|| format!("I-R19: {} is stopped for {:?}", self.name(lane), change.reason))
+    }
+}
+
+impl CommitCheck<'_> {
+    /// It or something above it has failed where it is.
+    fn fails(&self, lane: usize) -> bool {
+        let own = self.run(lane).failing || self.base.runs[lane].failing;
+        own || self.lanes[lane].parent.is_some_and(|parent| self.fails(parent))
     }
 }
 

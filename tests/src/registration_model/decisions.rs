@@ -48,6 +48,14 @@ pub enum Happened {
     BackoffOver(u8),
     /// The only member cleans again.
     CleanAgain(u8),
+    /// It may be restarted where it has failed.
+    RestOver(u8),
+    /// The failure at that place of its list counts no more.
+    FailureAged(u8, u8),
+    /// It has run well for long.
+    FailuresForgotten(u8),
+    /// A node has been up for long, and is preferred.
+    Stable(u8, NodeIncarnation),
     /// An administrator's order, by its place in the model.
     Order(u8),
     /// The registered instance has failed.
@@ -193,18 +201,18 @@ impl<'a> Books<'a> {
     fn decided(&mut self, base: RecordId, view: ViewId, happened: Happened) -> Outcome {
         let (facts, view) = (self.facts(base), self.view(view));
         let event = self.event(&facts, happened);
-        let work = || {
-            let mut decision = Decision::new(&facts.record, &view);
+        let work = |mut decision: Decision<'_>| {
             event.iter().for_each(|event| decision.absorb(event));
             decision.settle()
         };
-        let Ok(decided) = catch_unwind(AssertUnwindSafe(work)) else {
+        let whole = || work(Decision::new(&facts.record, &view));
+        let Ok(decided) = catch_unwind(AssertUnwindSafe(whole)) else {
             let violation = Some(format!("the rules panic: {event:?}"));
             let (withdrawn, begun) = (Vec::new(), Vec::new());
             return Outcome { after: base, violation, superseded: 0, withdrawn, begun, forgiven: 0 };
         };
         self.note_passages(&facts, &decided);
-        let check = CommitCheck { model: self.model, lanes: self.lanes, base: &facts, decided: &decided, view: &view };
+        let check = CommitCheck { lanes: self.lanes, base: &facts, decided: &decided, view: &view };
         let mut violation = check.violation();
         let after = self.record_id(decided.record.clone());
         let new = self.facts(after);
@@ -221,7 +229,8 @@ impl<'a> Books<'a> {
         let sent = decided.commands.iter().filter(|command| command.kind != CommandKind::Notify);
         let sent: Vec<(usize, Command)> =
             sent.filter_map(|command| Some((self.lane_of(&command.instance)?, command.clone()))).collect();
-        violation = violation.or_else(|| told_and_repeated(&decided));
+        let partly = || work(Decision::new(&facts.record, &view).only_what_changes());
+        violation = violation.or_else(|| told_and_repeated(&decided, &view)).or_else(|| same(&decided, &partly()));
         let begins = |kind| matches!(kind, CommandKind::Start | CommandKind::Recovery);
         let begun = sent.into_iter().filter(|(_, command)| begins(command.kind)).collect();
         let forgiven = self.forgiven(happened);
@@ -240,7 +249,7 @@ impl<'a> Books<'a> {
     fn note_passages(&mut self, base: &Facts, decided: &Decided) {
         for (lane, before) in self.lanes.iter().zip(&base.runs) {
             let mut from = before.state;
-            let of_lane = decided.changes.iter().filter(|change| change.service == lane.instance.service);
+            let of_lane = decided.changes.iter().filter(|change| change.instance == lane.instance);
             for change in of_lane {
                 self.passages.insert((lane.kin(), from, change.run.state));
                 from = change.run.state;
@@ -263,15 +272,27 @@ impl<'a> Books<'a> {
                 let result = result(instance(lane), operation, CommandKind::Kill, ok);
                 Event::Finished { from, result }
             }
-            Happened::TimedOut(lane) => Event::TimedOut { service: instance(lane).service, operation: run(lane).operation },
+            Happened::TimedOut(lane) => Event::TimedOut { instance: instance(lane), operation: run(lane).operation },
             Happened::Notified(lane, node) => {
                 let incarnation = run(lane).notified.get(&node).copied().unwrap_or_default();
                 let result = result(instance(lane), run(lane).generation, CommandKind::Notify, true);
                 Event::Finished { from: NodeIncarnation { node, incarnation }, result }
             }
             Happened::Matured(lane) => Event::Matured { service: instance(lane).service },
-            Happened::BackoffOver(lane) => Event::BackoffOver { service: instance(lane).service },
-            Happened::CleanAgain(lane) => Event::CleanAgain { service: instance(lane).service },
+            Happened::BackoffOver(lane) => Event::BackoffOver { instance: instance(lane) },
+            Happened::CleanAgain(lane) => Event::CleanAgain { instance: instance(lane) },
+            Happened::RestOver(lane) => {
+                let generation = run(lane).restarts.last().copied().unwrap_or_default();
+                Event::RestOver { instance: instance(lane), generation }
+            }
+            Happened::FailureAged(lane, place) => {
+                let generation = run(lane).restarts.get(usize::from(place)).copied().unwrap_or_default();
+                Event::FailureAged { instance: instance(lane), generation }
+            }
+            Happened::FailuresForgotten(lane) => {
+                Event::FailuresForgotten { instance: instance(lane), generation: run(lane).generation }
+            }
+            Happened::Stable(lane, node) => Event::Stable { service: instance(lane).service, node },
             Happened::Order(place) => {
                 let (service, order) = &self.model.orders[usize::from(place)];
                 request(service, order.clone())
@@ -285,11 +306,19 @@ impl<'a> Books<'a> {
     }
 }
 
-/// What is sent is what would be sent again: a decision maker that dies after its commit is no loss (protocol §6.1).
-fn told_and_repeated(decided: &Decided) -> Option<String> {
+/// What is sent is what would be sent again, or goes to a node that is lost: a decision maker that dies after its commit is no
+/// loss (protocol §6.1).
+fn told_and_repeated(decided: &Decided, view: &View) -> Option<String> {
     let repeated = outstanding(&decided.record);
-    let lost = decided.commands.iter().find(|command| !repeated.contains(command))?;
+    let superfluous = |command: &&Command| !repeated.contains(command) && !view.is_lost(command.target);
+    let lost = decided.commands.iter().find(superfluous)?;
     Some(format!("RL-4: {lost:?} is sent, and would not be sent again"))
+}
+
+/// A decision that looks only at what has changed decides the same.
+fn same(whole: &Decided, partly: &Decided) -> Option<String> {
+    let same = whole.record == partly.record && whole.commands == partly.commands && whole.changed == partly.changed;
+    (!same).then(|| format!("only what changes is looked at: {:?} and not {:?}", partly.record, whole.record))
 }
 
 fn result(instance: Instance, operation: OperationId, kind: CommandKind, ok: bool) -> OperationResult {

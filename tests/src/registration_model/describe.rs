@@ -69,6 +69,10 @@ impl Books<'_> {
             Happened::Matured(lane) => format!("{} matured", name(lane)),
             Happened::BackoffOver(lane) => format!("backoff of {} over", name(lane)),
             Happened::CleanAgain(lane) => format!("{} cleaned again", name(lane)),
+            Happened::RestOver(lane) => format!("{} has rested", name(lane)),
+            Happened::FailureAged(lane, _) => format!("a failure of {} is forgotten", name(lane)),
+            Happened::FailuresForgotten(lane) => format!("failures of {} are forgotten", name(lane)),
+            Happened::Stable(lane, node) => format!("{} stable for {}", node.node, name(lane)),
             Happened::Order(order) => {
                 let (service, order) = &self.model.orders[usize::from(order)];
                 format!("{service} {order:?}")

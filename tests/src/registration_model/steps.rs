@@ -4,7 +4,7 @@ use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::registration::{
     Command, CommandKind, Instance, OperationResult, Order, Presence, RunState, Sight, View,
 };
-use phalanx_messages::service::ServiceDefinition;
+use phalanx_messages::service::{ServiceDefinition, TransferCost};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, OperationId, Revision, Term};
 use phalanx_protocol::bugs::{self, Bug};
 use phalanx_protocol::registration::{
@@ -376,7 +376,11 @@ impl Steps<'_, '_> {
             | Happened::Notified(..)
             | Happened::Matured(_)
             | Happened::BackoffOver(_)
-            | Happened::CleanAgain(_) => {}
+            | Happened::CleanAgain(_)
+            | Happened::RestOver(_)
+            | Happened::FailureAged(..)
+            | Happened::FailuresForgotten(_)
+            | Happened::Stable(..) => {}
         }
         let violation = outcome.violation.clone().or_else(|| self.books.committed(self.from, &outcome));
         self.put(Action::Decides { node, event, late }, state, must, violation);
@@ -416,26 +420,36 @@ impl Steps<'_, '_> {
                 events.push((Happened::Notified(lane, node), true));
             }
         }
-        let root = &self.books.lanes[self.books.lanes[at].root].definition;
-        match run.state {
-            RunState::AwaitMaturity if root.maturity_time_ms.is_some() => events.push((Happened::Matured(lane), true)),
-            RunState::Failed => events.push((Happened::BackoffOver(lane), true)),
-            RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => {
-                events.push((Happened::CleanAgain(lane), true));
-            }
-            RunState::Registered if budget.service_failures > 0 => events.push((Happened::Failed(lane), false)),
-            RunState::DeRegistered
-            | RunState::AwaitMaturity
-            | RunState::AwaitParent
-            | RunState::Starting
-            | RunState::StartCleanup
-            | RunState::Registered
-            | RunState::Stopping
-            | RunState::StopKill
-            | RunState::PendRecovery
-            | RunState::Recovering
-            | RunState::RecoveryCleanup
-            | RunState::FailedRecovery => {}
+        self.timers(at, events);
+        if run.state == RunState::Registered && budget.service_failures > 0 {
+            events.push((Happened::Failed(lane), false));
+        }
+    }
+
+    /// Timers, at any time their guards allow.
+    fn timers(&self, at: usize, events: &mut Vec<(Happened, bool)>) {
+        let (run, lane) = (&self.facts.runs[at], place(at));
+        let definition = &self.books.lanes[at].definition;
+        let mut fires = |event: Happened| events.push((event, true));
+        if run.state == RunState::AwaitMaturity && definition.maturity_time_ms.is_some() {
+            fires(Happened::Matured(lane));
+        }
+        if run.state == RunState::Failed {
+            fires(Happened::BackoffOver(lane));
+        }
+        if run.state.is_fence() {
+            fires(Happened::CleanAgain(lane));
+        }
+        if run.resting {
+            fires(Happened::RestOver(lane));
+        }
+        (0..run.restarts.len()).for_each(|failure| fires(Happened::FailureAged(lane, place(failure))));
+        if run.state == RunState::Registered && !run.exhausted.is_empty() {
+            fires(Happened::FailuresForgotten(lane));
+        }
+        if run.state == RunState::Registered && definition.transfer_cost == TransferCost::Free {
+            let up = self.truth.up().map(|node| NodeIncarnation { node, incarnation: self.truth.incarnation(node) });
+            up.for_each(|node| fires(Happened::Stable(lane, node)));
         }
     }
 }

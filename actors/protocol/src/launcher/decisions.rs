@@ -100,7 +100,7 @@ impl Launcher {
         for change in changes {
             let text = tell(change, &self.configuration);
             let node = (!change.run.state.is_idle()).then_some(change.run.node.node);
-            self.emit(LauncherOutput::Happened { service: change.service.clone(), node, text });
+            self.emit(LauncherOutput::Happened { service: change.instance.service.clone(), node, text });
         }
         self.announce();
         self.request_forces();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
 use phalanx_messages::registration::{
-    CommandKind, DecisionRegister, OperationResult, Order, RegistrationMessage, RegistrationRecord,
+    CommandKind, DecisionRegister, Instance, OperationResult, Order, RegistrationMessage, RegistrationRecord,
 };
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision};
 
@@ -55,6 +55,8 @@ pub enum LauncherInput {
     Leases(LeaseSigns),
     /// Names have changed.
     Configuration(Arc<ConfigurationRecord>),
+    /// How hard this node's processors, memory and disks are pressed, 0 to 10, smoothed. Told again and again.
+    Pressed(u8),
     /// The level has changed. Answered by [`LauncherOutput::Adopted`] when it is adopted, and, for the second barrier of this
     /// node's own leave, when nothing is placed here any more (protocol RL-6).
     Adopt {
@@ -112,8 +114,8 @@ pub enum LauncherOutput {
     },
     /// Tell a service that there is a newer database.
     DatabaseSeen {
-        /// The service.
-        service: String,
+        /// The service's instance, or the service of which this node runs one for another node.
+        instance: Instance,
         /// The database's revision.
         revision: Revision,
         /// Results of this node that it waits for.

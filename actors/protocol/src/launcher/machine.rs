@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::profile::TimingProfile;
-use phalanx_messages::registration::{Order, RegistrationMessage, RegistrationRecord};
+use phalanx_messages::registration::{Instance, Order, RegistrationMessage, RegistrationRecord};
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision, Term};
 
 use super::io::{LauncherInput, LauncherOutput, RegistrationReader};
 use super::orders::Asked;
 use crate::moment::Moment;
 use crate::registration::{
-    Admission, DatabaseRoom, Decider, DeciderInput, DeciderOutput, Event, LevelView, SightChange, TimerLimits, Timers,
+    Admission, DatabaseRoom, Decider, DeciderInput, DeciderOutput, Event, LevelView, NodeLoads, SightChange,
+    TimerLimits, Timers,
 };
 
 /// Allowed for a command's way to its executor and back, in milliseconds.
@@ -59,8 +60,8 @@ pub struct Launcher {
     pub(super) admission: Admission,
     /// Commands that came before this node had joined the level.
     pub(super) early: Vec<(Term, Order)>,
-    /// Services that were told of a database.
-    pub(super) told: BTreeSet<String>,
+    /// Instances of which something has run here: they are told of every database.
+    pub(super) told: BTreeSet<Instance>,
     pub(super) level: LevelView,
     pub(super) joined: bool,
     /// Changes of the level that are not adopted yet.
@@ -71,6 +72,8 @@ pub struct Launcher {
     /// Changes that wait until this node has let go of everything, and the readings of the database begun before it was asked to.
     pub(super) draining: Vec<(u64, u64)>,
     pub(super) forced_at: Instant,
+    /// What is known of the nodes: their capacities, and how hard each says it is pressed.
+    pub(super) loads: NodeLoads,
     /// Administrators' orders that are not answered; the first is put forward.
     pub(super) asked: VecDeque<Asked>,
 }
@@ -115,6 +118,7 @@ impl Launcher {
             adopting: BTreeMap::new(),
             draining: Vec::new(),
             forced_at: Instant::default(),
+            loads: NodeLoads::default(),
             asked: VecDeque::new(),
         }
     }
@@ -125,7 +129,8 @@ impl Launcher {
         match input {
             LauncherInput::Tick => self.tick(),
             LauncherInput::Leases(signs) => self.drive(DeciderInput::Leases(signs)),
-            LauncherInput::Configuration(configuration) => self.configuration = configuration,
+            LauncherInput::Configuration(configuration) => self.configured(configuration),
+            LauncherInput::Pressed(pressure) => self.pressed(pressure),
             LauncherInput::Adopt { change, sights } => {
                 self.changes.push_back((change, sights));
                 self.next_change();
@@ -173,7 +178,7 @@ impl Launcher {
                 self.refresh_if_announced();
                 self.answer_orders();
             }
-            RegistrationMessage::Load { .. } => {}
+            RegistrationMessage::Load { pressure } => self.hears_load(from.node, pressure),
             RegistrationMessage::Requests(requests) => {
                 self.drive(DeciderInput::Happened(requests.into_iter().map(Event::Requested).collect()));
             }

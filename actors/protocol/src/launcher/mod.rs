@@ -9,6 +9,7 @@
 //!
 //! - `decisions`: the decision machine, its disk requests, and what follows from a commit
 //! - `level`: changes of the event-manager level, and when they are answered
+//! - `loads`: how hard the nodes are pressed
 //! - `orders`: what administrators ask
 //! - `services`: the newest database known, commands for this node, and results
 //!
@@ -17,6 +18,7 @@
 mod decisions;
 mod io;
 mod level;
+mod loads;
 mod machine;
 mod orders;
 mod services;

@@ -12,7 +12,7 @@ use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 
 use super::Launcher;
 use super::io::{LauncherOutput, OrderFailure};
-use crate::registration::{DeciderInput, Event, explain, plan, service_statuses, tell_plan};
+use crate::registration::{DeciderInput, Event, Planning, explain, plan, service_statuses, tell_plan};
 
 /// An order that nobody has decided about for so long is given up.
 const DECIDED_WITHIN_MS: u64 = 10_000;
@@ -112,7 +112,7 @@ impl Launcher {
     #[must_use]
     pub fn explain(&self, service: &str, now: Instant) -> Option<ServiceExplanation> {
         let (view, maturity_ms) = (self.present_view(), self.maturity_ms(service, now));
-        explain(&self.known, service, &view, &self.configuration, maturity_ms)
+        explain(&self.known, service, &view, &self.configuration, &self.loads, maturity_ms)
     }
 
     /// What an order would do.
@@ -121,7 +121,8 @@ impl Launcher {
     /// The refusal that it would meet.
     pub fn plan(&self, order: &RegistrationOrder) -> Result<Vec<PlannedStep>, OrderRefusal> {
         let view = self.present_view();
-        let planned = plan(&self.known, &view, order, self.settings.room)?;
-        Ok(tell_plan(&planned, &view, &self.configuration))
+        let planning = Planning { view: &view, loads: &self.loads, room: self.settings.room };
+        let planned = plan(&self.known, planning, order)?;
+        Ok(tell_plan(&planned, planning, &self.configuration))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use phalanx_messages::Term;
-use phalanx_messages::registration::{OperationResult, Order, RegistrationMessage, RegistrationRecord};
+use phalanx_messages::registration::{Instance, OperationResult, Order, RegistrationMessage, RegistrationRecord};
 
 use super::Launcher;
 use super::io::{LauncherOutput, LauncherRead, RegistrationReader};
@@ -26,7 +26,7 @@ impl Launcher {
             return;
         }
         let victim = order.command.victim.map(|victim| self.configuration.name_of(victim.node));
-        self.told.insert(order.command.instance.service.clone());
+        self.told.insert(order.command.instance.clone());
         self.emit(LauncherOutput::Perform { order: Box::new(order), victim });
     }
 
@@ -58,20 +58,23 @@ impl Launcher {
         self.answer_orders();
     }
 
-    /// A service that was removed awaits nothing any more; it ends with its last result.
+    /// Only those that have run something here: ten thousand services do not concern every node. One that was removed awaits
+    /// nothing any more; it ends with its last result.
     fn tell_services(&mut self) {
         let known = self.known.clone();
-        let mut awaited: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
-        for command in outstanding(&known).into_iter().filter(|command| command.target == self.settings.me) {
-            awaited.entry(command.instance.service).or_default().insert((command.kind, command.operation));
+        let mut awaited: BTreeMap<Instance, BTreeSet<_>> = BTreeMap::new();
+        if !self.told.is_empty() {
+            for command in outstanding(&known).into_iter().filter(|command| command.target == self.settings.me) {
+                awaited.entry(command.instance).or_default().insert((command.kind, command.operation));
+            }
         }
-        let removed = std::mem::replace(&mut self.told, known.services.keys().cloned().collect());
-        let removed = removed.into_iter().filter(|name| !known.services.contains_key(name));
-        for (service, defined) in
-            self.told.clone().into_iter().map(|name| (name, true)).chain(removed.map(|name| (name, false)))
-        {
-            let awaited = awaited.remove(&service).unwrap_or_default();
-            self.emit(LauncherOutput::DatabaseSeen { service, revision: known.revision, awaited, defined });
+        for instance in self.told.clone() {
+            let defined = known.services.contains_key(&instance.service);
+            let awaited = awaited.remove(&instance).unwrap_or_default();
+            if !defined {
+                self.told.remove(&instance);
+            }
+            self.emit(LauncherOutput::DatabaseSeen { instance, revision: known.revision, awaited, defined });
         }
     }
 

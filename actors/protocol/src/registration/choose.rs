@@ -1,10 +1,41 @@
 //! Where a service may run, and where it should (spec, "2. Choosing Parameters"; protocol §6.2).
 
+use std::collections::BTreeMap;
+
 use phalanx_messages::order::Unfit;
-use phalanx_messages::registration::{ServiceRun, View};
+use phalanx_messages::registration::View;
 use phalanx_messages::service::{AllowableNodes, NodePreferences, ServiceDefinition};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation};
+
+use super::index::Index;
+
+/// A node of which no capacity is said counts as this large when loads are compared.
+const CAPACITY_COMPARED: u64 = 100;
+
+/// What is known of the nodes beside the view when a node is chosen: an input of the decision, so that the rule stays pure.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct NodeLoads {
+    /// How hard each is pressed, 0 to 10, smoothed (spec: "recent performance statistics of particular nodes").
+    pub pressure: BTreeMap<NodeId, u8>,
+    /// Weight that each takes at most; a node that is not named takes any.
+    pub capacity: BTreeMap<NodeId, u32>,
+}
+
+impl NodeLoads {
+    /// Compared among equally preferred nodes; the smallest is taken.
+    pub(super) fn score(&self, index: &Index, node: NodeId) -> (u8, u64) {
+        let capacity = self.capacity.get(&node).map_or(CAPACITY_COMPARED, |capacity| u64::from(*capacity).max(1));
+        let pressure = self.pressure.get(&node).copied().unwrap_or(0);
+        (pressure, index.weight_on(node).saturating_mul(1_000) / capacity)
+    }
+
+    /// The node has room for that much more.
+    pub(super) fn fits(&self, index: &Index, node: NodeId, weight: u64) -> bool {
+        let capacity = self.capacity.get(&node).copied();
+        capacity.is_none_or(|capacity| index.weight_on(node).saturating_add(weight) <= u64::from(capacity))
+    }
+}
 
 /// `node` is allowable and not disallowed.
 pub(super) fn is_allowable(definition: &ServiceDefinition, node: NodeId) -> bool {
@@ -15,7 +46,7 @@ pub(super) fn is_allowable(definition: &ServiceDefinition, node: NodeId) -> bool
     allowable && !definition.disallowable_nodes.contains(&node)
 }
 
-/// `cand(s)`: allowable nodes that take services.
+/// `cand(s)`: allowable nodes that take services. Of the root of the group; nothing else has choosing parameters.
 #[must_use]
 pub fn candidates(definition: &ServiceDefinition, view: &View, standby: &NodeSet) -> NodeSet {
     view.up().filter(|node| is_allowable(definition, *node) && !standby.contains(*node)).collect()
@@ -65,15 +96,13 @@ fn is_primary_available(definition: &ServiceDefinition, candidates: &NodeSet) ->
     }
 }
 
-/// `choose(s)`: the target of a transfer first, then by preference, then by node id. Load is not looked at yet.
-pub(super) fn choose(definition: &ServiceDefinition, run: &ServiceRun, among: &NodeSet) -> Option<NodeId> {
-    let target = run.target.filter(|node| among.contains(*node));
-    target.or_else(|| best(definition, among))
-}
-
-/// The most preferred; ties go to the lowest id.
-pub(super) fn best(definition: &ServiceDefinition, among: &NodeSet) -> Option<NodeId> {
-    among.iter().min_by_key(|node| (rank(definition, *node), *node))
+/// The most preferred; then the least loaded; ties go to the lowest id.
+pub(super) fn best(
+    definition: &ServiceDefinition,
+    among: &NodeSet,
+    score: impl Fn(NodeId) -> (u8, u64),
+) -> Option<NodeId> {
+    among.iter().min_by_key(|node| (rank(definition, *node), score(*node), *node))
 }
 
 /// 0 = most preferred.

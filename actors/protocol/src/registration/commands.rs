@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 
 use phalanx_messages::NodeIncarnation;
-use phalanx_messages::registration::{Command, CommandKind, RegistrationRecord, RunState};
+use phalanx_messages::registration::{Command, CommandKind, Instance, RegistrationRecord, RunState};
 
-use super::rows::{command, notification};
+use super::tree::{command, notification};
 
-/// Every command without a consumed result: the current operation of each service and each pending notification.
+/// Every command without a consumed result: the current operation of each instance and each pending notification.
 #[must_use]
 pub fn outstanding(record: &RegistrationRecord) -> Vec<Command> {
     let mut commands = Vec::new();
     for (name, service) in &record.services {
-        let run = &service.run;
-        commands.extend(kind_of(run.state).map(|kind| command(name, run, kind)));
-        commands.extend(run.notifying.iter().filter_map(|node| {
-            let incarnation = *run.notified.get(&node)?;
-            Some(notification(name, run, NodeIncarnation { node, incarnation }))
-        }));
+        for (of, run) in service.runs() {
+            let instance = || Instance { service: name.clone(), of };
+            commands.extend(kind_of(run.state).map(|kind| command(instance(), run, kind)));
+            commands.extend(run.notifying.iter().filter_map(|node| {
+                let incarnation = *run.notified.get(&node)?;
+                Some(notification(instance(), run, NodeIncarnation { node, incarnation }))
+            }));
+        }
     }
     commands
 }
@@ -46,6 +48,7 @@ pub(super) fn kind_of(state: RunState) -> Option<CommandKind> {
 /// out the only member.
 #[must_use]
 pub fn victims_of_failure(record: &RegistrationRecord) -> BTreeSet<(NodeIncarnation, String)> {
-    let fenced = record.services.iter().filter(|(_, service)| service.run.state.is_fence());
-    fenced.map(|(name, service)| (service.run.node, format!("it cannot let go of service {name}"))).collect()
+    let runs = record.services.iter().flat_map(|(name, service)| service.runs().map(move |(_, run)| (name, run)));
+    let fenced = runs.filter(|(_, run)| run.state.is_fence());
+    fenced.map(|(name, run)| (run.node, format!("it cannot let go of service {name}"))).collect()
 }

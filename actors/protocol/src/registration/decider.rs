@@ -16,9 +16,12 @@ use phalanx_messages::registration::{Command, DecisionRegister, Order, Registrat
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{Instant, NodeId, NodeIncarnation, Revision};
 
+use super::choose::NodeLoads;
 use super::commands::outstanding;
 use super::decision::{Change, DatabaseRoom, Decided, Decision};
+use super::definitions::effective;
 use super::events::Event;
+use super::index::Index;
 use super::sights::view_of_decision;
 use crate::bugs::{self, Bug};
 use crate::frm::{ClaimView, ClaimViews, Frm, FrmInput, FrmOutput};
@@ -125,6 +128,9 @@ pub struct Decider {
     events: Vec<Event>,
     tokens: Vec<u64>,
     room: DatabaseRoom,
+    loads: NodeLoads,
+    /// What follows from the committed database; none = not known, so that the next decision looks at everything.
+    index: Option<Index>,
 }
 
 impl Decider {
@@ -151,6 +157,8 @@ impl Decider {
             events: Vec::new(),
             tokens: Vec::new(),
             room: DatabaseRoom::default(),
+            loads: NodeLoads::default(),
+            index: None,
         }
     }
 
@@ -159,6 +167,14 @@ impl Decider {
     pub const fn within(mut self, room: DatabaseRoom) -> Self {
         self.room = room;
         self
+    }
+
+    /// What is known of the nodes from now on.
+    pub fn set_loads(&mut self, loads: NodeLoads) {
+        if self.loads.capacity != loads.capacity {
+            self.index = None; // somebody may have room now
+        }
+        self.loads = loads;
     }
 
     /// Who decides, as far as this node knows.
@@ -338,16 +354,26 @@ impl Decider {
     fn decide(&mut self, outputs: &mut Vec<DeciderOutput>) {
         let Some(committed) = self.committed.clone().filter(|_| self.proposal.is_none()) else { return };
         let view = view_of_decision(&committed, &self.view);
-        let mut decision = Decision::new(&committed, &view).within(self.room);
+        let known = self.index.take();
+        let mut decision = match &known {
+            Some(index) => Decision::with_index(&committed, &view, index.clone()),
+            None => Decision::new(&committed, &view),
+        };
+        decision = decision.within(self.room).loaded(&self.loads);
+        if known.is_some() {
+            decision = decision.only_what_changes();
+        }
         self.events.iter().for_each(|event| decision.absorb(event));
         let decided = decision.settle();
-        if decided.record == *committed {
+        if !decided.changed {
+            self.index = Some(decided.index);
             self.events.clear();
             return;
         }
         let Some(frm) = &mut self.frm else { return };
         let asked = frm.step(FrmInput::Commit);
         if asked.is_empty() {
+            self.index = known;
             return; // ownership is in doubt; the events wait
         }
         self.events.clear();
@@ -399,13 +425,15 @@ impl Decider {
     fn owned(&mut self, revision: Revision, outputs: &mut Vec<DeciderOutput>) {
         let record = Arc::new(RegistrationRecord { revision, ..mem::take(&mut self.base) });
         self.committed = Some(record.clone());
+        self.index = None;
         self.follow(Some(self.me.node), outputs);
         outputs.push(DeciderOutput::Committed { record, changes: Vec::new() });
         self.send_again(outputs);
     }
 
     fn done(&mut self, revision: Revision, outputs: &mut Vec<DeciderOutput>) {
-        let Some(Decided { record, commands, changes }) = self.proposal.take() else { return };
+        let Some(Decided { record, commands, changes, index, .. }) = self.proposal.take() else { return };
+        self.index = Some(index);
         assert!(record.revision == revision, "another revision was committed than was decided");
         let record = Arc::new(record);
         self.committed = Some(record.clone());
@@ -418,6 +446,7 @@ impl Decider {
     fn lost(&mut self, outputs: &mut Vec<DeciderOutput>) {
         self.committed = None;
         self.proposal = None;
+        self.index = None;
         self.events.clear();
         self.follow(None, outputs);
         self.release(outputs);
@@ -440,7 +469,7 @@ impl Decider {
 
 fn send(record: &RegistrationRecord, commands: Vec<Command>, outputs: &mut Vec<DeciderOutput>) {
     let order = |command: Command| {
-        let definition = record.services.get(&command.instance.service)?.definition.clone();
+        let definition = effective(&record.services, &command.instance.service)?;
         Some(Order { command, definition })
     };
     let orders: Vec<Order> = commands.into_iter().filter_map(order).collect();

@@ -2,12 +2,13 @@
 
 use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::order::RegistrationRequest;
-use phalanx_messages::registration::{CommandKind, OperationResult, RunState};
+use phalanx_messages::registration::{CommandKind, Instance, OperationResult, RunState};
+use phalanx_messages::service::TransferCost;
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId};
 
-use super::choose::is_only_member;
+use super::choose::{is_only_member, rank};
 use super::decision::Decision;
-use super::rows::Rows;
+use super::tree::Tree;
 
 /// Bytes kept of a failure's text.
 const FAILURE_BYTES_MAX: usize = 240;
@@ -24,15 +25,15 @@ pub enum Event {
     },
     /// The executor should have answered long ago (protocol RL-9).
     TimedOut {
-        /// The service.
-        service: String,
+        /// The instance.
+        instance: Instance,
         /// The operation that was outstanding.
         operation: OperationId,
     },
     /// So should the notify command on that node.
     NotifyTimedOut {
-        /// The service.
-        service: String,
+        /// The instance.
+        instance: Instance,
         /// The registration it tells of.
         generation: OperationId,
         /// Where.
@@ -43,15 +44,43 @@ pub enum Event {
         /// The service.
         service: String,
     },
-    /// A failed service may be tried on all nodes again.
+    /// What failed everywhere may be tried on all nodes again.
     BackoffOver {
+        /// The instance.
+        instance: Instance,
+    },
+    /// It may be started again where it has failed.
+    RestOver {
+        /// The instance.
+        instance: Instance,
+        /// The registration that failed.
+        generation: OperationId,
+    },
+    /// A failure is so long ago that it does not count any more.
+    FailureAged {
+        /// The instance.
+        instance: Instance,
+        /// The registration that failed.
+        generation: OperationId,
+    },
+    /// It has run well for so long that the nodes on which it failed too often count as any other.
+    FailuresForgotten {
+        /// The instance.
+        instance: Instance,
+        /// The registration that runs well.
+        generation: OperationId,
+    },
+    /// A preferred node has been up long enough for a free transfer.
+    Stable {
         /// The service.
         service: String,
+        /// The node.
+        node: NodeIncarnation,
     },
     /// The only member may try again to clean what it could not (protocol RL-8).
     CleanAgain {
-        /// The service.
-        service: String,
+        /// The instance.
+        instance: Instance,
     },
     /// An administrator asks.
     Requested(RegistrationRequest),
@@ -62,21 +91,37 @@ impl Decision<'_> {
     pub fn absorb(&mut self, event: &Event) {
         match event {
             Event::Finished { from, result } => self.finished(*from, result),
-            Event::TimedOut { service, operation } => self.with(service, |rows| {
-                if rows.run.operation == *operation {
-                    rows.finished(Err("no answer from its node in time".to_owned()));
+            Event::TimedOut { instance, operation } => self.with(instance, |tree, at| {
+                if tree.run(at).operation == *operation {
+                    tree.finished(at, Err("no answer from its node in time".to_owned()));
                 }
             }),
-            Event::NotifyTimedOut { service, generation, node } => self.with(service, |rows| {
-                if rows.run.generation == *generation {
-                    rows.run.notifying.remove(*node);
+            Event::NotifyTimedOut { instance, generation, node } => self.with(instance, |tree, at| {
+                if tree.run(at).generation == *generation {
+                    tree.run(at).notifying.remove(*node);
                 }
             }),
-            Event::Matured { service } => self.with(service, |rows| {
-                rows.run.matured |= rows.run.state == RunState::AwaitMaturity;
+            Event::Matured { service } => self.matured(service),
+            Event::BackoffOver { instance } => self.with(instance, |tree, at| tree.try_again(at)),
+            Event::RestOver { instance, generation } => self.with(instance, |tree, at| {
+                if tree.run(at).restarts.last() == Some(generation) {
+                    tree.run(at).resting = false;
+                }
             }),
-            Event::BackoffOver { service } => self.with(service, |rows| rows.try_again()),
-            Event::CleanAgain { service } => self.with(service, |rows| rows.clean_again()),
+            Event::FailureAged { instance, generation } => self.with(instance, |tree, at| {
+                tree.run(at).restarts.retain(|counted| counted != generation);
+            }),
+            Event::FailuresForgotten { instance, generation } => self.with(instance, |tree, at| {
+                let run = tree.run(at);
+                if run.state == RunState::Registered && run.generation == *generation {
+                    run.exhausted.clear();
+                    run.retries = 0;
+                }
+            }),
+            Event::Stable { service, node } => {
+                self.with(&Instance::only(service.clone()), |tree, _| tree.transfer_freely(*node));
+            }
+            Event::CleanAgain { instance } => self.with(instance, |tree, at| tree.clean_again(at)),
             Event::Requested(request) => self.requested(request),
         }
     }
@@ -86,40 +131,72 @@ impl Decision<'_> {
             LaunchResult::Succeeded => Ok(()),
             LaunchResult::Failed { text } => Err(shortened(text)),
         };
-        self.with(&result.instance.service, |rows| match result.kind {
+        self.with(&result.instance, |tree, at| match result.kind {
             CommandKind::Notify => {
-                let current = rows.run.generation == result.operation
-                    && rows.run.notified.get(&from.node) == Some(&from.incarnation);
+                let run = tree.run(at);
+                let current =
+                    run.generation == result.operation && run.notified.get(&from.node) == Some(&from.incarnation);
                 if current {
-                    rows.run.notifying.remove(from.node);
+                    run.notifying.remove(from.node);
                 }
             }
             CommandKind::Start | CommandKind::Stop | CommandKind::Kill | CommandKind::Recovery => {
-                if rows.run.operation == result.operation && rows.run.node == from {
-                    rows.finished(outcome);
+                if tree.run(at).operation == result.operation && tree.run(at).node == from {
+                    tree.finished(at, outcome);
                 }
             }
         });
     }
+
+    /// One maturity for all instances (protocol §6.2).
+    fn matured(&mut self, service: &str) {
+        let waits = |of: &phalanx_messages::registration::ServiceRecord| {
+            !of.run.matured && of.runs().any(|(_, run)| run.state == RunState::AwaitMaturity)
+        };
+        if self.record.services.get(service).is_some_and(waits) {
+            self.change(service, |service| service.run.matured = true);
+            self.touch(service);
+        }
+    }
 }
 
-impl Rows<'_> {
-    fn try_again(&mut self) {
-        if self.run.state == RunState::Failed && self.run.retries < self.definition.start_retries {
-            self.run.state = RunState::DeRegistered;
-            self.run.tried.clear();
-            self.run.retries += 1;
+impl Tree<'_> {
+    fn try_again(&mut self, at: usize) {
+        let retries = self.members[at].definition.start_retries;
+        let run = self.run(at);
+        if run.state == RunState::Failed && run.retries < retries {
+            run.state = RunState::DeRegistered;
+            run.tried.clear();
+            run.exhausted.clear();
+            run.retries += 1;
         }
     }
 
-    fn clean_again(&mut self) {
-        if !is_only_member(self.view, self.run.node.node) {
+    /// Protocol §6.3, "FreeTransfer check": the group is at rest, and `node` is strictly preferred to where it is.
+    fn transfer_freely(&mut self, node: NodeIncarnation) {
+        let root = self.root();
+        let run = &root.run;
+        let better = rank(&root.definition, node.node) < rank(&root.definition, run.node.node);
+        let free = root.definition.transfer_cost == TransferCost::Free && self.is_movable();
+        let rests = run.state == RunState::Registered && !run.held && !run.transfer_intent && self.is_settled();
+        let takes = self.around.view.is_joined(node)
+            && self.candidates().contains(node.node)
+            && !run.avoid.contains(node.node)
+            && self.choose(&[node.node].into_iter().collect()).is_some();
+        if better && free && rests && takes {
+            self.begin_move(node.node);
+        }
+    }
+
+    fn clean_again(&mut self, at: usize) {
+        let run = &self.members[at].run;
+        if !is_only_member(self.around.view, run.node.node) {
             return;
         }
-        match self.run.state {
-            RunState::FenceStart => self.kill_in(RunState::StartCleanup),
-            RunState::FenceStop => self.kill_in(RunState::StopKill),
-            RunState::FenceRecovery => self.kill_in(RunState::RecoveryCleanup),
+        match run.state {
+            RunState::FenceStart => self.kill_in(at, RunState::StartCleanup),
+            RunState::FenceStop => self.kill_in(at, RunState::StopKill),
+            RunState::FenceRecovery => self.kill_in(at, RunState::RecoveryCleanup),
             RunState::DeRegistered
             | RunState::AwaitMaturity
             | RunState::AwaitParent
@@ -138,7 +215,7 @@ impl Rows<'_> {
 }
 
 /// The head of a text, cut between characters.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let end = (0..=FAILURE_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text[..end].to_owned()
 }

@@ -3,14 +3,15 @@
 
 use phalanx_messages::NodeId;
 use phalanx_messages::configuration::ConfigurationRecord;
-use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord, ServiceRun, View};
-use phalanx_messages::service::{NodePreferences, ServiceDefinition};
+use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRun, View};
+use phalanx_messages::service::{NodePreferences, ServiceDefinition, TransferCost};
 use phalanx_messages::service_report::{CandidateExplanation, ServiceExplanation};
 use phalanx_messages::set::NodeSet;
 
-use super::choose::{best, candidates, rank, unfit};
+use super::choose::{NodeLoads, best, rank, unfit};
+use super::index::Index;
 use super::refusal::unfit_text;
-use super::status::{service_status, state_word};
+use super::status::{Seen, state_word};
 
 /// Explains one service; none if there is no such one. `maturity_ms` = what is left of its maturity time.
 #[must_use]
@@ -19,14 +20,20 @@ pub fn explain(
     service: &str,
     view: &View,
     configuration: &ConfigurationRecord,
+    loads: &NodeLoads,
     maturity_ms: Option<u64>,
 ) -> Option<ServiceExplanation> {
-    let ServiceRecord { definition, run, .. } = record.services.get(service)?;
-    let standby = &record.standby;
-    let placed = (!run.state.is_idle()).then_some(run.node.node);
-    let (factor, because) = match placed {
-        Some(_) => factor_of(definition, run, view, standby),
-        None => idle_factor(&record.services[service], view, standby, configuration, maturity_ms),
+    let seen = Seen::of(record, service, view, configuration)?;
+    let run = seen.summary();
+    let placed = (!run.state.is_idle() && !seen.is_on_all()).then_some(run.node.node);
+    let choice = Choice { definition: &seen.root.definition, index: &Index::of(record), loads };
+    let (factor, because) = match (placed, &seen.definition.parent) {
+        (Some(_), Some(parent)) => ("parent", format!("it is placed with its parent {parent}")),
+        (Some(_), None) => choice.factor(run, &seen.candidates()),
+        (None, _) if seen.is_on_all() && !run.state.is_idle() => {
+            ("on-all-nodes", "placement_policy is register_on_all".to_owned())
+        }
+        (None, _) => idle_factor(&seen, run, maturity_ms),
     };
     Some(ServiceExplanation {
         service: service.to_owned(),
@@ -36,63 +43,84 @@ pub fn explain(
         held: run.held,
         factor: factor.to_owned(),
         because,
-        candidates: nodes(definition, run, view, standby, configuration),
-        would_change: would_change(definition, run, view, standby, configuration),
+        candidates: nodes(&seen, &choice, run),
+        would_change: would_change(&seen, &choice, run),
     })
 }
 
-/// The factor that put the service on its node, and the same in words.
-pub(super) fn factor_of(
-    definition: &ServiceDefinition,
-    run: &ServiceRun,
-    view: &View,
-    standby: &NodeSet,
-) -> (&'static str, String) {
-    let here = run.node.node;
-    let all = candidates(definition, view, standby);
-    let others = all.difference(&[here].into_iter().collect()).difference(&run.tried);
-    if run.target == Some(here) {
-        return ("transfer-target", "an administrator has asked for this node".to_owned());
+/// How a node is chosen for a group.
+pub(super) struct Choice<'a> {
+    /// Of the root.
+    pub definition: &'a ServiceDefinition,
+    pub index: &'a Index,
+    pub loads: &'a NodeLoads,
+}
+
+impl Choice<'_> {
+    fn key(&self, node: NodeId) -> (usize, (u8, u64), NodeId) {
+        (rank(self.definition, node), self.loads.score(self.index, node), node)
     }
-    let Some(next) = best(definition, &others) else {
-        return ("only-candidate", "no other node can take it".to_owned());
-    };
-    if !all.contains(here) || (rank(definition, next), next) < (rank(definition, here), here) {
-        let text = "another node would be chosen today; a running service stays where it is until it is transferred";
-        return ("stays", text.to_owned());
+
+    fn best(&self, among: &NodeSet) -> Option<NodeId> {
+        best(self.definition, among, |node| self.loads.score(self.index, node))
     }
-    if rank(definition, here) == rank(definition, next) {
-        return ("node-id", "nothing prefers another candidate; the lowest id is taken".to_owned());
-    }
-    match &definition.node_preferences {
-        NodePreferences::Unordered(_) => ("unordered-preference", "node_preferences.unordered names it".to_owned()),
-        NodePreferences::Ordered(_) | NodePreferences::None => {
-            ("ordered-preference", "it is the first of node_preferences.ordered that can take it".to_owned())
+
+    /// The factor that put the service on its node, and the same in words.
+    pub fn factor(&self, run: &ServiceRun, candidates: &NodeSet) -> (&'static str, String) {
+        let here = run.node.node;
+        let failed = run.tried.union(&run.exhausted);
+        let others = candidates.difference(&[here].into_iter().collect()).difference(&failed);
+        if run.target == Some(here) {
+            let text =
+                if run.transfer_intent { "it is being transferred to this node" } else { "it is restarted in place" };
+            return ("transfer-target", text.to_owned());
+        }
+        let Some(next) = self.best(&others) else {
+            return ("only-candidate", "no other node can take it".to_owned());
+        };
+        let (mine, its) = (rank(self.definition, here), rank(self.definition, next));
+        if !candidates.contains(here) || its < mine {
+            let text =
+                "another node would be chosen today; a running service stays where it is until it is transferred";
+            return ("stays", text.to_owned());
+        }
+        if mine == its {
+            let pressed = |node: NodeId| self.loads.pressure.get(&node).copied().unwrap_or(0);
+            return if pressed(here) != pressed(next) {
+                ("performance", "of equally preferred nodes the least pressed is taken when it starts".to_owned())
+            } else {
+                (
+                    "load",
+                    "of equally preferred nodes the one that carries least is taken, then the lowest id".to_owned(),
+                )
+            };
+        }
+        match &self.definition.node_preferences {
+            NodePreferences::Unordered(_) => ("unordered-preference", "node_preferences.unordered names it".to_owned()),
+            NodePreferences::Ordered(_) | NodePreferences::None => {
+                ("ordered-preference", "it is the first of node_preferences.ordered that can take it".to_owned())
+            }
         }
     }
 }
 
-fn idle_factor(
-    service: &ServiceRecord,
-    view: &View,
-    standby: &NodeSet,
-    configuration: &ConfigurationRecord,
-    maturity_ms: Option<u64>,
-) -> (&'static str, String) {
-    let run = &service.run;
+fn idle_factor(seen: &Seen<'_>, run: &ServiceRun, maturity_ms: Option<u64>) -> (&'static str, String) {
+    let because = seen.reason(run, maturity_ms);
     let factor = match run.state {
         RunState::Failed | RunState::FailedRecovery => "failed",
         RunState::DeRegistered if !run.want => "not-wanted",
-        RunState::DeRegistered | RunState::AwaitMaturity | RunState::PendRecovery if run.held => "held",
-        RunState::DeRegistered | RunState::PendRecovery
-            if candidates(&service.definition, view, standby).is_empty() =>
+        RunState::DeRegistered | RunState::AwaitMaturity | RunState::AwaitParent | RunState::PendRecovery
+            if run.held =>
         {
-            "no-candidate"
+            "held"
         }
+        RunState::DeRegistered | RunState::PendRecovery if seen.candidates().is_empty() => "no-candidate",
         RunState::AwaitMaturity => "maturity",
+        RunState::AwaitParent => "parent",
         RunState::PendRecovery => "recovery",
+        RunState::DeRegistered if run.resting => "restart",
+        RunState::DeRegistered if because.as_ref().is_some_and(|text| text.contains("room")) => "capacity",
         RunState::DeRegistered
-        | RunState::AwaitParent
         | RunState::Starting
         | RunState::StartCleanup
         | RunState::Registered
@@ -104,26 +132,21 @@ fn idle_factor(
         | RunState::FenceStop
         | RunState::FenceRecovery => "none",
     };
-    let because = service_status(service, view, standby, configuration, maturity_ms).reason;
     (factor, because.unwrap_or_else(|| "the next decision is about it".to_owned()))
 }
 
-fn nodes(
-    definition: &ServiceDefinition,
-    run: &ServiceRun,
-    view: &View,
-    standby: &NodeSet,
-    configuration: &ConfigurationRecord,
-) -> Vec<CandidateExplanation> {
-    let mut order: Vec<NodeId> = candidates(definition, view, standby).iter().collect();
-    order.sort_by_key(|node| (rank(definition, *node), *node));
+fn nodes(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun) -> Vec<CandidateExplanation> {
+    let mut order: Vec<NodeId> = seen.candidates().iter().collect();
+    order.sort_by_key(|node| choice.key(*node));
+    let definition = choice.definition;
+    let is_here = |node: NodeId| seen.service.runs().any(|(_, run)| !run.state.is_idle() && run.node.node == node);
     let explained = |node: &NodeId| {
-        let here = !run.state.is_idle() && run.node.node == *node;
-        let (verdict, reason) = if here {
+        let failed = [&run.tried, &run.tried_recovery, &run.exhausted].iter().any(|nodes| nodes.contains(*node));
+        let (verdict, reason) = if is_here(*node) {
             ("here", "the service is here")
-        } else if let Some(why) = unfit(definition, view, standby, *node) {
+        } else if let Some(why) = unfit(definition, seen.view, &seen.standby, *node) {
             (unfit_word(why), unfit_text(why))
-        } else if run.tried.contains(*node) || run.tried_recovery.contains(*node) {
+        } else if failed {
             ("failed-here", "it has failed here in this attempt")
         } else {
             ("candidate", "it can take the service")
@@ -131,9 +154,10 @@ fn nodes(
         let place = order.iter().position(|other| other == node).and_then(|place| u16::try_from(place + 1).ok());
         let reason =
             preference(definition, *node).map_or_else(|| reason.to_owned(), |text| format!("{reason}; {text}"));
-        CandidateExplanation { node: configuration.name_of(*node), verdict: verdict.to_owned(), place, reason }
+        let node = seen.configuration.name_of(*node);
+        CandidateExplanation { node, verdict: verdict.to_owned(), place, reason }
     };
-    configuration.nodes.keys().map(explained).collect()
+    seen.configuration.nodes.keys().map(explained).collect()
 }
 
 fn preference(definition: &ServiceDefinition, node: NodeId) -> Option<String> {
@@ -157,14 +181,8 @@ const fn unfit_word(why: phalanx_messages::order::Unfit) -> &'static str {
     }
 }
 
-fn would_change(
-    definition: &ServiceDefinition,
-    run: &ServiceRun,
-    view: &View,
-    standby: &NodeSet,
-    configuration: &ConfigurationRecord,
-) -> Vec<String> {
-    let service = &definition.name;
+fn would_change(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun) -> Vec<String> {
+    let service = &seen.definition.name;
     if run.held {
         return vec![format!("`phalanx service clear {service}` ends the hold")];
     }
@@ -176,23 +194,11 @@ fn would_change(
             format!("`phalanx service clear {service}` has it tried again"),
             format!("`phalanx service apply FILE` with a changed definition of {service}"),
         ],
-        RunState::Registered => {
-            let others = candidates(definition, view, standby).difference(&[run.node.node].into_iter().collect());
-            let Some(next) = best(definition, &others).map(|node| configuration.name_of(node)) else {
-                return vec!["another allowable node that joins could take it if its node goes".to_owned()];
-            };
-            vec![
-                format!(
-                    "if {} leaves, is put on standby or is lost, it goes to {next}",
-                    configuration.name_of(run.node.node)
-                ),
-                format!("`phalanx service transfer {service} --to {next}` moves it"),
-            ]
-        }
+        RunState::Registered => would_move(seen, choice, run),
         RunState::AwaitMaturity => vec!["more allowable nodes, its preferred nodes, or its maturity_time".to_owned()],
         RunState::DeRegistered | RunState::PendRecovery => vec!["an allowable node that joins".to_owned()],
-        RunState::AwaitParent
-        | RunState::Starting
+        RunState::AwaitParent => vec!["the start of its parent".to_owned()],
+        RunState::Starting
         | RunState::StartCleanup
         | RunState::Stopping
         | RunState::StopKill
@@ -202,4 +208,25 @@ fn would_change(
         | RunState::FenceStop
         | RunState::FenceRecovery => vec!["the end of what is being done".to_owned()],
     }
+}
+
+fn would_move(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun) -> Vec<String> {
+    let service = &seen.root.definition.name;
+    if seen.is_on_all() {
+        return vec!["an allowable node that joins or goes".to_owned()];
+    }
+    let name = |node| seen.configuration.name_of(node);
+    let here = run.node.node;
+    let others = seen.candidates().difference(&[here].into_iter().collect());
+    let Some(next) = choice.best(&others).map(name) else {
+        return vec!["another allowable node that joins could take it if its node goes".to_owned()];
+    };
+    let mut would = vec![
+        format!("if {} leaves, is put on standby or is lost, it goes to {next}", name(here)),
+        format!("`phalanx service transfer {service} --to {next}` moves it"),
+    ];
+    if choice.definition.transfer_cost == TransferCost::Free {
+        would.push("transfer_cost is free: a more preferred node that is up and stable takes it".to_owned());
+    }
+    would
 }

@@ -1,25 +1,18 @@
-//! Administrators' requests: what each changes in the database, and when it is refused (protocol §6.3, "Admin"; RL-10).
+//! Administrators' requests about services: what each changes in the database, and when it is refused (protocol §6.3, "Admin";
+//! RL-10). Definitions are in [`super::definitions`].
 //!
 //! Each only sets fields; the rows decide what follows. A request that is refused has changed nothing.
 
-use phalanx_messages::codec;
-use phalanx_messages::order::{
-    ConsumedRequest, DefinitionChange, OrderRefusal, RegistrationOrder, RegistrationRequest, ServiceOrder,
-};
-use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord, ServiceRun};
-use phalanx_messages::service::{AutoRegister, ServiceDefinition};
+use phalanx_messages::order::{ConsumedRequest, OrderRefusal, RegistrationOrder, RegistrationRequest, ServiceOrder};
+use phalanx_messages::registration::{Instance, RunState, ServiceRun};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{NodeId, registration::CommandKind};
+use phalanx_messages::{NodeId, Revision};
 
-use super::choose::{best, unfit};
-use super::commands::kind_of;
-use super::decision::{DatabaseRoom, Decision};
-use super::rows::Rows;
-
-/// Bytes that the run state of a service may grow to.
-const RUN_BYTES: usize = 600;
-/// No record is larger than this.
-const RECORD_BYTES_MAX: usize = 1 << 30;
+use super::choose::unfit;
+use super::decision::Decision;
+use super::events::shortened;
+use super::index::{is_on_all, root_of};
+use super::tree::Tree;
 
 impl Decision<'_> {
     /// Protocol RL-10: a request that was consumed keeps its answer; an older one is dropped.
@@ -30,9 +23,11 @@ impl Decision<'_> {
             return;
         }
         let answer = match &request.order {
-            RegistrationOrder::Service { service, order } => self.ordered(service, order.clone()),
-            RegistrationOrder::Apply(changes) => self.apply(&changes.services),
-            RegistrationOrder::EnableGroup { .. } => Ok(()),
+            RegistrationOrder::Service { service, order } => self.ordered(service, order, request.source.node),
+            RegistrationOrder::Apply(changes) => self.apply(changes),
+            RegistrationOrder::EnableGroup { group, .. } => {
+                Err(OrderRefusal::UnknownEventGroup { group: group.clone() })
+            }
             RegistrationOrder::Standby { node, standby } => {
                 self.stand_by(*node, *standby);
                 Ok(())
@@ -40,31 +35,60 @@ impl Decision<'_> {
         };
         let consumed = ConsumedRequest { incarnation: request.source.incarnation, counter: request.counter, answer };
         self.record.requests.insert(request.source.node, consumed);
+        self.note_change();
     }
 
-    fn ordered(&mut self, service: &str, order: ServiceOrder) -> Result<(), OrderRefusal> {
+    fn ordered(&mut self, service: &str, order: &ServiceOrder, source: NodeId) -> Result<(), OrderRefusal> {
         if !self.record.services.contains_key(service) {
             return Err(OrderRefusal::UnknownService { service: service.to_owned() });
         }
-        if let ServiceOrder::Remove { skip_recovery } = order {
-            return self.remove(service, skip_recovery);
+        self.touch(service);
+        match order {
+            ServiceOrder::Register => self.every_run(service, |run| run.want = true),
+            ServiceOrder::Deregister => self.every_run(service, |run| run.want = false),
+            ServiceOrder::Hold => self.every_run(service, |run| run.held = true),
+            ServiceOrder::Clear { skip_recovery } => self.clear(service, *skip_recovery),
+            ServiceOrder::Remove { skip_recovery } => return self.remove(service, *skip_recovery),
+            ServiceOrder::Transfer { to } => return self.transfer(service, *to),
+            ServiceOrder::Failed { generation, node, text } => {
+                let of = is_on_all(&self.record.services, service).then(|| node.unwrap_or(source));
+                return self.failed(&Instance { service: service.to_owned(), of }, *generation, text);
+            }
         }
-        let mut answer = Ok(());
-        self.with(service, |rows| answer = rows.ordered(order));
-        answer
+        Ok(())
+    }
+
+    fn every_run(&mut self, service: &str, mut change: impl FnMut(&mut ServiceRun)) {
+        self.change(service, |service| {
+            change(&mut service.run);
+            service.instances.values_mut().for_each(&mut change);
+        });
+    }
+
+    /// Of the whole group (protocol §6.3, "clear (whole tree)").
+    fn clear(&mut self, service: &str, skip_recovery: bool) {
+        let root = root_of(&self.record.services, service).to_owned();
+        for name in self.group(&root) {
+            self.every_run(&name, |run| cleared(run, skip_recovery));
+        }
     }
 
     fn remove(&mut self, service: &str, skip_recovery: bool) -> Result<(), OrderRefusal> {
         let Some(record) = self.record.services.get(service) else { return Ok(()) };
-        let (service, run) = (service.to_owned(), &record.run);
-        if !run.state.is_idle() {
+        let named = service.to_owned();
+        if let Some(child) = self.index.children(service).first() {
+            return Err(OrderRefusal::HasChild { service: named, child: child.clone() });
+        }
+        if let Some((_, run)) = record.runs().find(|(_, run)| !run.state.is_idle()) {
             // Even by force: what runs would go on without anybody who knows of it.
-            return Err(OrderRefusal::NotIdle { service, state: run.state });
+            return Err(OrderRefusal::NotIdle { service: named, state: run.state });
         }
-        if let Some(victim) = run.victim.filter(|_| !skip_recovery) {
-            return Err(OrderRefusal::Unrecovered { service, victim });
+        let victim = record.runs().find_map(|(_, run)| run.victim);
+        if let Some(victim) = victim.filter(|_| !skip_recovery) {
+            return Err(OrderRefusal::Unrecovered { service: named, victim });
         }
-        self.record.services.remove(&service);
+        self.record.services.remove(service);
+        self.redefine_index();
         Ok(())
     }
 
@@ -74,154 +98,123 @@ impl Decision<'_> {
         } else {
             self.record.standby.remove(node);
         }
+        self.touch_everything();
     }
 
-    /// All or none.
-    fn apply(&mut self, changes: &[DefinitionChange]) -> Result<(), OrderRefusal> {
-        changes.iter().try_for_each(|change| may_become(&self.record, change))?;
-        check_room(&self.record, changes, self.room)?;
-        for DefinitionChange { before, after } in changes {
-            match self.record.services.get_mut(&after.name) {
-                Some(record) => record.definition = after.clone(),
-                None => drop(self.record.services.insert(after.name.clone(), new_record(after))),
-            }
-            if let Some(before) = before {
-                self.with(&after.name, |rows| rows.redefined(before));
-            }
+    fn transfer(&mut self, service: &str, to: Option<NodeId>) -> Result<(), OrderRefusal> {
+        let parent = self.record.services.get(service).and_then(|record| record.definition.parent.clone());
+        let service = service.to_owned();
+        if is_on_all(&self.record.services, &service) {
+            return Err(OrderRefusal::OnAllNodes { service });
         }
+        if let Some(parent) = parent {
+            return Err(OrderRefusal::Child { service, parent });
+        }
+        let mut answer = Ok(());
+        self.with(&Instance::only(service), |tree, _| answer = tree.transfer(to));
+        answer
+    }
+
+    /// Spec, "5. Event Manager Daemon": the action of a monitor is a request like any other. One that speaks of an older
+    /// registration comes too late.
+    fn failed(&mut self, instance: &Instance, generation: Revision, text: &str) -> Result<(), OrderRefusal> {
+        let service = instance.service.clone();
+        let run = self.record.services.get(&service).and_then(|record| record.run_of(instance.of));
+        let current = run.filter(|run| run.state == RunState::Registered).map(|run| run.generation.revision);
+        if current != Some(generation) {
+            return Err(OrderRefusal::StaleGeneration { service, current });
+        }
+        self.with(instance, |tree, at| {
+            let run = tree.run(at);
+            run.failing = true;
+            run.failure = Some(shortened(text));
+        });
         Ok(())
     }
 }
 
-fn new_record(definition: &ServiceDefinition) -> ServiceRecord {
-    let want = definition.auto_register == AutoRegister::Always;
-    ServiceRecord::new(definition.clone(), ServiceRun { want, ..ServiceRun::default() })
+/// "clear" of protocol §6.3.
+fn cleared(run: &mut ServiceRun, skip_recovery: bool) {
+    run.held = false;
+    run.avoid.clear();
+    run.tried_recovery.clear();
+    forget_failures(run);
+    match run.state {
+        RunState::PendRecovery | RunState::FailedRecovery if skip_recovery => {
+            run.state = RunState::DeRegistered;
+            run.victim = None;
+        }
+        RunState::FailedRecovery => run.state = RunState::PendRecovery,
+        RunState::DeRegistered
+        | RunState::AwaitMaturity
+        | RunState::AwaitParent
+        | RunState::Starting
+        | RunState::StartCleanup
+        | RunState::Registered
+        | RunState::Stopping
+        | RunState::StopKill
+        | RunState::PendRecovery
+        | RunState::Recovering
+        | RunState::RecoveryCleanup
+        | RunState::FenceStart
+        | RunState::FenceStop
+        | RunState::FenceRecovery
+        | RunState::Failed => {}
+    }
 }
 
-fn may_become(record: &RegistrationRecord, change: &DefinitionChange) -> Result<(), OrderRefusal> {
-    let service = change.after.name.clone();
-    let known = record.services.get(&service);
-    let seen = change.before.as_ref().is_none_or(|before| before.name == service);
-    if !seen || known.map(|known| &known.definition) != change.before.as_ref() {
-        return Err(OrderRefusal::ChangedMeanwhile { service });
+/// What it has failed at so far counts no more.
+pub(super) fn forget_failures(run: &mut ServiceRun) {
+    run.tried.clear();
+    run.exhausted.clear();
+    run.restarts.clear();
+    run.retries = 0;
+    run.failure = None;
+    run.failing = false;
+    run.resting = false;
+    if run.state == RunState::Failed {
+        run.state = RunState::DeRegistered;
     }
-    let Some(state) = known.map(|known| known.run.state) else { return Ok(()) };
-    let missing = match kind_of(state) {
-        Some(CommandKind::Start) => change.after.start_command.is_none(),
-        Some(CommandKind::Stop) => change.after.stop_command.is_none(),
-        Some(CommandKind::Recovery) => change.after.recovery_command.is_none(),
-        Some(CommandKind::Kill | CommandKind::Notify) | None => false,
-    };
-    if missing { Err(OrderRefusal::CommandRuns { service, state }) } else { Ok(()) }
 }
 
-/// The database must hold every service in whatever state it comes to.
-fn check_room(
-    record: &RegistrationRecord,
-    changes: &[DefinitionChange],
-    room: DatabaseRoom,
-) -> Result<(), OrderRefusal> {
-    let changed = |name: &String| changes.iter().any(|change| change.after.name == *name);
-    let kept = record.services.iter().filter(|(name, _)| !changed(name)).map(|(_, service)| &service.definition);
-    let definitions: Vec<&ServiceDefinition> = kept.chain(changes.iter().map(|change| &change.after)).collect();
-    let encoded = codec::encode(&definitions, RECORD_BYTES_MAX).map_or(RECORD_BYTES_MAX, |bytes| bytes.len());
-    let (services, bytes) = (definitions.len(), encoded + definitions.len() * RUN_BYTES);
-    if bytes > room.bytes || services > room.services {
-        let (bytes_max, services_max) = (room.bytes, room.services);
-        return Err(OrderRefusal::DatabaseFull { services, services_max, bytes, bytes_max });
-    }
-    Ok(())
-}
-
-impl Rows<'_> {
-    fn ordered(&mut self, order: ServiceOrder) -> Result<(), OrderRefusal> {
-        match order {
-            ServiceOrder::Register => self.run.want = true,
-            ServiceOrder::Deregister => self.run.want = false,
-            ServiceOrder::Hold => self.run.held = true,
-            ServiceOrder::Clear { skip_recovery } => self.cleared(skip_recovery),
-            ServiceOrder::Transfer { to } => return self.transfer(to),
-            ServiceOrder::Failed { .. } | ServiceOrder::Remove { .. } => {} // not a matter of the run state
-        }
-        Ok(())
-    }
-
-    fn cleared(&mut self, skip_recovery: bool) {
-        self.run.held = false;
-        self.run.avoid.clear();
-        self.run.tried_recovery.clear();
-        self.forget_failures();
-        match self.run.state {
-            RunState::PendRecovery | RunState::FailedRecovery if skip_recovery => self.recovered(),
-            RunState::FailedRecovery => self.run.state = RunState::PendRecovery,
-            RunState::DeRegistered
-            | RunState::AwaitMaturity
-            | RunState::AwaitParent
-            | RunState::Starting
-            | RunState::StartCleanup
-            | RunState::Registered
-            | RunState::Stopping
-            | RunState::StopKill
-            | RunState::PendRecovery
-            | RunState::Recovering
-            | RunState::RecoveryCleanup
-            | RunState::FenceStart
-            | RunState::FenceStop
-            | RunState::FenceRecovery
-            | RunState::Failed => {}
-        }
-    }
-
-    fn forget_failures(&mut self) {
-        self.run.tried.clear();
-        self.run.retries = 0;
-        self.run.failure = None;
-        if self.run.state == RunState::Failed {
-            self.run.state = RunState::DeRegistered;
-        }
-    }
-
-    /// The definition has changed; what runs goes on (protocol §6.2: editing never starts a transfer).
-    fn redefined(&mut self, before: &ServiceDefinition) {
-        if self.definition.auto_register == AutoRegister::Always && before.auto_register != AutoRegister::Always {
-            self.run.want = true;
-        }
-        if self.definition.notify_command.is_none() {
-            self.run.notified.clear();
-            self.run.notifying.clear();
-        }
-        self.forget_failures();
-    }
-
+impl Tree<'_> {
     fn transfer(&mut self, to: Option<NodeId>) -> Result<(), OrderRefusal> {
-        let (service, state) = (self.definition.name.clone(), self.run.state);
-        if state != RunState::Registered || !self.run.notifying.is_empty() || !self.run.want {
+        let root = self.root();
+        let (service, run) = (root.definition.name.clone(), &root.run);
+        let state = run.state;
+        if state != RunState::Registered || !run.notifying.is_empty() || !run.want {
             return Err(OrderRefusal::NotSettled { service, state });
         }
-        if self.run.held {
+        if run.held {
             return Err(OrderRefusal::Held { service });
         }
-        if self.run.transfer_intent || self.reason().is_some() {
+        if run.transfer_intent || self.reason(0).is_some() {
             return Err(OrderRefusal::Moving { service });
+        }
+        if let Some(member) = self.members.iter().find(|member| !member.run.state.is_idle() && !at_rest(&member.run)) {
+            let (service, state) = (member.definition.name.clone(), member.run.state);
+            return Err(OrderRefusal::NotSettled { service, state });
         }
         let node = match to {
             Some(node) => node,
             None => self.elsewhere().ok_or(OrderRefusal::NowhereElse { service: service.clone() })?,
         };
-        if self.run.node.node == node {
+        if run.node.node == node {
             return Err(OrderRefusal::AlreadyThere { service, node });
         }
-        if let Some(why) = unfit(self.definition, self.view, self.standby, node) {
+        if let Some(why) = unfit(&root.definition, self.around.view, self.around.standby, node) {
             return Err(OrderRefusal::Unfit { service, node, why });
         }
-        self.run.moving = true;
-        self.run.target = Some(node);
-        self.run.transfer_intent = true;
+        self.begin_move(node);
         Ok(())
     }
 
     fn elsewhere(&self) -> Option<NodeId> {
-        let here: NodeSet = [self.run.node.node].into_iter().collect();
-        best(self.definition, &self.candidates().difference(&here))
+        let here: NodeSet = [self.root().run.node.node].into_iter().collect();
+        self.choose(&self.candidates().difference(&here))
     }
+}
+
+fn at_rest(run: &ServiceRun) -> bool {
+    run.state == RunState::Registered && run.notifying.is_empty()
 }

@@ -1,25 +1,16 @@
-//! The rows of protocol §6.3 for one service that is registered on one node and has no parent.
+//! The rows of protocol §6.3 and §6.5: what becomes of one member of a group.
 //!
-//! A row is a predicate over (database, view). [`Rows::settle`] applies rows until none applies.
+//! A row is a predicate over (database, view). [`Tree::settle`] applies rows until none applies. Losses and recoveries are in
+//! [`super::recovery`], results of commands in [`super::results`].
 
-use phalanx_messages::registration::{Command, CommandKind, Instance, RunState, ServiceRun, View};
-use phalanx_messages::service::{AutoRegister, ServiceDefinition, StopFailure};
+use phalanx_messages::NodeId;
+use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
+use phalanx_messages::service::{AutoRegister, ChildFailure};
 use phalanx_messages::set::NodeSet;
-use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision};
 
-use super::choose::{candidates, choose, incarnation_of, is_allowable, is_mature, is_only_member};
-use crate::bugs::{self, Bug};
-
-/// Rows that can apply one after the other in one decision; more is a fault of the rules.
-const ROWS_MAX: usize = 64;
-
-/// Hands out the operation ids of one commit.
-#[derive(Debug, Clone)]
-pub(super) struct Issuer {
-    pub revision: Revision,
-    pub next: u32,
-    pub commands: Vec<Command>,
-}
+use super::choose::{best, incarnation_of, is_allowable, is_mature};
+use super::tree::{Tree, notification};
+use phalanx_messages::registration::View;
 
 /// Why a service must be stopped where it is (protocol §6.3, `reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,93 +21,37 @@ pub enum StopReason {
     Leave,
     /// Its node takes no services any more.
     Standby,
-    /// It moves to another node by an administrator's word.
+    /// It has failed where it is.
+    Failure,
+    /// It moves to another node.
     Move,
 }
 
-/// A state that a service went through, and why, if it is a stop.
-#[derive(Debug, Clone)]
-pub(super) struct Passed {
-    pub run: ServiceRun,
-    pub reason: Option<StopReason>,
-}
-
-/// One service while a decision is made about it.
-pub(super) struct Rows<'a> {
-    pub definition: &'a ServiceDefinition,
-    pub run: &'a mut ServiceRun,
-    pub view: &'a View,
-    pub standby: &'a NodeSet,
-    pub issuer: &'a mut Issuer,
-    /// States gone through, in order.
-    pub passed: &'a mut Vec<Passed>,
-    /// Of the stop that the next state is.
-    pub stop_reason: Option<StopReason>,
-}
-
-impl Rows<'_> {
+impl Tree<'_> {
     /// What has changed in the view since the last decision.
     pub fn adopt(&mut self, before: &View) {
-        for node in self.view.nodes.keys().filter(|node| before.incarnation(**node) != self.view.incarnation(**node)) {
-            self.run.tried.remove(*node);
-            self.run.tried_recovery.remove(*node);
-            self.run.avoid.remove(*node);
+        let view = self.around.view;
+        for member in &mut self.members {
+            adopt(&mut member.run, member.definition.auto_register, before, view);
         }
-        if before.formation != self.view.formation {
-            self.run.want = self.definition.auto_register != AutoRegister::Manual;
-            self.run.matured = false;
-        }
-        if self.candidates().is_empty() {
-            self.run.matured = false;
+        if self.recovery_candidates().is_empty() {
+            self.members[0].run.matured = false;
         }
     }
 
-    /// Applies rows until none applies.
-    ///
-    /// # Panics
-    /// If they do not come to an end: the rules are at fault, and this node must not decide.
-    pub fn settle(&mut self) {
-        for _ in 0..ROWS_MAX {
-            let before = self.run.clone();
-            self.row();
-            if *self.run == before {
-                return;
+    /// The first row that applies to a member, if one does.
+    pub fn row(&mut self, at: usize) {
+        let run = &self.members[at].run;
+        if !run.state.is_idle() && self.around.view.is_lost(run.node) {
+            return self.lost(at);
+        }
+        match run.state {
+            RunState::Registered => self.registered(at),
+            RunState::DeRegistered | RunState::AwaitMaturity | RunState::AwaitParent | RunState::Failed => {
+                self.idle(at);
             }
-            self.pass(&before);
-        }
-        panic!("the rules do not come to an end for service {}: {:?}", self.definition.name, self.run);
-    }
-
-    fn pass(&mut self, before: &ServiceRun) {
-        if (before.state, before.node) != (self.run.state, self.run.node) {
-            let reason = self.stop_reason.take();
-            self.passed.push(Passed { run: self.run.clone(), reason });
-        }
-    }
-
-    pub fn candidates(&self) -> NodeSet {
-        candidates(self.definition, self.view, self.standby)
-    }
-
-    fn row(&mut self) {
-        let lost = !self.run.state.is_idle() && self.view.is_lost(self.run.node);
-        match self.run.state {
-            RunState::Starting | RunState::StartCleanup | RunState::FenceStart if lost => {
-                if self.definition.recover_lost_start && self.definition.recovery_command.is_some() {
-                    self.lose();
-                } else {
-                    self.run.state = RunState::DeRegistered;
-                }
-            }
-            RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop if lost => self.lose(),
-            RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery if lost => {
-                self.run.state = RunState::PendRecovery;
-            }
-            RunState::Registered => self.registered(),
-            RunState::DeRegistered | RunState::AwaitMaturity | RunState::Failed => self.idle(),
-            RunState::PendRecovery => self.pending_recovery(),
-            RunState::AwaitParent
-            | RunState::Starting
+            RunState::PendRecovery => self.pending_recovery(at),
+            RunState::Starting
             | RunState::StartCleanup
             | RunState::Stopping
             | RunState::StopKill
@@ -129,281 +64,292 @@ impl Rows<'_> {
         }
     }
 
-    /// Protocol §6.3: "Registered, Stopping, StopKill, FenceStop(n) | lost(n)".
-    fn lose(&mut self) {
-        self.clear_transfer();
-        self.run.tried.clear();
-        self.run.tried_recovery.clear();
-        self.run.notifying.clear();
-        if self.definition.recovery_command.is_some() && !bugs::active(Bug::StartBeforeRecovery) {
-            self.run.victim = Some(self.run.node);
-            self.run.state = RunState::PendRecovery;
-        } else {
-            self.run.state = RunState::DeRegistered;
+    fn registered(&mut self, at: usize) {
+        self.notify_others(at);
+        if at == 0 && self.members[0].run.moving {
+            let target = self.members[0].run.target;
+            if !target.is_some_and(|node| self.candidates().contains(node)) {
+                return self.clear_transfer(); // what was stopped already starts again where it was
+            }
         }
-    }
-
-    fn registered(&mut self) {
-        self.notify_others();
-        let target_up = self.run.target.is_some_and(|node| self.candidates().contains(node));
-        if self.run.moving && !target_up {
-            self.clear_transfer();
-            return;
-        }
-        match self.reason() {
+        let reason = self.reason(at);
+        match reason {
             Some(reason) => {
-                self.run.transfer_intent |= reason != StopReason::Deregister;
-                self.stop(reason);
+                if at == 0 && self.is_movable() {
+                    self.run(0).transfer_intent |= match reason {
+                        StopReason::Leave | StopReason::Standby | StopReason::Move => true,
+                        StopReason::Deregister | StopReason::Failure => false,
+                    };
+                }
+                let children = &self.members[at].children;
+                if children.iter().all(|child| self.members[*child].run.state.is_idle()) {
+                    self.stop(at, reason);
+                }
             }
             // T ends with the notifications (protocol §6.4: one rule gives Tables 2 and 3).
-            None if self.run.transfer_intent && self.run.notifying.is_empty() => self.clear_transfer(),
+            None if at == 0 && self.members[0].run.transfer_intent && self.is_settled() => self.clear_transfer(),
             None => {}
         }
     }
 
-    fn notify_others(&mut self) {
-        if self.definition.notify_command.is_none() {
+    /// Once for each incarnation of each other allowable node, also of those that come later (spec, "Notify_Command").
+    fn notify_others(&mut self, at: usize) {
+        if self.members[at].definition.notify_command.is_none() {
             return;
         }
-        let mine = self.run.node.node;
-        for node in self.view.nodes.keys().copied().filter(|node| *node != mine) {
-            if !self.view.is_up(node) || !is_allowable(self.definition, node) {
-                self.run.notifying.remove(node);
+        let view = self.around.view;
+        let mine = self.members[at].run.node.node;
+        for node in view.nodes.keys().copied().filter(|node| *node != mine) {
+            if !view.is_up(node) || !is_allowable(&self.root().definition, node) {
+                self.run(at).notifying.remove(node);
                 continue;
             }
-            let target = incarnation_of(self.view, node);
-            if self.run.notified.insert(node, target.incarnation) != Some(target.incarnation) {
-                self.run.notifying.insert(node);
-                self.issuer.commands.push(notification(&self.definition.name, self.run, target));
+            let target = incarnation_of(view, node);
+            if self.run(at).notified.insert(node, target.incarnation) != Some(target.incarnation) {
+                self.run(at).notifying.insert(node);
+                let command = notification(self.instance(at), &self.members[at].run, target);
+                self.issuer.commands.push(command);
             }
         }
     }
 
-    /// The first that holds.
-    pub fn reason(&self) -> Option<StopReason> {
-        if !self.run.want {
+    /// The first that holds; the parent's before its own (protocol RL-11).
+    pub fn reason(&self, at: usize) -> Option<StopReason> {
+        let member = &self.members[at];
+        let above = member.parent.and_then(|parent| self.reason(parent));
+        above.or_else(|| self.own_reason(&member.run))
+    }
+
+    fn own_reason(&self, run: &ServiceRun) -> Option<StopReason> {
+        let moves = !run.held;
+        if !run.want {
             Some(StopReason::Deregister)
-        } else if self.view.is_leaving(self.run.node) {
+        } else if self.around.view.is_leaving(run.node) {
             Some(StopReason::Leave)
-        } else if self.standby.contains(self.run.node.node) && !self.run.held {
+        } else if moves && self.around.standby.contains(run.node.node) {
             Some(StopReason::Standby)
+        } else if moves && run.failing {
+            Some(StopReason::Failure)
         } else {
-            self.run.moving.then_some(StopReason::Move)
+            run.moving.then_some(StopReason::Move)
         }
     }
 
     /// A service without stop command is stopped by killing it, so that nothing of it runs when the next node starts it.
-    fn stop(&mut self, reason: StopReason) {
+    fn stop(&mut self, at: usize, reason: StopReason) {
         self.stop_reason = Some(reason);
-        self.run.moving = false;
-        self.run.notifying.clear();
-        let name = &self.definition.name;
-        self.issuer.commands.retain(|command| command.kind != CommandKind::Notify || command.instance.service != *name);
-        self.run.state = RunState::Stopping;
-        if self.definition.stop_command.is_some() {
-            self.issue(CommandKind::Stop);
+        let instance = self.instance(at);
+        self.issuer.commands.retain(|command| command.kind != CommandKind::Notify || command.instance != instance);
+        let run = self.run(at);
+        run.moving = false;
+        run.notifying.clear();
+        run.state = RunState::Stopping;
+        if self.members[at].definition.stop_command.is_some() {
+            self.issue(at, CommandKind::Stop);
         } else {
-            self.passed.push(Passed { run: self.run.clone(), reason: self.stop_reason.take() });
-            self.run.state = RunState::StopKill;
-            self.issue(CommandKind::Kill);
+            self.pass_through(at);
+            self.run(at).state = RunState::StopKill;
+            self.issue(at, CommandKind::Kill);
         }
     }
 
-    fn idle(&mut self) {
-        if !self.run.want {
-            self.run.state = RunState::DeRegistered;
-            self.run.tried.clear();
-            return self.clear_transfer();
+    fn idle(&mut self, at: usize) {
+        let failed = self.members[at].run.state == RunState::Failed;
+        if !self.members[at].run.want {
+            let run = self.run(at);
+            run.state = RunState::DeRegistered;
+            run.resting = false;
+            run.tried.clear();
+            return self.end_transfer_of(at);
         }
-        if self.run.held {
-            if self.run.state != RunState::Failed {
-                self.run.state = RunState::DeRegistered;
+        if self.members[at].run.held {
+            if !failed {
+                self.run(at).state = RunState::DeRegistered;
             }
-            return self.clear_transfer();
+            return self.end_transfer_of(at);
+        }
+        match self.members[at].parent {
+            Some(parent) => self.idle_child(at, parent),
+            None => self.idle_root(),
+        }
+    }
+
+    /// A child is tried only where its parent is registered (protocol RL-13).
+    fn idle_child(&mut self, at: usize, parent: usize) {
+        let above = &self.members[parent].run;
+        if above.state != RunState::Registered {
+            let run = self.run(at);
+            run.state = RunState::AwaitParent;
+            run.resting = false;
+            run.tried.clear();
+            return;
+        }
+        let node = above.node;
+        if self.reason(parent).is_some() || !self.around.view.is_joined(node) {
+            if self.members[at].run.state != RunState::Failed {
+                self.run(at).state = RunState::AwaitParent;
+            }
+            return;
+        }
+        let run = &self.members[at].run;
+        if run.tried.contains(node.node) || run.exhausted.contains(node.node) {
+            self.run(at).state = RunState::Failed;
+            if self.members[at].definition.child_failure == ChildFailure::FailGroup {
+                self.move_group_from(node.node);
+            }
+        } else if run.resting {
+            self.run(at).state = RunState::DeRegistered;
+        } else {
+            self.start(at, node.node);
+        }
+    }
+
+    /// Protocol RL-13: the group gets one try on each node, until Clear or the node's new incarnation.
+    fn move_group_from(&mut self, node: NodeId) {
+        if self.members[0].run.held {
+            return;
+        }
+        self.run(0).avoid.insert(node);
+        let others = self.candidates().difference(&self.members[0].run.avoid);
+        if let Some(target) = self.best(&others).filter(|_| self.is_movable()) {
+            self.begin_move(target);
+        }
+    }
+
+    fn idle_root(&mut self) {
+        let below = self.below(0);
+        if below.iter().any(|at| is_in_recovery(self.members[*at].run.state)) {
+            return;
         }
         let candidates = self.candidates();
         if candidates.is_empty() {
-            self.run.state = RunState::DeRegistered;
-            self.run.tried.clear();
+            let run = self.run(0);
+            run.state = RunState::DeRegistered;
+            run.resting = false;
+            run.tried.clear();
             return self.clear_transfer();
         }
         // Latched: fail-over and transfer never wait for maturity again.
-        self.run.matured |= is_mature(self.definition, &candidates);
-        if !self.run.matured && !self.run.transfer_intent {
-            self.run.state = RunState::AwaitMaturity;
-            self.run.tried.clear();
+        let all = self.recovery_candidates();
+        let matured = self.members[0].run.matured || is_mature(&self.members[0].definition, &all);
+        let run = self.run(0);
+        run.matured = matured;
+        if !matured && !run.transfer_intent {
+            run.state = RunState::AwaitMaturity;
+            run.tried.clear();
             return;
         }
-        match choose(self.definition, self.run, &candidates.difference(&self.run.tried)) {
-            Some(node) => self.start(node),
+        if run.resting {
+            run.state = RunState::DeRegistered;
+            return;
+        }
+        let untried = candidates.difference(&run.tried).difference(&run.exhausted);
+        if untried.is_empty() {
+            run.state = RunState::Failed;
+            return self.clear_transfer();
+        }
+        match self.choose(&untried) {
+            Some(node) => self.start(0, node),
             None => {
-                self.run.state = RunState::Failed;
+                // Nobody has room: it starts as soon as somebody has.
+                self.run(0).state = RunState::DeRegistered;
                 self.clear_transfer();
             }
         }
     }
 
-    fn start(&mut self, node: NodeId) {
-        self.run.node = incarnation_of(self.view, node);
-        self.run.state = RunState::Starting;
-        self.run.notified.clear();
-        self.run.notifying.clear();
-        self.run.generation = self.issuer.peek();
-        if self.definition.start_command.is_some() {
-            self.issue(CommandKind::Start);
+    fn start(&mut self, at: usize, node: NodeId) {
+        let generation = self.issuer.peek();
+        let node = incarnation_of(self.around.view, node);
+        let run = self.run(at);
+        run.node = node;
+        run.state = RunState::Starting;
+        run.notified.clear();
+        run.notifying.clear();
+        run.generation = generation;
+        if self.members[at].definition.start_command.is_some() {
+            self.issue(at, CommandKind::Start);
         } else {
-            self.run.operation = self.issuer.take();
-            self.passed.push(Passed { run: self.run.clone(), reason: None });
-            started(self.run);
+            let operation = self.issuer.take();
+            self.run(at).operation = operation;
+            self.pass_through(at);
+            self.started(at);
         }
     }
 
-    fn pending_recovery(&mut self) {
-        let candidates = self.candidates();
-        if self.run.held || candidates.is_empty() {
-            return;
-        }
-        if self.definition.recovery_command.is_none() {
-            // The definition was changed since the loss: there is nothing to run any more.
-            return self.recovered();
-        }
-        match choose(self.definition, self.run, &candidates.difference(&self.run.tried_recovery)) {
-            Some(node) => {
-                self.run.node = incarnation_of(self.view, node);
-                self.run.state = RunState::Recovering;
-                self.issue(CommandKind::Recovery);
-            }
-            None => {
-                self.run.state = RunState::FailedRecovery;
-                self.run.held = true;
-            }
+    /// A settled member waits for nothing but other members (protocol §6.3).
+    pub fn is_settled(&self) -> bool {
+        (0..self.members.len()).all(|at| self.is_member_settled(at))
+    }
+
+    fn is_member_settled(&self, at: usize) -> bool {
+        let member = &self.members[at];
+        let run = &member.run;
+        match run.state {
+            RunState::Registered => run.notifying.is_empty() && self.reason(at).is_none(),
+            RunState::Failed | RunState::FailedRecovery => true,
+            RunState::DeRegistered => !run.want || run.held,
+            RunState::AwaitParent => member.parent.is_some_and(|parent| {
+                self.members[parent].run.state != RunState::Registered && self.is_member_settled(parent)
+            }),
+            RunState::AwaitMaturity
+            | RunState::Starting
+            | RunState::StartCleanup
+            | RunState::Stopping
+            | RunState::StopKill
+            | RunState::PendRecovery
+            | RunState::Recovering
+            | RunState::RecoveryCleanup
+            | RunState::FenceStart
+            | RunState::FenceStop
+            | RunState::FenceRecovery => false,
         }
     }
 
-    pub fn recovered(&mut self) {
-        self.run.state = RunState::DeRegistered;
-        self.run.victim = None;
-        self.run.tried_recovery.clear();
+    /// The most preferred of `among`, whether there is room or not.
+    pub fn best(&self, among: &NodeSet) -> Option<NodeId> {
+        let (loads, index) = (self.around.loads, self.around.index);
+        best(&self.root().definition, among, |node| loads.score(index, node))
     }
 
+    /// The group moves to `target`.
+    pub fn begin_move(&mut self, target: NodeId) {
+        let run = self.run(0);
+        run.moving = true;
+        run.target = Some(target);
+        run.transfer_intent = true;
+    }
+
+    /// "clear T" of protocol §6.3: of the whole group.
     pub fn clear_transfer(&mut self) {
-        self.run.transfer_intent = false;
-        self.run.moving = false;
-        self.run.target = None;
+        let run = self.run(0);
+        run.transfer_intent = false;
+        run.moving = false;
+        run.target = None;
     }
 
-    pub fn issue(&mut self, kind: CommandKind) {
-        self.run.operation = self.issuer.take();
-        self.issuer.commands.push(command(&self.definition.name, self.run, kind));
-    }
-
-    /// A result of the current operation.
-    pub fn finished(&mut self, result: Result<(), String>) {
-        let before = self.run.clone();
-        if let Err(text) = &result {
-            self.run.failure = Some(text.clone());
-        }
-        self.after(result.is_ok());
-        self.pass(&before);
-    }
-
-    fn after(&mut self, ok: bool) {
-        let node = self.run.node.node;
-        match (self.run.state, ok) {
-            (RunState::Starting, true) => started(self.run),
-            (RunState::Starting, false) => self.kill_in(RunState::StartCleanup),
-            (RunState::StartCleanup, true) => {
-                self.run.tried.insert(node);
-                self.run.avoid.insert(node);
-                self.run.state = RunState::DeRegistered;
-            }
-            (RunState::StartCleanup, false) => self.run.state = RunState::FenceStart,
-            (RunState::Stopping, true) => self.run.state = RunState::DeRegistered,
-            (RunState::Stopping, false) => self.kill_in(RunState::StopKill),
-            (RunState::StopKill, true) => {
-                let enough = self.definition.stop_failure == StopFailure::Ignore
-                    || self.definition.stop_command.is_none()
-                    || is_only_member(self.view, node);
-                self.run.state = if enough { RunState::DeRegistered } else { RunState::FenceStop };
-            }
-            (RunState::StopKill, false) => self.run.state = RunState::FenceStop,
-            (RunState::Recovering, true) => self.recovered(),
-            (RunState::Recovering, false) => self.kill_in(RunState::RecoveryCleanup),
-            (RunState::RecoveryCleanup, true) => {
-                self.run.tried_recovery.insert(node);
-                self.run.state = RunState::PendRecovery;
-            }
-            (RunState::RecoveryCleanup, false) => self.run.state = RunState::FenceRecovery,
-            // No operation is outstanding: a repeated result says nothing.
-            (
-                RunState::DeRegistered
-                | RunState::AwaitMaturity
-                | RunState::AwaitParent
-                | RunState::Registered
-                | RunState::PendRecovery
-                | RunState::FenceStart
-                | RunState::FenceStop
-                | RunState::FenceRecovery
-                | RunState::Failed
-                | RunState::FailedRecovery,
-                _,
-            ) => {}
+    /// T belongs to the root: a child that rests ends no transfer (protocol RL-12).
+    fn end_transfer_of(&mut self, at: usize) {
+        if at == 0 {
+            self.clear_transfer();
         }
     }
-
-    /// Goes on to `state` by a kill.
-    pub fn kill_in(&mut self, state: RunState) {
-        self.run.state = state;
-        self.issue(CommandKind::Kill);
-    }
 }
 
-impl Issuer {
-    pub fn new(revision: Revision) -> Self {
-        Self { revision, next: 0, commands: Vec::new() }
-    }
-
-    fn peek(&self) -> OperationId {
-        OperationId { revision: self.revision, index: self.next }
-    }
-
-    fn take(&mut self) -> OperationId {
-        let operation = self.peek();
-        self.next += 1;
-        operation
-    }
+/// It may run something to recover, or must do so first.
+pub(super) const fn is_in_recovery(state: RunState) -> bool {
+    matches!(state, RunState::PendRecovery | RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery)
 }
 
-/// Protocol §6.3: "Starting(n) | StartOk".
-fn started(run: &mut ServiceRun) {
-    run.state = RunState::Registered;
-    run.tried.clear();
-    run.retries = 0;
-    run.notified.clear();
-    run.notifying.clear();
-    run.failure = None;
-}
-
-/// The command of the current operation of a service.
-pub(super) fn command(service: &str, run: &ServiceRun, kind: CommandKind) -> Command {
-    Command {
-        instance: Instance::only(service),
-        operation: run.operation,
-        kind,
-        target: run.node,
-        victim: if kind == CommandKind::Recovery { run.victim } else { None },
-        generation: run.generation,
+/// What a new view changes for one machine, or for what all instances share.
+pub(super) fn adopt(run: &mut ServiceRun, auto_register: AutoRegister, before: &View, view: &View) {
+    for node in view.nodes.keys().filter(|node| before.incarnation(**node) != view.incarnation(**node)) {
+        for nodes in [&mut run.tried, &mut run.tried_recovery, &mut run.avoid, &mut run.exhausted] {
+            nodes.remove(*node);
+        }
     }
-}
-
-/// The notify command for one node; its operation is the registration it tells of.
-pub(super) fn notification(service: &str, run: &ServiceRun, target: NodeIncarnation) -> Command {
-    Command {
-        instance: Instance::only(service),
-        operation: run.generation,
-        kind: CommandKind::Notify,
-        target,
-        victim: None,
-        generation: run.generation,
+    if before.formation != view.formation {
+        run.want = auto_register != AutoRegister::Manual;
+        run.matured = false;
     }
 }

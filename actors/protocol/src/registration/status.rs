@@ -6,10 +6,13 @@ use phalanx_messages::NodeId;
 use phalanx_messages::admin::{ServiceNodeStatus, ServiceStatus};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord, ServiceRun, View};
-use phalanx_messages::service::{AllowableNodes, ServiceDefinition};
+use phalanx_messages::service::{AllowableNodes, PlacementPolicy, ServiceDefinition};
 use phalanx_messages::set::NodeSet;
 
-use super::choose::candidates;
+use super::choose::{NodeLoads, candidates};
+use super::definitions::effective;
+use super::index::{Index, root_of};
+use super::rows::is_in_recovery;
 
 /// Every service as the database and the view have it, by name. `maturity_ms` = what is left of a maturity time.
 #[must_use]
@@ -19,39 +22,200 @@ pub fn service_statuses(
     configuration: &ConfigurationRecord,
     maturity_ms: impl Fn(&str) -> Option<u64>,
 ) -> Vec<ServiceStatus> {
-    let standby = &record.standby;
-    let status = |(name, service): (&String, &ServiceRecord)| {
-        service_status(service, view, standby, configuration, maturity_ms(name))
-    };
-    record.services.iter().map(status).collect()
+    let status = |name: &String| service_status(record, name, view, configuration, maturity_ms(name));
+    record.services.keys().filter_map(status).collect()
 }
 
+/// None = there is no such service.
 pub(super) fn service_status(
-    service: &ServiceRecord,
+    record: &RegistrationRecord,
+    service: &str,
     view: &View,
-    standby: &NodeSet,
     configuration: &ConfigurationRecord,
     maturity_ms: Option<u64>,
-) -> ServiceStatus {
-    let (definition, run) = (&service.definition, &service.run);
+) -> Option<ServiceStatus> {
+    let seen = Seen::of(record, service, view, configuration)?;
+    let run = seen.summary();
     let active = !run.state.is_idle();
+    let root = &seen.root.run;
     let flags = [
-        ("transfer_intent", run.transfer_intent),
+        ("transfer_intent", root.transfer_intent),
         ("awaiting_maturity", run.state == RunState::AwaitMaturity),
-        ("has_notify", definition.notify_command.is_some()),
+        ("has_notify", seen.definition.notify_command.is_some()),
     ];
-    let nodes = configuration.nodes.iter().map(|(node, entry)| (entry.name.clone(), node_status(*node, service, view)));
-    ServiceStatus {
-        name: definition.name.clone(),
+    let nodes = configuration.nodes.iter().map(|(node, entry)| (entry.name.clone(), seen.node_status(*node)));
+    let single = active && !seen.is_on_all();
+    Some(ServiceStatus {
+        name: service.to_owned(),
         state: state_word(run).to_owned(),
-        node: active.then(|| configuration.name_of(run.node.node)),
-        generation: active.then(|| run.generation.revision.to_string()),
-        wanted: run.want,
-        parent: None,
+        node: single.then(|| configuration.name_of(run.node.node)),
+        generation: single.then(|| run.generation.revision.to_string()),
+        wanted: seen.service.run.want,
+        parent: seen.definition.parent.clone(),
         flags: flags.into_iter().map(|(name, set)| (name.to_owned(), set)).collect(),
         nodes: nodes.collect::<BTreeMap<_, _>>(),
         maturity_ms,
-        reason: reason(definition, run, &candidates(definition, view, standby), configuration, maturity_ms),
+        reason: seen.reason(run, maturity_ms),
+        failures: seen.service.runs().map(|(_, run)| run.restarts.len() as u64).sum(),
+    })
+}
+
+/// One service, and what it is seen with.
+pub(super) struct Seen<'a> {
+    pub record: &'a RegistrationRecord,
+    pub service: &'a ServiceRecord,
+    /// With the actions that it inherits.
+    pub definition: ServiceDefinition,
+    /// Who chooses for it: itself, or the root of its group.
+    pub root: &'a ServiceRecord,
+    pub standby: NodeSet,
+    pub view: &'a View,
+    pub configuration: &'a ConfigurationRecord,
+}
+
+impl<'a> Seen<'a> {
+    pub fn of(
+        record: &'a RegistrationRecord,
+        service: &str,
+        view: &'a View,
+        configuration: &'a ConfigurationRecord,
+    ) -> Option<Self> {
+        Some(Self {
+            record,
+            service: record.services.get(service)?,
+            definition: effective(&record.services, service)?,
+            root: record.services.get(root_of(&record.services, service))?,
+            standby: record.standby,
+            view,
+            configuration,
+        })
+    }
+
+    pub fn is_on_all(&self) -> bool {
+        self.root.definition.placement_policy == PlacementPolicy::RegisterOnAll
+    }
+
+    pub fn candidates(&self) -> NodeSet {
+        candidates(&self.root.definition, self.view, &self.standby)
+    }
+
+    /// Of a service on all nodes the least advanced instance of a node that is up; it is registered if all are (I-R13).
+    pub fn summary(&self) -> &ServiceRun {
+        let candidates = self.candidates();
+        let counts = |of: Option<NodeId>, run: &ServiceRun| {
+            of.is_none_or(|node| candidates.contains(node)) || !run.state.is_idle() || run.victim.is_some()
+        };
+        let counted = self.service.runs().filter(|(of, run)| counts(*of, run));
+        counted.map(|(_, run)| run).min_by_key(|run| advance(run.state)).unwrap_or(&self.service.run)
+    }
+
+    fn node_status(&self, node: NodeId) -> ServiceNodeStatus {
+        let mut active = self.service.runs().filter(|(_, run)| !run.state.is_idle() && run.node.node == node);
+        // Its own instance before that of another node, which it recovers.
+        let own =
+            self.service.runs().find(|(of, run)| *of == Some(node) && !run.state.is_idle() && run.node.node == node);
+        let here = own.or_else(|| active.next()).map(|(_, run)| run);
+        let state = match here {
+            Some(run) => state_word(run),
+            None if self.view.is_up(node) => "up",
+            None if self.view.is_present(node) => "-",
+            None => "down",
+        };
+        let listed = match &self.root.definition.allowable_nodes {
+            AllowableNodes::Any => false,
+            AllowableNodes::Listed(nodes) => nodes.contains(&node),
+        };
+        let told = |run: &ServiceRun| {
+            run.state == RunState::Registered && run.notified.get(&node) == Some(&self.view.incarnation(node))
+        };
+        let notified = self.service.runs().any(|(_, run)| told(run));
+        ServiceNodeStatus { state: state.to_owned(), available: listed, notified }
+    }
+
+    /// A root that is wanted, has candidates, and is not begun.
+    fn why_not_started(&self, candidates: &NodeSet) -> Option<String> {
+        let index = Index::of(self.record);
+        let services = &self.record.services;
+        let name = &self.definition.name;
+        let below = services.iter().find(|(other, service)| {
+            let recovered = service.runs().any(|(_, run)| is_in_recovery(run.state));
+            recovered && *other != name && root_of(services, other) == name
+        });
+        if let Some((child, _)) = below {
+            return Some(format!("service {child} below it is recovered first"));
+        }
+        let (weight, loads) = (index.weight_of_group(services, name), loads_of(self.configuration));
+        let full = !candidates.iter().any(|node| loads.fits(&index, node, weight));
+        full.then(|| format!("no allowable node has room for its weight of {weight}"))
+    }
+
+    /// Why it is not running.
+    pub fn reason(&self, run: &ServiceRun, maturity_ms: Option<u64>) -> Option<String> {
+        let (candidates, configuration) = (self.candidates(), self.configuration);
+        let failure = || run.failure.clone().unwrap_or_else(|| "no reason is known".to_owned());
+        match run.state {
+            RunState::Registered if run.failing && run.held => {
+                Some(format!("it is held, and it has failed: {}", failure()))
+            }
+            RunState::Registered | RunState::Stopping | RunState::Recovering => None,
+            RunState::Starting => run.failure.as_ref().map(|text| format!("an earlier attempt failed: {text}")),
+            RunState::Failed if self.definition.parent.is_some() => {
+                Some(format!("it failed where its parent is; the last: {}", failure()))
+            }
+            RunState::Failed => Some(format!("every allowable node failed to start it; the last: {}", failure())),
+            RunState::FailedRecovery => {
+                Some(format!("no allowable node could recover what it left behind; the last: {}", failure()))
+            }
+            RunState::DeRegistered | RunState::AwaitMaturity | RunState::AwaitParent | RunState::PendRecovery
+                if run.held && run.want =>
+            {
+                Some("it is held".to_owned())
+            }
+            RunState::DeRegistered if !run.want => Some("it is not asked to run".to_owned()),
+            RunState::DeRegistered | RunState::PendRecovery if candidates.is_empty() => {
+                Some("no allowable node is up".to_owned())
+            }
+            RunState::DeRegistered if run.resting => {
+                Some(format!("it failed, and is started again in a moment: {}", failure()))
+            }
+            RunState::DeRegistered if self.definition.parent.is_none() => self.why_not_started(&candidates),
+            RunState::DeRegistered | RunState::PendRecovery => None,
+            RunState::AwaitParent => {
+                let parent = self.definition.parent.as_deref().unwrap_or("?");
+                Some(format!("its parent {parent} is not registered"))
+            }
+            RunState::AwaitMaturity => Some(maturity_text(&self.root.definition, candidates.len(), maturity_ms)),
+            RunState::StartCleanup | RunState::StopKill | RunState::RecoveryCleanup => run.failure.clone(),
+            RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => Some(format!(
+                "{} cannot let go of it and must be forced out: {}",
+                configuration.name_of(run.node.node),
+                failure()
+            )),
+        }
+    }
+}
+
+/// The capacities that are configured, and no pressure.
+pub(super) fn loads_of(configuration: &ConfigurationRecord) -> NodeLoads {
+    let capacity = configuration.nodes.iter().filter_map(|(node, entry)| Some((*node, entry.capacity?)));
+    NodeLoads { capacity: capacity.collect(), ..NodeLoads::default() }
+}
+
+/// How far a service has come; the least of its instances is its summary.
+const fn advance(state: RunState) -> u8 {
+    match state {
+        RunState::FailedRecovery => 0,
+        RunState::Failed => 1,
+        RunState::PendRecovery | RunState::RecoveryCleanup | RunState::FenceRecovery => 2,
+        RunState::Recovering => 3,
+        RunState::DeRegistered => 4,
+        RunState::AwaitParent => 5,
+        RunState::AwaitMaturity => 6,
+        RunState::StartCleanup | RunState::FenceStart => 7,
+        RunState::StopKill | RunState::FenceStop => 8,
+        RunState::Stopping => 9,
+        RunState::Starting => 10,
+        RunState::Registered => 11,
     }
 }
 
@@ -60,7 +224,11 @@ pub(super) fn service_status(
 pub const fn state_word(run: &ServiceRun) -> &'static str {
     match run.state {
         RunState::Failed | RunState::FailedRecovery => "failed",
-        RunState::DeRegistered | RunState::AwaitMaturity | RunState::PendRecovery if run.held => "held",
+        RunState::DeRegistered | RunState::AwaitMaturity | RunState::AwaitParent | RunState::PendRecovery
+            if run.held =>
+        {
+            "held"
+        }
         RunState::DeRegistered => "de-registered",
         RunState::AwaitMaturity => "awaiting-maturity",
         RunState::AwaitParent => "awaiting-parent",
@@ -70,61 +238,6 @@ pub const fn state_word(run: &ServiceRun) -> &'static str {
         RunState::PendRecovery | RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery => {
             "recovering"
         }
-    }
-}
-
-fn node_status(node: NodeId, service: &ServiceRecord, view: &View) -> ServiceNodeStatus {
-    let (definition, run) = (&service.definition, &service.run);
-    let here = !run.state.is_idle() && run.node.node == node;
-    let state = if here {
-        state_word(run)
-    } else if view.is_up(node) {
-        "up"
-    } else if view.is_present(node) {
-        "-"
-    } else {
-        "down"
-    };
-    let listed = match &definition.allowable_nodes {
-        AllowableNodes::Any => false,
-        AllowableNodes::Listed(nodes) => nodes.contains(&node),
-    };
-    let current = run.state == RunState::Registered && run.notified.get(&node) == Some(&view.incarnation(node));
-    ServiceNodeStatus { state: state.to_owned(), available: listed, notified: current }
-}
-
-/// Why it is not running.
-fn reason(
-    definition: &ServiceDefinition,
-    run: &ServiceRun,
-    candidates: &NodeSet,
-    configuration: &ConfigurationRecord,
-    maturity_ms: Option<u64>,
-) -> Option<String> {
-    let failure = || run.failure.clone().unwrap_or_else(|| "no reason is known".to_owned());
-    match run.state {
-        RunState::Registered | RunState::Stopping | RunState::Recovering => None,
-        RunState::Starting => run.failure.as_ref().map(|text| format!("an earlier start failed: {text}")),
-        RunState::Failed => Some(format!("every allowable node failed to start it; the last: {}", failure())),
-        RunState::FailedRecovery => {
-            Some(format!("no allowable node could recover what it left behind; the last: {}", failure()))
-        }
-        RunState::DeRegistered | RunState::AwaitMaturity | RunState::PendRecovery if run.held && run.want => {
-            Some("it is held".to_owned())
-        }
-        RunState::DeRegistered if !run.want => Some("it is not asked to run".to_owned()),
-        RunState::DeRegistered | RunState::PendRecovery if candidates.is_empty() => {
-            Some("no allowable node is up".to_owned())
-        }
-        RunState::DeRegistered | RunState::PendRecovery => None,
-        RunState::AwaitParent => Some("its parent is not registered".to_owned()),
-        RunState::AwaitMaturity => Some(maturity_text(definition, candidates.len(), maturity_ms)),
-        RunState::StartCleanup | RunState::StopKill | RunState::RecoveryCleanup => run.failure.clone(),
-        RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => Some(format!(
-            "{} cannot let go of it and must be forced out: {}",
-            configuration.name_of(run.node.node),
-            failure()
-        )),
     }
 }
 

@@ -2,10 +2,16 @@
 
 use phalanx_messages::NodeIncarnation;
 use phalanx_messages::configuration::ConfigurationRecord;
-use phalanx_messages::registration::RunState;
+use phalanx_messages::registration::{Instance, RunState};
 
 use super::decision::Change;
 use super::plan::stop_text;
+
+/// `web`, or `web (n1)` if it is registered on all nodes.
+fn name_of(instance: &Instance, configuration: &ConfigurationRecord) -> String {
+    let Instance { service, of } = instance;
+    of.map_or_else(|| service.clone(), |node| format!("{service} ({})", configuration.name_of(node)))
+}
 
 /// What happened, without the time: `service licence: starting on n1 (generation 3.12)`.
 #[must_use]
@@ -33,8 +39,8 @@ pub fn tell(change: &Change, configuration: &ConfigurationRecord) -> String {
         RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => {
             format!("{node} cannot let go of it and must be forced out: {failure}")
         }
-        RunState::Failed => format!("failed on every allowable node; the last: {failure}"),
+        RunState::Failed => format!("failed; the last: {failure}"),
         RunState::FailedRecovery => format!("could not be recovered on any allowable node; the last: {failure}"),
     };
-    format!("service {}: {text}", change.service)
+    format!("service {}: {text}", name_of(&change.instance, configuration))
 }

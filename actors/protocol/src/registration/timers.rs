@@ -5,12 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::registration::{CommandKind, RegistrationRecord, RunState, ServiceRecord};
-use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
-use phalanx_messages::{Instant, NodeId, OperationId};
+use phalanx_messages::registration::{
+    CommandKind, Instance, RegistrationRecord, RunState, ServiceRecord, ServiceRun, View,
+};
+use phalanx_messages::service::{NodePreferences, RestartPolicy, ServiceCommand, ServiceDefinition, TransferCost};
+use phalanx_messages::{Instant, NodeId, NodeIncarnation, OperationId};
 
+use super::choose::{candidates, rank};
 use super::commands::kind_of;
 use super::events::Event;
+
+/// A pause before a restart in place is never longer than this.
+const REST_MS_MAX: u64 = 60_000;
 
 /// Durations that no definition gives, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,9 @@ enum Wait {
     Notify(OperationId, NodeId),
     Maturity,
     Backoff(u32),
+    Rest(OperationId),
+    Aged(OperationId),
+    Forgotten(OperationId),
     Clean(OperationId),
 }
 
@@ -37,28 +46,39 @@ enum Wait {
 #[derive(Debug, Clone)]
 pub struct Timers {
     limits: TimerLimits,
-    since: BTreeMap<(String, Wait), Instant>,
+    since: BTreeMap<(Instance, Wait), Instant>,
+    /// Since when nodes take services.
+    up: BTreeMap<NodeIncarnation, Instant>,
 }
 
 impl Timers {
     /// Waits for nothing yet.
     #[must_use]
     pub const fn new(limits: TimerLimits) -> Self {
-        Self { limits, since: BTreeMap::new() }
+        Self { limits, since: BTreeMap::new(), up: BTreeMap::new() }
     }
 
     /// Looks at the newest database known, and returns what has expired. What is not waited for any more is forgotten.
     pub fn observe(&mut self, record: &RegistrationRecord, now: Instant) -> Vec<Event> {
+        let view = record.seen();
+        let up = view.up().map(|node| NodeIncarnation { node, incarnation: view.incarnation(node) });
+        self.up = up.map(|node| (node, self.up.get(&node).copied().unwrap_or(now))).collect();
         let mut since = BTreeMap::new();
         let mut expired = Vec::new();
         for (name, service) in &record.services {
-            for (wait, duration_ms) in self.waits(service) {
-                let key = (name.clone(), wait);
-                let begun = self.since.get(&key).copied().unwrap_or(now);
-                if now.since(begun) >= duration_ms {
-                    expired.push(event(name, service, &key.1));
+            for (of, run) in service.runs() {
+                for (wait, duration_ms) in self.waits(&service.definition, run) {
+                    let of = if wait == Wait::Maturity { None } else { of };
+                    let key = (Instance { service: name.clone(), of }, wait);
+                    let begun = self.since.get(&key).copied().unwrap_or(now);
+                    if now.since(begun) >= duration_ms {
+                        expired.push(event(&key.0, &key.1));
+                    }
+                    since.insert(key, begun);
                 }
-                since.insert(key, begun);
+            }
+            if let Some(node) = self.stable_and_better(service, record, &view, now) {
+                expired.push(Event::Stable { service: name.clone(), node });
             }
         }
         self.since = since;
@@ -68,12 +88,11 @@ impl Timers {
     /// What is left of the maturity time of a service, by the newest [`Self::observe`], in milliseconds.
     #[must_use]
     pub fn maturity_left_ms(&self, definition: &ServiceDefinition, now: Instant) -> Option<u64> {
-        let begun = self.since.get(&(definition.name.clone(), Wait::Maturity))?;
+        let begun = self.since.get(&(Instance::only(definition.name.clone()), Wait::Maturity))?;
         Some(definition.maturity_time_ms?.saturating_sub(now.since(*begun)))
     }
 
-    fn waits(&self, service: &ServiceRecord) -> Vec<(Wait, u64)> {
-        let (definition, run) = (&service.definition, &service.run);
+    fn waits(&self, definition: &ServiceDefinition, run: &ServiceRun) -> Vec<(Wait, u64)> {
         let mut waits = Vec::new();
         if let Some(kind) = kind_of(run.state) {
             waits.push((Wait::Result(run.operation), self.answer_ms(definition, kind)));
@@ -87,6 +106,14 @@ impl Timers {
         if run.state == RunState::Failed && run.retries < definition.start_retries {
             waits.push((Wait::Backoff(run.retries), self.limits.backoff_ms));
         }
+        let policy = definition.restart;
+        waits.extend(run.restarts.iter().map(|failed| (Wait::Aged(*failed), policy.window_ms)));
+        if let Some(failed) = run.restarts.last().filter(|_| run.resting) {
+            waits.push((Wait::Rest(*failed), rest_ms(policy, run.restarts.len())));
+        }
+        if run.state == RunState::Registered && !run.exhausted.is_empty() {
+            waits.push((Wait::Forgotten(run.generation), policy.window_ms));
+        }
         let notify_ms = self.answer_ms(definition, CommandKind::Notify);
         waits.extend(run.notifying.iter().map(|node| (Wait::Notify(run.generation, node), notify_ms)));
         waits
@@ -94,7 +121,10 @@ impl Timers {
 
     /// The decision side waits longer than the executor, which reports a time-out itself.
     fn answer_ms(&self, definition: &ServiceDefinition, kind: CommandKind) -> u64 {
-        let own_ms = |command: &Option<ServiceCommand>| command.as_ref().map_or(0, |command| command.timeout_ms);
+        let own_ms = |command: &Option<ServiceCommand>| {
+            let command = command.as_ref();
+            command.map_or(0, |command| command.timeout_ms.saturating_mul(1 + u64::from(command.retries)))
+        };
         let command_ms = match kind {
             CommandKind::Start => own_ms(&definition.start_command),
             CommandKind::Stop => own_ms(&definition.stop_command),
@@ -104,17 +134,49 @@ impl Timers {
         };
         command_ms + self.limits.kill_ms + self.limits.margin_ms
     }
+
+    /// The most preferred node that has been up long enough for a free transfer, if it is better than where the service is.
+    fn stable_and_better(
+        &self,
+        service: &ServiceRecord,
+        record: &RegistrationRecord,
+        view: &View,
+        now: Instant,
+    ) -> Option<NodeIncarnation> {
+        let ServiceRecord { definition, run, .. } = service;
+        let unfit =
+            definition.transfer_cost != TransferCost::Free || definition.node_preferences == NodePreferences::None;
+        if unfit || run.state != RunState::Registered || run.held || run.transfer_intent {
+            return None;
+        }
+        let here = rank(definition, run.node.node);
+        let stable = |node: &NodeIncarnation| {
+            let since = self.up.get(node);
+            since.is_some_and(|since| now.since(*since) >= definition.stable_ms)
+        };
+        let fit = candidates(definition, view, &record.standby).difference(&run.avoid);
+        let better = fit.iter().filter(|node| rank(definition, *node) < here);
+        let better = better.map(|node| NodeIncarnation { node, incarnation: view.incarnation(node) }).filter(stable);
+        better.min_by_key(|node| (rank(definition, node.node), node.node))
+    }
 }
 
-fn event(name: &str, service: &ServiceRecord, wait: &Wait) -> Event {
-    let service_name = name.to_owned();
+/// Doubles with each restart that is counted.
+fn rest_ms(policy: RestartPolicy, restarts: usize) -> u64 {
+    let doubled = u32::try_from(restarts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    policy.backoff_ms.saturating_mul(1 << doubled).min(REST_MS_MAX.max(policy.backoff_ms))
+}
+
+fn event(instance: &Instance, wait: &Wait) -> Event {
+    let instance = instance.clone();
     match wait {
-        Wait::Result(operation) => Event::TimedOut { service: service_name, operation: *operation },
-        Wait::Notify(generation, node) => {
-            Event::NotifyTimedOut { service: service_name, generation: *generation, node: *node }
-        }
-        Wait::Maturity => Event::Matured { service: service_name },
-        Wait::Backoff(_) => Event::BackoffOver { service: service.definition.name.clone() },
-        Wait::Clean(_) => Event::CleanAgain { service: service_name },
+        Wait::Result(operation) => Event::TimedOut { instance, operation: *operation },
+        Wait::Notify(generation, node) => Event::NotifyTimedOut { instance, generation: *generation, node: *node },
+        Wait::Maturity => Event::Matured { service: instance.service },
+        Wait::Backoff(_) => Event::BackoffOver { instance },
+        Wait::Rest(generation) => Event::RestOver { instance, generation: *generation },
+        Wait::Aged(generation) => Event::FailureAged { instance, generation: *generation },
+        Wait::Forgotten(generation) => Event::FailuresForgotten { instance, generation: *generation },
+        Wait::Clean(_) => Event::CleanAgain { instance },
     }
 }
