@@ -242,7 +242,10 @@ impl<'a> Decision<'a> {
             changed |= self.keep(&name, of, run, at == 0);
         }
         if let Some(matured) = matured {
-            self.change(root, |service| service.run.matured = matured);
+            self.change(root, |service| {
+                service.run.matured = matured;
+                service.instances.values_mut().for_each(|run| run.matured = matured);
+            });
         }
         changed
     }
