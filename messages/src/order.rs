@@ -276,7 +276,7 @@ pub enum OrderRefusal {
     Regrouped {
         /// The service.
         service: String,
-        /// What it, or the group that it leaves or joins, is doing.
+        /// What it, or something below it, is doing.
         state: RunState,
     },
     /// There is no such event.

@@ -141,7 +141,7 @@ fn may_become(record: &RegistrationRecord, after: &Services, change: &Definition
         runs.find(|(_, run)| !run.state.is_idle() || run.victim.is_some()).map(|(_, run)| run.state)
     };
     if regrouped {
-        let mut members = group_below(record, &service).into_iter().chain(wanted.parent.clone());
+        let mut members = group_below(record, &service).into_iter();
         if let Some((service, state)) = members.find_map(|name| Some((name.clone(), at_work(&name)?))) {
             return Err(OrderRefusal::Regrouped { service, state });
         }

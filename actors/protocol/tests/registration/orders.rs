@@ -1,122 +1,13 @@
 //! Administrators' orders: what each does, when it is refused, and how the result is explained.
 
+use phalanx_messages::NodeId;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
-use phalanx_messages::launch::LaunchResult;
-use phalanx_messages::order::{
-    DefinitionChange, OrderRefusal, RegistrationOrder, RegistrationRequest, ServiceOrder, Unfit,
-};
-use phalanx_messages::registration::{
-    Command, CommandKind, Instance, OperationResult, Presence, RegistrationRecord, RunState, ServiceRun, Sight, View,
-};
-use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition};
-use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
-use phalanx_protocol::registration::{
-    DatabaseRoom, Decided, Decision, Event, NodeLoads, TimerLimits, Timers, explain, service_statuses, tell_refusal,
-};
+use phalanx_messages::order::{DefinitionChange, OrderRefusal, RegistrationOrder, ServiceOrder, Unfit};
+use phalanx_messages::registration::{Presence, RunState};
+use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceDefinition};
+use phalanx_protocol::registration::{Event, NodeLoads, TimerLimits, Timers, explain, service_statuses, tell_refusal};
 
-fn command(text: &str) -> Option<ServiceCommand> {
-    Some(ServiceCommand::shell(text.to_owned(), 1_000))
-}
-
-fn definition(name: &str) -> ServiceDefinition {
-    ServiceDefinition {
-        start_command: command("start"),
-        stop_command: command("stop"),
-        recovery_command: command("recover"),
-        ..ServiceDefinition::new(name)
-    }
-}
-
-/// A database under three nodes that are up, and an administrator at n0.
-struct Cluster {
-    record: RegistrationRecord,
-    view: View,
-    counter: u64,
-    commands: Vec<Command>,
-}
-
-impl Cluster {
-    fn of(definitions: impl IntoIterator<Item = ServiceDefinition>) -> Self {
-        let sight = |node| (NodeId(node), Sight { incarnation: Incarnation(1), presence: Presence::Joined });
-        let view = View { formation: Term(1), nodes: (0..3).map(sight).collect() };
-        let record = RegistrationRecord::of_definitions(definitions);
-        let mut cluster = Self { record, view, counter: 0, commands: Vec::new() };
-        cluster.decide(&[]);
-        cluster
-    }
-
-    fn decide(&mut self, events: &[Event]) -> Decided {
-        let base = self.record.clone();
-        let mut decision = Decision::new(&base, &self.view).within(DatabaseRoom { bytes: 40_000, services: 20 });
-        events.iter().for_each(|event| decision.absorb(event));
-        let decided = decision.settle();
-        self.record = decided.record.clone();
-        self.commands = decided.commands.clone();
-        decided
-    }
-
-    fn request(&mut self, order: RegistrationOrder) -> RegistrationRequest {
-        self.counter += 1;
-        let source = NodeIncarnation { node: NodeId(0), incarnation: Incarnation(1) };
-        RegistrationRequest { source, counter: self.counter, order }
-    }
-
-    fn order(&mut self, order: RegistrationOrder) -> Result<(), OrderRefusal> {
-        let request = self.request(order);
-        self.decide(&[Event::Requested(request)]);
-        self.record.requests[&NodeId(0)].answer.clone()
-    }
-
-    fn of_service(&mut self, service: &str, order: ServiceOrder) -> Result<(), OrderRefusal> {
-        self.order(RegistrationOrder::Service { service: service.to_owned(), order })
-    }
-
-    fn apply(&mut self, after: ServiceDefinition) -> Result<(), OrderRefusal> {
-        let before = self.record.services.get(&after.name).map(|record| record.definition.clone());
-        self.order(RegistrationOrder::Apply([DefinitionChange { before, after }].into_iter().collect()))
-    }
-
-    fn standby(&mut self, node: u16, standby: bool) {
-        self.order(RegistrationOrder::Standby { node: NodeId(node), standby }).expect("standby is never refused");
-    }
-
-    fn run(&self, service: &str) -> &ServiceRun {
-        &self.record.services[service].run
-    }
-
-    fn at(&self, service: &str) -> (RunState, u16) {
-        (self.run(service).state, self.run(service).node.node.0)
-    }
-
-    /// The current operation of the service ends.
-    fn ends(&mut self, service: &str, outcome: LaunchResult) {
-        let run = self.run(service);
-        let kinds = [
-            (RunState::Starting, CommandKind::Start),
-            (RunState::Stopping, CommandKind::Stop),
-            (RunState::Recovering, CommandKind::Recovery),
-        ];
-        let kind = kinds.iter().find(|(state, _)| *state == run.state).map_or(CommandKind::Kill, |(_, kind)| *kind);
-        let result = OperationResult { instance: Instance::only(service), operation: run.operation, kind, outcome };
-        let from = run.node;
-        self.decide(&[Event::Finished { from, result }]);
-    }
-
-    fn succeeds(&mut self, service: &str) {
-        self.ends(service, LaunchResult::Succeeded);
-    }
-
-    fn fails(&mut self, service: &str) {
-        self.ends(service, LaunchResult::Failed { text: "no".to_owned() });
-    }
-
-    fn sight(&mut self, node: u16, presence: Presence) {
-        let incarnation = self.view.incarnation(NodeId(node));
-        let incarnation = if presence == Presence::Joined { incarnation.next() } else { incarnation };
-        self.view.nodes.insert(NodeId(node), Sight { incarnation, presence });
-        self.decide(&[]);
-    }
-}
+use crate::cluster::{Cluster, command, definition};
 
 #[test]
 fn deregister_stops_a_service_for_good_and_register_starts_it_again() {
