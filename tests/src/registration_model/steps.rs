@@ -88,6 +88,14 @@ impl Steps<'_, '_> {
         self.nodes().all(|other| !self.truth.is_present(other) || knows(other))
     }
 
+    /// No forced step at the level is still to be acknowledged: a join waits for those (protocol T-13, T-19).
+    fn every_loss_is_known(&self) -> bool {
+        let lost = |(_, sight): &(&NodeId, &Sight)| sight.presence == Presence::Forced;
+        let lost = self.truth.nodes.iter().filter(lost).fold(0, |bits, (node, _)| bits | bit(*node));
+        let present = |other: &NodeId| self.truth.is_present(*other);
+        self.nodes().filter(present).all(|other| self.from.behind[usize::from(other.0)] & lost == 0)
+    }
+
     /// The same world with another truth about one node.
     fn with_truth(&mut self, node: NodeId, sight: Sight) -> State {
         let mut truth = (*self.truth).clone();
@@ -107,7 +115,8 @@ impl Steps<'_, '_> {
         let (me, sight) = (self.truth.incarnation(node), self.truth.nodes.get(&node).map(|sight| sight.presence));
         let budget = self.from.budget;
         let sound = self.is_sound(node);
-        if !self.truth.is_present(node) && budget.boots > 0 && me.0 < INCARNATION_MAX && self.agreed_on(node) {
+        let free = !self.truth.is_present(node) && self.agreed_on(node) && self.every_loss_is_known();
+        if free && budget.boots > 0 && me.0 < INCARNATION_MAX {
             self.boot(node);
         }
         if sound && sight == Some(Presence::Joined) && budget.leaves > 0 {

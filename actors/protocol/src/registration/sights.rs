@@ -89,7 +89,7 @@ const fn standing_in(kind: TransitionKind) -> Standing {
 #[must_use]
 pub fn view_of_decision(record: &RegistrationRecord, mine: &View) -> View {
     let mut view = mine.clone();
-    if !bugs::active(Bug::OlderViewDecides) {
+    if !bugs::active(Bug::OlderViewDecides) && !bugs::active(Bug::AbsentIsLost) {
         view.merge(&record.seen());
     }
     view
