@@ -68,6 +68,10 @@ impl CommitCheck<'_> {
         let recovers = self.tree(lane).any(|member| in_recovery(self.run(member).state));
         let candidate = !self.root_candidates(lane).is_empty();
         let expected = idle && shared.want && !shared.held && !run.held && candidate && !latch && !recovers;
+        let same_cluster = self.base.record.formation == self.decided.record.formation;
+        if self.base.latched(self.lanes, lane) && !latch && candidate && same_cluster {
+            return Some(format!("I-R9: the maturity of {} is not latched", self.name(lane)));
+        }
         let waits = run.state == RunState::AwaitMaturity;
         (waits != expected).then(|| format!("I-R9: M of {} is {waits}: {run:?}", self.name(lane)))
     }
@@ -136,6 +140,14 @@ impl CommitCheck<'_> {
     fn fails(&self, lane: usize) -> bool {
         let own = self.run(lane).failing || self.base.runs[lane].failing;
         own || self.lanes[lane].parent.is_some_and(|parent| self.fails(parent))
+    }
+}
+
+impl Facts {
+    /// Maturity was reached.
+    fn latched(&self, lanes: &[Lane], lane: usize) -> bool {
+        let shared = &self.record.services[&lanes[lane].instance.service].run;
+        if lanes[lane].instance.of.is_some() { shared.matured } else { self.runs[lane].matured }
     }
 }
 
@@ -291,7 +303,7 @@ impl Books<'_> {
         let told = |node: &NodeId| run.notified.get(node) == Some(&truth.incarnation(*node));
         let others = truth.up().filter(|node| *node != run.node.node && is_allowable(root, *node));
         let untold = others.filter(|node| !state.is_marked(*node)).find(|node| !told(node));
-        let untold = untold.filter(|_| this.definition.notify_command.is_some() && this.instance.of.is_none())?;
+        let untold = untold.filter(|_| this.definition.notify_command.is_some())?;
         Some(format!("I-R12: node {untold} is never notified of {name}"))
     }
 

@@ -1,10 +1,10 @@
 //! The configurations of protocol §6.7.
 
 use phalanx_messages::NodeId;
-use phalanx_messages::order::ServiceOrder;
+use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, ChildFailure, NodePreferences, PlacementPolicy, ServiceCommand, ServiceDefinition,
-    StopFailure, TransferCost,
+    AllowableNodes, AutoRegister, ChildFailure, NodePreferences, PlacementPolicy, RestartPolicy, ServiceCommand,
+    ServiceDefinition, StopFailure, TransferCost,
 };
 
 use super::{Budget, RegistrationModel};
@@ -95,26 +95,38 @@ pub fn model(
     }
 }
 
+/// An order about one service.
+#[must_use]
+pub fn order(service: &str, order: ServiceOrder) -> RegistrationOrder {
+    RegistrationOrder::Service { service: service.to_owned(), order }
+}
+
 /// Administrators may order everything of every service.
 #[must_use]
 pub fn administered(model: RegistrationModel) -> RegistrationModel {
     let mut orders = Vec::new();
-    for (name, is_root) in [(ROOT, true), (CHILD, false), (GRANDCHILD, false)] {
-        if !model.definitions.iter().any(|definition| definition.name == name) {
-            continue;
-        }
-        orders.extend([
-            (name, ServiceOrder::Register),
-            (name, ServiceOrder::Deregister),
-            (name, ServiceOrder::Hold),
-            (name, ServiceOrder::Clear { skip_recovery: false }),
-        ]);
-        if is_root {
+    for definition in &model.definitions {
+        let name = &definition.name;
+        let of_each = [
+            ServiceOrder::Register,
+            ServiceOrder::Deregister,
+            ServiceOrder::Hold,
+            ServiceOrder::Clear { skip_recovery: false },
+        ];
+        orders.extend(of_each.into_iter().map(|each| order(name, each)));
+        if definition.parent.is_none() {
             let to = (0..model.nodes).map(NodeId).map(Some);
-            orders.extend(to.map(|to| (name, ServiceOrder::Transfer { to })));
+            orders.extend(to.map(|to| order(name, ServiceOrder::Transfer { to })));
         }
     }
     RegistrationModel { orders, ..model }
+}
+
+/// They may put each node on standby, and back.
+#[must_use]
+pub fn standing_by(model: RegistrationModel) -> RegistrationModel {
+    let of_node = |node| [true, false].map(|standby| RegistrationOrder::Standby { node: NodeId(node), standby });
+    RegistrationModel { orders: (0..model.nodes).flat_map(of_node).collect(), ..model }
 }
 
 fn manual(definition: ServiceDefinition) -> ServiceDefinition {
@@ -449,6 +461,96 @@ pub fn on_all_nodes() -> Vec<RegistrationModel> {
             &[0],
             vec![on_all(service(ROOT)), child(CHILD, ROOT)],
             Budget { boots: 1, leaves: 1, deaths: 1, ..NONE },
+        ),
+    ]
+}
+
+/// So often it is restarted in place.
+fn restarted(limit: u16, definition: ServiceDefinition) -> ServiceDefinition {
+    ServiceDefinition { restart: RestartPolicy { limit, ..RestartPolicy::default() }, ..definition }
+}
+
+/// Configurations that protocol §6.7 does not have: services that fail where they run, standby, missing commands, orders to
+/// instances.
+#[must_use]
+pub fn beyond() -> Vec<RegistrationModel> {
+    vec![
+        model(
+            "a service that fails where it runs",
+            2,
+            &[0, 1],
+            vec![ServiceDefinition { start_retries: 1, ..restarted(1, service(ROOT)) }],
+            Budget { boots: 1, leaves: 1, deaths: 1, service_failures: 3, stop_failures: 1, ..NONE },
+        ),
+        model(
+            "a child of fail_group that fails where it runs",
+            2,
+            &[0, 1],
+            vec![service(ROOT), failing_the_group(restarted(1, child(CHILD, ROOT)))],
+            Budget { deaths: 1, service_failures: 2, ..NONE },
+        ),
+        model(
+            "a parent that fails, freely transferred",
+            2,
+            &[0, 1],
+            vec![free(&[0], restarted(0, service(ROOT))), child(CHILD, ROOT)],
+            Budget { leaves: 1, service_failures: 2, ..NONE },
+        ),
+        standing_by(model(
+            "standby",
+            2,
+            &[0, 1],
+            vec![service(ROOT), child(CHILD, ROOT)],
+            Budget { leaves: 1, deaths: 1, orders: 2, ..NONE },
+        )),
+        administered(model(
+            "no commands but a notification",
+            2,
+            &[0],
+            vec![notifying(ServiceDefinition { notify_command: None, ..ServiceDefinition::new(ROOT) })],
+            Budget { boots: 2, leaves: 1, deaths: 1, orders: 2, kill_failures: 1, ..NONE },
+        )),
+        model(
+            "a parent without commands",
+            2,
+            &[0, 1],
+            vec![ServiceDefinition::new(ROOT), child(CHILD, ROOT)],
+            Budget { boots: 1, leaves: 1, deaths: 1, start_failures: 1, recovery_failures: 1, ..NONE },
+        ),
+        administered(model(
+            "register_on_all, orders",
+            2,
+            &[0],
+            vec![on_all(service(ROOT))],
+            Budget { boots: 1, leaves: 1, deaths: 1, orders: 2, ..NONE },
+        )),
+        model(
+            "register_on_all, maturity and notifications",
+            2,
+            &[0],
+            vec![on_all(mature(2, notifying(service(ROOT))))],
+            Budget { boots: 2, leaves: 1, deaths: 1, start_failures: 1, ..NONE },
+        ),
+        model(
+            "register_on_all, a child that fails",
+            2,
+            &[0, 1],
+            vec![on_all(service(ROOT)), failing_the_group(child(CHILD, ROOT))],
+            Budget { deaths: 1, start_failures: 1, recovery_failures: 1, ..NONE },
+        ),
+        model(
+            "a child of fail_group that cannot be recovered",
+            2,
+            &[0, 1],
+            vec![service(ROOT), failing_the_group(child(CHILD, ROOT))],
+            Budget { deaths: 1, recovery_failures: 2, kill_failures: 1, ..NONE },
+        ),
+        model(
+            "two services that stand alone",
+            2,
+            &[0, 1],
+            vec![service(ROOT), service(CHILD)],
+            Budget { leaves: 1, deaths: 1, start_failures: 1, ..NONE },
         ),
     ]
 }

@@ -38,6 +38,13 @@ pub enum Happened {
         /// How it ended.
         ok: bool,
     },
+    /// The current commands of several lanes have ended, as bits: one commit takes them all.
+    Results {
+        /// The lanes.
+        lanes: u8,
+        /// Those that ended well.
+        ok: u8,
+    },
     /// The current operation is given up.
     TimedOut(u8),
     /// The notify command of that lane has ended there.
@@ -200,14 +207,14 @@ impl<'a> Books<'a> {
 
     fn decided(&mut self, base: RecordId, view: ViewId, happened: Happened) -> Outcome {
         let (facts, view) = (self.facts(base), self.view(view));
-        let event = self.event(&facts, happened);
+        let events = self.events(&facts, happened);
         let work = |mut decision: Decision<'_>| {
-            event.iter().for_each(|event| decision.absorb(event));
+            events.iter().for_each(|event| decision.absorb(event));
             decision.settle()
         };
         let whole = || work(Decision::new(&facts.record, &view));
         let Ok(decided) = catch_unwind(AssertUnwindSafe(whole)) else {
-            let violation = Some(format!("the rules panic: {event:?}"));
+            let violation = Some(format!("the rules panic: {events:?}"));
             let (withdrawn, begun) = (Vec::new(), Vec::new());
             return Outcome { after: base, violation, superseded: 0, withdrawn, begun, forgiven: 0 };
         };
@@ -239,7 +246,7 @@ impl<'a> Books<'a> {
 
     fn forgiven(&self, happened: Happened) -> u8 {
         let Happened::Order(place) = happened else { return 0 };
-        let (service, order) = &self.model.orders[usize::from(place)];
+        let RegistrationOrder::Service { service, order } = &self.model.orders[usize::from(place)] else { return 0 };
         let forgives = matches!(order, ServiceOrder::Clear { skip_recovery: true });
         let root = |name: &str| self.lanes.iter().find(|lane| lane.instance.service == name).map(|lane| &lane.root);
         let tree = self.lanes.iter().enumerate().filter(|(_, lane)| root(service) == Some(&lane.root));
@@ -257,15 +264,26 @@ impl<'a> Books<'a> {
         }
     }
 
+    fn events(&self, facts: &Facts, happened: Happened) -> Vec<Event> {
+        let Happened::Results { lanes, ok } = happened else {
+            return self.event(facts, happened).into_iter().collect();
+        };
+        let results = (0..self.lanes.len()).filter(|lane| lanes & 1 << lane != 0).filter_map(|lane| {
+            let command = facts.outstanding[lane].as_ref()?;
+            let result = result(command.instance.clone(), command.operation, command.kind, ok & 1 << lane != 0);
+            Some(Event::Finished { from: command.target, result })
+        });
+        results.collect()
+    }
+
     fn event(&self, facts: &Facts, happened: Happened) -> Option<Event> {
         let instance = |lane: u8| self.lanes[usize::from(lane)].instance.clone();
         let run = |lane: u8| &facts.runs[usize::from(lane)];
-        let request = |service: &str, order: ServiceOrder| {
-            let order = RegistrationOrder::Service { service: service.to_owned(), order };
+        let request = |order: RegistrationOrder| {
             Event::Requested(RegistrationRequest { source: ADMINISTRATOR, counter: 1, order })
         };
         Some(match happened {
-            Happened::Nothing => return None,
+            Happened::Nothing | Happened::Results { .. } => return None,
             Happened::Result { lane, from, current, ok } => {
                 let older = OperationId::default();
                 let operation = if current { run(lane).operation } else { older };
@@ -293,14 +311,12 @@ impl<'a> Books<'a> {
                 Event::FailuresForgotten { instance: instance(lane), generation: run(lane).generation }
             }
             Happened::Stable(lane, node) => Event::Stable { service: instance(lane).service, node },
-            Happened::Order(place) => {
-                let (service, order) = &self.model.orders[usize::from(place)];
-                request(service, order.clone())
-            }
+            Happened::Order(place) => request(self.model.orders[usize::from(place)].clone()),
             Happened::Failed(lane) => {
                 let generation = run(lane).generation.revision;
                 let Instance { service, of } = instance(lane);
-                request(&service, ServiceOrder::Failed { generation, node: of, text: "bad".to_owned() })
+                let order = ServiceOrder::Failed { generation, node: of, text: "bad".to_owned() };
+                request(RegistrationOrder::Service { service, order })
             }
         })
     }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use phalanx_messages::order::RegistrationOrder;
+
 use super::Action;
 use super::decisions::{Books, Happened};
 use super::state::State;
@@ -64,6 +66,7 @@ impl Books<'_> {
                 let which = if current { "" } else { "older " };
                 format!("{which}result of {}, {}", name(lane), if ok { "good" } else { "bad" })
             }
+            Happened::Results { lanes, .. } => format!("{} results", lanes.count_ones()),
             Happened::TimedOut(lane) => format!("{} timed out", name(lane)),
             Happened::Notified(lane, node) => format!("{} notified on {node}", name(lane)),
             Happened::Matured(lane) => format!("{} matured", name(lane)),
@@ -74,8 +77,12 @@ impl Books<'_> {
             Happened::FailuresForgotten(lane) => format!("failures of {} are forgotten", name(lane)),
             Happened::Stable(lane, node) => format!("{} stable for {}", node.node, name(lane)),
             Happened::Order(order) => {
-                let (service, order) = &self.model.orders[usize::from(order)];
-                format!("{service} {order:?}")
+                match &self.model.orders[usize::from(order)] {
+                    RegistrationOrder::Service { service, order } => format!("{service} {order:?}"),
+                    order @ (RegistrationOrder::Apply(_)
+                    | RegistrationOrder::EnableGroup { .. }
+                    | RegistrationOrder::Standby { .. }) => format!("{order:?}"),
+                }
             }
             Happened::Failed(lane) => format!("{} has failed", name(lane)),
         }

@@ -22,7 +22,7 @@ mod state;
 mod steps;
 
 use phalanx_messages::NodeId;
-use phalanx_messages::order::ServiceOrder;
+use phalanx_messages::order::RegistrationOrder;
 use phalanx_messages::registration::CommandKind;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_protocol::bugs::Bug;
@@ -89,7 +89,7 @@ pub struct RegistrationModel {
     /// Faults, requests and changes of membership that may happen.
     pub budget: Budget,
     /// What administrators may order.
-    pub orders: Vec<(&'static str, ServiceOrder)>,
+    pub orders: Vec<RegistrationOrder>,
     /// The start of this service fails always on that node.
     pub broken: Vec<(&'static str, u16)>,
     /// I-R17 is judged by what really ran, not by what the database knew.

@@ -382,6 +382,7 @@ impl Steps<'_, '_> {
             Happened::Failed(_) => state.budget.service_failures -= 1,
             Happened::Nothing
             | Happened::Result { .. }
+            | Happened::Results { .. }
             | Happened::Notified(..)
             | Happened::Matured(_)
             | Happened::BackoffOver(_)
@@ -401,9 +402,23 @@ impl Steps<'_, '_> {
         for lane in 0..self.books.lanes.len() {
             self.events_of(lane, &mut events);
         }
+        events.extend(self.all_results());
         let orders = if self.from.budget.orders > 0 { self.books.model.orders.len() } else { 0 };
         events.extend((0..orders).map(|order| (Happened::Order(place(order)), false)));
         events
+    }
+
+    /// One commit takes all queued events (protocol §6.1).
+    fn all_results(&self) -> Option<(Happened, bool)> {
+        let (mut lanes, mut ok) = (0_u8, 0);
+        for (lane, command) in self.facts.outstanding.iter().enumerate() {
+            let Some(command) = command else { continue };
+            let slot = &self.from.slots[usize::from(command.target.node.0)][lane];
+            let result = slot.executor.result.filter(|_| slot.executor.last == Op::CURRENT).or(slot.posthumous);
+            lanes |= u8::from(result.is_some()) << lane;
+            ok |= u8::from(result == Some(true)) << lane;
+        }
+        (lanes.count_ones() > 1).then_some((Happened::Results { lanes, ok }, true))
     }
 
     fn events_of(&self, at: usize, events: &mut Vec<(Happened, bool)>) {

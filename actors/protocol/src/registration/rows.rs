@@ -38,8 +38,9 @@ impl Tree<'_> {
         if self.recovery_candidates().is_empty() {
             self.members[0].run.matured = false;
         }
-        let node = self.members[0].run.node;
-        if bugs::active(Bug::LeaveNoticedOnce) && view.is_leaving(node) && !before.is_leaving(node) {
+        let (node, registered) = (self.members[0].run.node, self.members[0].run.state == RunState::Registered);
+        let noticed = registered && view.is_leaving(node) && !before.is_leaving(node);
+        if noticed && bugs::active(Bug::LeaveNoticedOnce) {
             let target = self.best(&self.candidates());
             target.into_iter().for_each(|target| self.begin_move(target));
         }
