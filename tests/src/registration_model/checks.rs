@@ -262,7 +262,8 @@ impl Books<'_> {
         match run.state {
             RunState::Registered => self.registered_at_rest(state, run, truth, lane),
             RunState::Failed => {
-                let untried = can_start.iter().any(|node| !run.tried.contains(*node));
+                let failed = run.tried.union(&run.exhausted);
+                let untried = can_start.iter().any(|node| !failed.contains(*node));
                 if this.parent.is_none() && untried { rests("a candidate is not tried") } else { None }
             }
             RunState::FailedRecovery => None,

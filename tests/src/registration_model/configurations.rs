@@ -504,10 +504,10 @@ pub fn beyond() -> Vec<RegistrationModel> {
             Budget { leaves: 1, deaths: 1, orders: 2, ..NONE },
         )),
         administered(model(
-            "no commands but a notification",
+            "a service without commands",
             2,
             &[0],
-            vec![notifying(ServiceDefinition { notify_command: None, ..ServiceDefinition::new(ROOT) })],
+            vec![ServiceDefinition::new(ROOT)],
             Budget { boots: 2, leaves: 1, deaths: 1, orders: 2, kill_failures: 1, ..NONE },
         )),
         model(

@@ -300,8 +300,7 @@ impl<'a> Books<'a> {
             Happened::BackoffOver(lane) => Event::BackoffOver { instance: instance(lane) },
             Happened::CleanAgain(lane) => Event::CleanAgain { instance: instance(lane) },
             Happened::RestOver(lane) => {
-                let generation = run(lane).restarts.last().copied().unwrap_or_default();
-                Event::RestOver { instance: instance(lane), generation }
+                Event::RestOver { instance: instance(lane), generation: run(lane).generation }
             }
             Happened::FailureAged(lane, place) => {
                 let generation = run(lane).restarts.get(usize::from(place)).copied().unwrap_or_default();

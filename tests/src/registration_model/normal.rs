@@ -25,7 +25,9 @@ fn normal_run(run: &mut ServiceRun) {
     run.failure = None;
     if run.state.is_idle() {
         run.node = NodeIncarnation::default();
-        run.generation = OperationId::default();
+        if !run.resting {
+            run.generation = OperationId::default();
+        }
     }
     if run.state != RunState::Registered {
         run.notified.clear();

@@ -105,7 +105,8 @@ impl Decision<'_> {
             Event::Matured { service } => self.matured(service),
             Event::BackoffOver { instance } => self.with(instance, |tree, at| tree.try_again(at)),
             Event::RestOver { instance, generation } => self.with(instance, |tree, at| {
-                if tree.run(at).restarts.last() == Some(generation) {
+                // Not by the list of failures: the one it rests for may be too old to count before the pause is over.
+                if tree.run(at).generation == *generation {
                     tree.run(at).resting = false;
                 }
             }),

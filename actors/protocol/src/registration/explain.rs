@@ -11,7 +11,7 @@ use phalanx_messages::set::NodeSet;
 use super::choose::{NodeLoads, best, rank, unfit};
 use super::index::Index;
 use super::refusal::unfit_text;
-use super::status::{Seen, state_word};
+use super::status::{Seen, awaits, state_word};
 
 /// Explains one service; none if there is no such one. `maturity_ms` = what is left of its maturity time.
 #[must_use]
@@ -132,7 +132,7 @@ fn idle_factor(seen: &Seen<'_>, run: &ServiceRun, maturity_ms: Option<u64>) -> (
         | RunState::FenceStop
         | RunState::FenceRecovery => "none",
     };
-    (factor, because.unwrap_or_else(|| "the next decision is about it".to_owned()))
+    (factor, because.unwrap_or_else(|| format!("it waits for {}", awaits(run.state))))
 }
 
 fn nodes(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun) -> Vec<CandidateExplanation> {

@@ -42,6 +42,6 @@ pub use plan::{Planning, plan, stop_text, tell_plan};
 pub use refusal::{tell_refusal, unfit_text};
 pub use rows::StopReason;
 pub use sights::{LevelView, SightChange, Standing, view_of_decision};
-pub use status::{service_statuses, state_word};
+pub use status::{awaits, service_statuses, state_word};
 pub use telling::tell;
 pub use timers::{TimerLimits, Timers};

@@ -195,6 +195,27 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// What a state waits for if no row of protocol §6.3 applies to it.
+#[must_use]
+pub const fn awaits(state: RunState) -> &'static str {
+    match state {
+        RunState::DeRegistered => "`register` or `clear`, or a node",
+        RunState::AwaitMaturity => "nodes, or its maturity time",
+        RunState::AwaitParent => "its parent's registration",
+        RunState::Starting => "the end of its start command",
+        RunState::StartCleanup => "the end of what its failed start left",
+        RunState::Registered => "nothing: it runs where it should",
+        RunState::Stopping => "the end of its stop command",
+        RunState::StopKill => "the end of its processes",
+        RunState::PendRecovery => "a node to be recovered on, or what is below it",
+        RunState::Recovering => "the end of its recovery command",
+        RunState::RecoveryCleanup => "the end of what its failed recovery left",
+        RunState::FenceStart | RunState::FenceStop | RunState::FenceRecovery => "the certain death of its node",
+        RunState::Failed => "its back-off, another node, or `clear`",
+        RunState::FailedRecovery => "`clear`",
+    }
+}
+
 /// The capacities that are configured, and no pressure.
 pub(super) fn loads_of(configuration: &ConfigurationRecord) -> NodeLoads {
     let capacity = configuration.nodes.iter().filter_map(|(node, entry)| Some((*node, entry.capacity?)));

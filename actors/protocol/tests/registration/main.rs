@@ -1,6 +1,8 @@
 //! Registration and launch by its decisions alone: no disk, no network, no time.
 
 mod cluster;
+mod figures;
 mod groups;
 mod orders;
+mod rows;
 mod tables;
