@@ -261,6 +261,10 @@ impl<'a> Books<'a> {
                 self.passages.insert((lane.kin(), from, change.run.state));
                 from = change.run.state;
             }
+            let to = run_of(&decided.record, &lane.instance).state;
+            if to != from {
+                self.passages.insert((lane.kin(), from, to)); // an order changed it, and it stayed so
+            }
         }
     }
 

@@ -27,7 +27,7 @@ use phalanx_messages::registration::CommandKind;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_protocol::bugs::Bug;
 
-pub use decisions::Happened;
+pub use decisions::{Happened, Passage};
 pub use explorer::{Explored, explore};
 
 /// Most nodes of a model.

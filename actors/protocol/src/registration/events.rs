@@ -196,6 +196,7 @@ impl Tree<'_> {
         if !is_only_member(self.around.view, run.node.node) || bugs::active(Bug::OnlyMemberWaits) {
             return;
         }
+        let before = run.clone();
         match run.state {
             RunState::FenceStart => self.kill_in(at, RunState::StartCleanup),
             RunState::FenceStop => self.kill_in(at, RunState::StopKill),
@@ -214,6 +215,7 @@ impl Tree<'_> {
             | RunState::Failed
             | RunState::FailedRecovery => {}
         }
+        self.pass(at, &before);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod figures;
+mod found;
 mod groups;
 mod orders;
 mod rows;
