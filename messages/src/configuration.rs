@@ -46,8 +46,8 @@ pub struct NodeConfiguration {
     pub watchdog_attested: bool,
     /// Fence agents, tried in this order when the node is to be proved dead from another host (protocol §4.5, F2).
     pub fence: Vec<FenceAgent>,
-    /// Weight of the services that it takes at most; none = any.
-    pub capacity: Option<u32>,
+    /// Weight of the services that it takes at most; 0 = any.
+    pub capacity: u32,
 }
 
 impl NodeConfiguration {
@@ -63,7 +63,7 @@ impl NodeConfiguration {
             shutdown_ms: SHUTDOWN_MS_DEFAULT,
             watchdog_attested: false,
             fence: Vec::new(),
-            capacity: None,
+            capacity: 0,
         }
     }
 }
@@ -160,6 +160,8 @@ pub struct NodeSettings {
     pub watchdog_attested: Option<bool>,
     /// [`NodeConfiguration::fence`].
     pub fence: Option<Vec<FenceAgent>>,
+    /// [`NodeConfiguration::capacity`].
+    pub capacity: Option<u32>,
 }
 
 /// One change of the membership configuration.
@@ -354,7 +356,7 @@ mod tests {
         let golden = [
             [number(2), number(3), text("c"), number(1), vec![4, 0]].concat(),
             [text("n"), text("h:1"), vec![0], vec![1], vec![3, 0, 0, 0], number(300_000), vec![0]].concat(),
-            [number(1), text("f"), number(1), text("i"), text("1"), vec![0, 1, 0, 0, 0]].concat(),
+            [number(1), text("f"), number(1), text("i"), text("1"), vec![0, 1, 0, 0, 0], vec![0; 4]].concat(),
             [number(1), vec![4, 0], number(7), number(8), number(0), number(0)].concat(),
             vec![1, 2, 0],
         ]

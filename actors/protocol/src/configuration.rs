@@ -91,6 +91,7 @@ pub fn whole(node: &NodeConfiguration) -> NodeSettings {
         shutdown_ms: Some(node.shutdown_ms),
         watchdog_attested: Some(node.watchdog_attested),
         fence: Some(node.fence.clone()),
+        capacity: Some(node.capacity),
     }
 }
 
@@ -101,6 +102,7 @@ fn differing(from: &NodeConfiguration, to: &NodeConfiguration) -> (Option<String
         shutdown_ms: (from.shutdown_ms != to.shutdown_ms).then_some(to.shutdown_ms),
         watchdog_attested: (from.watchdog_attested != to.watchdog_attested).then_some(to.watchdog_attested),
         fence: (from.fence != to.fence).then(|| to.fence.clone()),
+        capacity: (from.capacity != to.capacity).then_some(to.capacity),
     };
     ((from.address != to.address).then(|| to.address.clone()), settings)
 }
@@ -186,7 +188,8 @@ fn known(record: &ConfigurationRecord, name: &str) -> Result<NodeId, ChangeRefus
 }
 
 fn give(node: &mut NodeConfiguration, settings: &NodeSettings) {
-    let NodeSettings { votes, panic, shutdown_ms, watchdog_attested, fence } = settings;
+    let NodeSettings { votes, panic, shutdown_ms, watchdog_attested, fence, capacity } = settings;
+    node.capacity = capacity.unwrap_or(node.capacity);
     node.votes = votes.unwrap_or(node.votes);
     node.panic = panic.unwrap_or(node.panic);
     node.shutdown_ms = shutdown_ms.unwrap_or(node.shutdown_ms);

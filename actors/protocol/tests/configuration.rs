@@ -143,13 +143,14 @@ fn settings() -> impl Strategy<Value = NodeSettings> {
     };
     let fence = prop_oneof![Just(vec![]), Just(vec![agent("a")]), Just(vec![agent("b"), agent("a")])];
     use proptest::option::of;
-    (of(0..3u8), of(panic), of(1..4u64), of(any::<bool>()), of(fence)).prop_map(
-        |(votes, panic, shutdown_ms, watchdog_attested, fence)| NodeSettings {
+    (of(0..3u8), of(panic), of(1..4u64), of(any::<bool>()), of(fence), of(0..3u32)).prop_map(
+        |(votes, panic, shutdown_ms, watchdog_attested, fence, capacity)| NodeSettings {
             votes,
             panic,
             shutdown_ms,
             watchdog_attested,
             fence,
+            capacity,
         },
     )
 }

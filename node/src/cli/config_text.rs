@@ -17,11 +17,11 @@ pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]
         format!("# Configuration {} of the cluster.\n[cluster]\nname = {}\n", record.revision, quoted(&record.cluster));
     writeln!(text, "disk_votes = {}", DiskVotes(record.disk_votes)).ok(); // a string takes everything
     for (id, node) in &record.nodes {
-        let NodeConfiguration { name, address, votes, panic, shutdown_ms, watchdog_attested, .. } = node;
+        let NodeConfiguration { name, address, votes, panic, shutdown_ms, watchdog_attested, capacity, .. } = node;
         writeln!(
             text,
             "\n[[cluster.node]]\nname = {}\nid = {id}\naddress = {}\nvotes = {votes}\npanic = \"{}\"\n\
-             shutdown_timeout = \"{}\"\nwatchdog_attested = {watchdog_attested}",
+             shutdown_timeout = \"{}\"\nwatchdog_attested = {watchdog_attested}\ncapacity = {capacity}",
             quoted(name),
             quoted(address),
             panic_text(*panic),

@@ -8,11 +8,12 @@ use super::{Exit, locate};
 use crate::config::parse_duration_ms;
 
 /// Keys of `node set`, and when a change of each takes effect.
-const KEYS: [(&str, &str); 5] = [
+const KEYS: [(&str, &str); 6] = [
     ("address", "the others use it at once; the node itself listens there from its next start, if its `bind` says so"),
     ("votes", "counts from now on, when links are cut and some nodes must go"),
     ("panic", "from the node's next start"),
     ("shutdown_timeout", "from the node's next start"),
+    ("capacity", "counts from now on, when a node is chosen for a service"),
     ("watchdog_attested", "used on a disk of several hosts, for nodes whose file names a hardware `watchdog`"),
 ];
 
@@ -79,6 +80,7 @@ fn give(settings: &mut NodeSettings, address: &mut Option<String>, key: &str, va
         "votes" => settings.votes = Some(value.parse().map_err(|_| wrong("a number in 0..255"))?),
         "panic" => settings.panic = Some(parse_panic(value).map_err(usage)?),
         "shutdown_timeout" => settings.shutdown_ms = Some(parse_duration_ms(value).map_err(usage)?),
+        "capacity" => settings.capacity = Some(value.parse().map_err(|_| wrong("a number; 0 = any weight"))?),
         "watchdog_attested" => settings.watchdog_attested = Some(value.parse().map_err(|_| wrong("true or false"))?),
         other => {
             let known: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();

@@ -11,7 +11,7 @@ use phalanx_storage::Backend;
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
 use super::timing::{self, Timing};
-use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, guard, names, service, subsystem};
+use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, group, guard, names, service, subsystem};
 
 /// Longest path of a Unix socket, with its closing zero.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 108;
@@ -147,6 +147,7 @@ fn common(
 ) -> ClusterTemplate {
     let raw = &documents.raw;
     refuse_unbuilt(documents, mistakes);
+    group::check_parents(&raw.service, mistakes);
     let nodes = KnownNodes { nodes };
     ClusterTemplate {
         subsystems: subsystem::check_all(&raw.subsystem, panic_may_exit, mistakes),

@@ -133,7 +133,15 @@ fn check_settings(node: &RawClusterNode, index: usize, mistakes: &mut Mistakes<'
         .shutdown_timeout
         .as_ref()
         .map(|text| subsystem::timeout_ms(&at(index, "shutdown_timeout"), Some(text), 0, mistakes));
-    NodeSettings { votes, panic, shutdown_ms, watchdog_attested: node.watchdog_attested, fence: None }
+    let capacity = node.capacity.and_then(|capacity| {
+        let fits = u32::try_from(capacity).ok();
+        if fits.is_none() {
+            let message = format!("capacity of node `{}` is {capacity}; it must lie in 0..{}", node.name, u32::MAX);
+            mistakes.add(&at(index, "capacity"), message, "leave the key out for any weight");
+        }
+        fits
+    });
+    NodeSettings { votes, panic, shutdown_ms, watchdog_attested: node.watchdog_attested, fence: None, capacity }
 }
 
 /// A panic policy as it is written in files.

@@ -10,6 +10,7 @@ mod document;
 mod duration;
 mod error;
 mod fencing;
+mod group;
 mod guard;
 mod names;
 mod raw;
@@ -112,7 +113,7 @@ impl ClusterNode {
     /// The node as a new disk has it.
     #[must_use]
     pub fn configuration(&self, panic: Option<PanicPolicy>) -> NodeConfiguration {
-        let NodeSettings { votes, panic: own, shutdown_ms, watchdog_attested, fence } = self.settings.clone();
+        let NodeSettings { votes, panic: own, shutdown_ms, watchdog_attested, fence, capacity } = self.settings.clone();
         let default = NodeConfiguration::new(&self.name, &self.address);
         NodeConfiguration {
             votes: votes.unwrap_or(default.votes),
@@ -120,6 +121,7 @@ impl ClusterNode {
             shutdown_ms: shutdown_ms.unwrap_or(default.shutdown_ms),
             watchdog_attested: watchdog_attested.unwrap_or(default.watchdog_attested),
             fence: fence.unwrap_or_default(),
+            capacity: capacity.unwrap_or(default.capacity),
             ..default
         }
     }

@@ -80,6 +80,7 @@ pub(super) struct RawClusterNode {
     pub panic: Option<String>,
     pub shutdown_timeout: Option<String>,
     pub watchdog_attested: Option<bool>,
+    pub capacity: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -211,11 +212,14 @@ pub(super) struct RawService {
     pub start_retries: Option<i64>,
     pub stop_failure: Option<String>,
     pub recover_lost_start: Option<bool>,
-    // Keys of the contract that are not built.
     pub transfer_cost: Option<String>,
-    pub parent: Option<Present>,
-    pub register_on_all: Option<bool>,
-    pub placement_policy: Option<Present>,
+    pub stable_time: Option<String>,
+    pub weight: Option<i64>,
+    pub parent: Option<String>,
+    pub placement_policy: Option<String>,
+    pub inherit_actions: Option<bool>,
+    pub child_failure: Option<String>,
+    // Keys of the contract that are not built.
     pub monitor: Option<Present>,
     pub event_group: Option<Present>,
     pub agent: Option<Present>,

@@ -3,13 +3,13 @@
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
+    AllowableNodes, AutoRegister, NodePreferences, STABLE_MS_DEFAULT, ServiceCommand, ServiceDefinition, StopFailure,
 };
 
 use super::check::{KnownNodes, Mistakes};
 use super::document::Key;
 use super::raw::{RawNodes, RawService};
-use super::{names, subsystem};
+use super::{group, names, subsystem};
 
 /// An action function may take this long if nothing else is said.
 pub(super) const TIMEOUT_MS: u64 = 60_000;
@@ -32,19 +32,21 @@ pub(super) fn check_all(
         }
         Checker { raw: one, index, nodes, mistakes }.check(panic_may_exit)
     };
-    raw.iter().enumerate().map(check_one).collect()
+    let services = raw.iter().enumerate().map(check_one).collect();
+    group::check_all(raw, mistakes);
+    services
 }
 
-fn at<'a>(index: usize, key: &'a str) -> [Key<'a>; 3] {
+pub(super) fn at<'a>(index: usize, key: &'a str) -> [Key<'a>; 3] {
     [Key::Name("service"), Key::Index(index), Key::Name(key)]
 }
 
 /// Checks one service.
-struct Checker<'a, 'b, 'c> {
-    raw: &'a RawService,
-    index: usize,
-    nodes: &'a KnownNodes<'b>,
-    mistakes: &'a mut Mistakes<'c>,
+pub(super) struct Checker<'a, 'b, 'c> {
+    pub raw: &'a RawService,
+    pub index: usize,
+    pub nodes: &'a KnownNodes<'b>,
+    pub mistakes: &'a mut Mistakes<'c>,
 }
 
 impl Checker<'_, '_, '_> {
@@ -54,6 +56,7 @@ impl Checker<'_, '_, '_> {
             self.wrong("name", message, "choose another name");
         }
         self.refuse_unbuilt();
+        self.check_child();
         let allowable_nodes = self.allowable_nodes();
         let disallowable_nodes = self.node_list("disallowable_nodes", &raw.disallowable_nodes);
         self.check_somewhere_to_run(&allowable_nodes, &disallowable_nodes);
@@ -79,25 +82,33 @@ impl Checker<'_, '_, '_> {
             start_retries: self.start_retries(),
             stop_failure: self.stop_failure(),
             recover_lost_start: raw.recover_lost_start.unwrap_or(false),
+            parent: raw.parent.clone(),
+            placement_policy: self.placement_policy(),
+            transfer_cost: self.transfer_cost(),
+            stable_ms: subsystem::timeout_ms(
+                &at(self.index, "stable_time"),
+                raw.stable_time.as_deref(),
+                STABLE_MS_DEFAULT,
+                self.mistakes,
+            ),
+            weight: self.weight(),
+            inherit_actions: raw.inherit_actions.unwrap_or(false),
+            child_failure: self.child_failure(),
             ..ServiceDefinition::new("")
         }
     }
 
-    fn wrong(&mut self, key: &str, message: impl Into<String>, hint: &str) {
+    pub fn wrong(&mut self, key: &str, message: impl Into<String>, hint: &str) {
         self.mistakes.add(&at(self.index, key), message, hint);
     }
 
-    fn clash(&mut self, key: &str, other: &str, message: String, hint: &str) {
+    pub fn clash(&mut self, key: &str, other: &str, message: String, hint: &str) {
         self.mistakes.clash(&at(self.index, key), &at(self.index, other), message, hint);
     }
 
     fn refuse_unbuilt(&mut self) {
         let raw = self.raw;
         let keys = [
-            ("parent", raw.parent.is_some()),
-            ("register_on_all = true", raw.register_on_all == Some(true)),
-            ("placement_policy", raw.placement_policy.is_some()),
-            ("transfer_cost = \"free\"", raw.transfer_cost.as_deref() == Some("free")),
             ("monitor", raw.monitor.is_some()),
             ("event_group", raw.event_group.is_some()),
             ("agent", raw.agent.is_some()),
@@ -105,9 +116,6 @@ impl Checker<'_, '_, '_> {
         for (text, _) in keys.into_iter().filter(|(_, given)| *given) {
             let key = text.split(' ').next().unwrap_or(text);
             self.mistakes.not_built(&at(self.index, key), text);
-        }
-        if let Some(other) = raw.transfer_cost.as_deref().filter(|cost| !matches!(*cost, "free" | "normal")) {
-            self.wrong("transfer_cost", format!("transfer_cost `{other}` is unknown"), "use \"normal\"");
         }
     }
 

@@ -3,7 +3,8 @@
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, Invocation, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
+    AllowableNodes, AutoRegister, ChildFailure, Invocation, NodePreferences, PlacementPolicy, STABLE_MS_DEFAULT,
+    ServiceCommand, ServiceDefinition, StopFailure, TransferCost, WEIGHT_DEFAULT,
 };
 use serde::Serialize;
 use toml::Value;
@@ -98,7 +99,29 @@ pub fn keys(definition: &ServiceDefinition, name_of: NameOf<'_>) -> Vec<(&'stati
     if definition.recover_lost_start {
         keys.push(("recover_lost_start", Value::Boolean(true)));
     }
+    push_group(&mut keys, definition);
     keys
+}
+
+/// What it says of its group and of how it is placed.
+fn push_group(keys: &mut Vec<(&'static str, Value)>, definition: &ServiceDefinition) {
+    let text = |text: &str| Value::String(text.to_owned());
+    let said = [
+        ("parent", definition.parent.as_deref().map(text)),
+        ("child_failure", (definition.child_failure == ChildFailure::FailGroup).then(|| text("fail_group"))),
+        ("inherit_actions", definition.inherit_actions.then_some(Value::Boolean(true))),
+        (
+            "placement_policy",
+            (definition.placement_policy == PlacementPolicy::RegisterOnAll).then(|| text("register_on_all")),
+        ),
+        ("transfer_cost", (definition.transfer_cost == TransferCost::Free).then(|| text("free"))),
+        (
+            "stable_time",
+            (definition.stable_ms != STABLE_MS_DEFAULT).then(|| text(&duration::text(definition.stable_ms))),
+        ),
+        ("weight", (definition.weight != WEIGHT_DEFAULT).then(|| Value::Integer(definition.weight.into()))),
+    ];
+    keys.extend(said.into_iter().filter_map(|(key, value)| Some((key, value?))));
 }
 
 fn push_command(

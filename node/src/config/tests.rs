@@ -125,9 +125,6 @@ fn numbers_outside_their_range_name_the_range() {
 #[test]
 fn keys_of_the_contract_that_are_not_built_are_refused_by_name() {
     for (key, name) in [
-        ("parent = \"p\"", "parent"),
-        ("register_on_all = true", "register_on_all = true"),
-        ("transfer_cost = \"free\"", "transfer_cost = \"free\""),
         ("monitor = \"x\"", "monitor"),
         ("event_group = \"x\"", "event_group"),
         ("agent = \"ocf:heartbeat:IPaddr2\"", "agent"),

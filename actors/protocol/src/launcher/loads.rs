@@ -11,7 +11,10 @@ use super::Launcher;
 
 impl Launcher {
     pub(super) fn configured(&mut self, configuration: Arc<ConfigurationRecord>) {
-        let capacity = configuration.nodes.iter().filter_map(|(node, entry)| Some((*node, entry.capacity?)));
+        let capacity = configuration
+            .nodes
+            .iter()
+            .filter_map(|(node, entry)| (entry.capacity > 0).then_some((*node, entry.capacity)));
         self.loads.capacity = capacity.collect();
         self.configuration = configuration;
         self.decider.set_loads(self.loads.clone());

@@ -218,7 +218,8 @@ pub const fn awaits(state: RunState) -> &'static str {
 
 /// The capacities that are configured, and no pressure.
 pub(super) fn loads_of(configuration: &ConfigurationRecord) -> NodeLoads {
-    let capacity = configuration.nodes.iter().filter_map(|(node, entry)| Some((*node, entry.capacity?)));
+    let capacity =
+        configuration.nodes.iter().filter_map(|(node, entry)| (entry.capacity > 0).then_some((*node, entry.capacity)));
     NodeLoads { capacity: capacity.collect(), ..NodeLoads::default() }
 }
 

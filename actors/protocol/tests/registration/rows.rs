@@ -97,13 +97,12 @@ fn table(kind: &str) -> String {
         writeln!(text, "  {state:?}").unwrap();
         for situation in SITUATIONS {
             let mut own = ServiceDefinition { maturity_count: (kind == "alone").then_some(4), ..definition("s") };
-            let mut record = RegistrationRecord::default();
             match kind {
                 "a child" => own.parent = Some("p".to_owned()),
                 "an instance" => own.placement_policy = PlacementPolicy::RegisterOnAll,
                 _ => {}
             }
-            record =
+            let mut record =
                 RegistrationRecord { formation: Term(1), ..RegistrationRecord::of_definitions([own, definition("p")]) };
             if situation == "its node is on standby" {
                 record.standby.insert(NodeId(0));

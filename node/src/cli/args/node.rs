@@ -66,7 +66,7 @@ pub enum NodeCommand {
         /// The node.
         name: String,
     },
-    /// Change a node in the membership database: address, votes, panic, shutdown_timeout, watchdog_attested.
+    /// Change a node in the membership database: address, votes, panic, shutdown_timeout, capacity, watchdog_attested.
     #[command(after_help = "Example:\n  phalanx node set n1 shutdown_timeout=10m panic=reboot")]
     Set {
         /// The node.

@@ -49,6 +49,7 @@ fn shown(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> Result
         shutdown_ms: node.shutdown_ms,
         watchdog_attested: node.watchdog_attested,
         fence: node.fence.clone(),
+        capacity: node.capacity,
         has_key: node.public_key.is_some(),
     };
     let services = services.iter().map(|service| {

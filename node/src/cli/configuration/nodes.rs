@@ -67,7 +67,7 @@ fn as_wanted(
         }
         return Ok(node.configuration(common));
     };
-    let NodeSettings { votes, panic, shutdown_ms, watchdog_attested, fence } = node.settings.clone();
+    let NodeSettings { votes, panic, shutdown_ms, watchdog_attested, fence, capacity } = node.settings.clone();
     Ok(NodeConfiguration {
         address: node.address.clone(),
         votes: votes.unwrap_or(known.votes),
@@ -75,6 +75,7 @@ fn as_wanted(
         shutdown_ms: shutdown_ms.unwrap_or(known.shutdown_ms),
         watchdog_attested: watchdog_attested.unwrap_or(known.watchdog_attested),
         fence: fence.unwrap_or_else(|| known.fence.clone()),
+        capacity: capacity.unwrap_or(known.capacity),
         ..known.clone()
     })
 }
@@ -136,6 +137,7 @@ fn key_changes(
         of("panic", &|settings| settings.panic.map(|panic| panic_text(panic).to_owned())),
         of("shutdown_timeout", &|settings| settings.shutdown_ms.map(crate::config::duration_text)),
         of("watchdog_attested", &|settings| settings.watchdog_attested.map(|attested| attested.to_string())),
+        of("capacity", &|settings| settings.capacity.map(|capacity| capacity.to_string())),
         of("fencing", &|settings| settings.fence.as_deref().map(fence_text)),
     ]
     .into_iter()

@@ -45,6 +45,8 @@ pub struct ConfiguredNode {
     pub watchdog_attested: bool,
     /// Its fence methods, in order.
     pub fence: Vec<FenceAgent>,
+    /// Weight of the services that it takes at most; 0 = any.
+    pub capacity: u32,
     /// Its static key is known: it has joined before.
     pub has_key: bool,
 }

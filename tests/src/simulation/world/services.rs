@@ -135,7 +135,8 @@ impl World {
                 self.broken_all(found);
                 self.perform(node, *order);
             }
-            LauncherOutput::DatabaseSeen { service, revision, awaited, .. } => {
+            LauncherOutput::DatabaseSeen { instance, revision, awaited, .. } => {
+                let service = instance.lane();
                 self.database_seen(node, &service, revision, awaited);
             }
             LauncherOutput::Force { victim, reason } => {
