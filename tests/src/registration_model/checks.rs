@@ -2,8 +2,9 @@
 
 use phalanx_messages::registration::{CommandKind, Presence, RegistrationRecord, RunState, ServiceRun, Sight, View};
 use phalanx_messages::{NodeId, NodeIncarnation};
-use phalanx_protocol::registration::{Change, Decided, StopReason, candidates, settle};
+use phalanx_protocol::registration::{Change, Decided, Decision, Index, NodeLoads, StopReason, candidates};
 
+use super::RegistrationModel;
 use super::decisions::{Books, Facts, Outcome, run_of};
 use super::initial::{Lane, is_allowable};
 use super::state::{Op, State};
@@ -18,6 +19,7 @@ const fn in_recovery(state: RunState) -> bool {
 
 /// What a decision alone can break.
 pub struct CommitCheck<'a> {
+    pub model: &'a RegistrationModel,
     pub lanes: &'a [Lane],
     pub base: &'a Facts,
     pub decided: &'a Decided,
@@ -52,9 +54,9 @@ impl CommitCheck<'_> {
     }
 
     fn settled_twice(&self) -> Option<String> {
-        let (again, commands) = settle(&self.decided.record, self.view);
-        let same = again == self.decided.record && commands.is_empty();
-        (!same).then(|| format!("I-R15: settled again it is {again:?}, with {commands:?}"))
+        let again = Decision::new(&self.decided.record, self.view).loaded(&self.model.loads).settle();
+        let same = again.record == self.decided.record && again.commands.is_empty();
+        (!same).then(|| format!("I-R15: settled again it is {:?}, with {:?}", again.record, again.commands))
     }
 
     /// I-R9.
@@ -103,6 +105,9 @@ impl CommitCheck<'_> {
             CommandKind::Start if !self.root_candidates(lane).contains(&node) => {
                 Some(format!("I-R4: {} starts on {node}", self.name(lane)))
             }
+            CommandKind::Start if self.is_overloaded(lane, node) => {
+                Some(format!("{} starts on {node}, which has no room for it", self.name(lane)))
+            }
             CommandKind::Start => {
                 let parent = self.run(self.lanes[lane].parent?);
                 let there = parent.state == RunState::Registered && parent.node == command.target;
@@ -113,6 +118,13 @@ impl CommitCheck<'_> {
             }
             CommandKind::Recovery | CommandKind::Stop | CommandKind::Kill | CommandKind::Notify => None,
         }
+    }
+
+    /// A root was put where its group does not fit.
+    fn is_overloaded(&self, lane: usize, node: NodeId) -> bool {
+        let weight = Index::of(&self.decided.record).weight_on(node);
+        let capacity = self.model.loads.capacity.get(&node);
+        self.lanes[lane].parent.is_none() && capacity.is_some_and(|capacity| weight > u64::from(*capacity))
     }
 
     /// I-R19.
@@ -287,7 +299,8 @@ impl Books<'_> {
             | RunState::FenceStop
             | RunState::FenceRecovery => {
                 let parent_rests = this.parent.is_some_and(|parent| facts.runs[parent].state != RunState::Registered);
-                if can_start.is_empty() || parent_rests { None } else { rests("with a candidate") }
+                let no_room = run.state == RunState::DeRegistered && self.model.loads != NodeLoads::default();
+                if can_start.is_empty() || parent_rests || no_room { None } else { rests("with a candidate") }
             }
         }
     }

@@ -7,6 +7,8 @@ use phalanx_messages::service::{
     ServiceDefinition, StopFailure, TransferCost,
 };
 
+use phalanx_protocol::registration::NodeLoads;
+
 use super::{Budget, RegistrationModel};
 
 /// The root of every group here.
@@ -88,6 +90,7 @@ pub fn model(
         budget,
         orders: Vec::new(),
         broken: Vec::new(),
+        loads: NodeLoads::default(),
         strict_starts: false,
         look_for_cycles: true,
         variant: None,
@@ -552,6 +555,16 @@ pub fn beyond() -> Vec<RegistrationModel> {
             vec![service(ROOT), service(CHILD)],
             Budget { leaves: 1, deaths: 1, start_failures: 1, ..NONE },
         ),
+        RegistrationModel {
+            loads: NodeLoads { capacity: [(NodeId(0), 1), (NodeId(1), 1)].into(), ..NodeLoads::default() },
+            ..model(
+                "two services, and room for one on each node",
+                2,
+                &[0],
+                vec![free(&[0], service(ROOT)), free(&[0], service(CHILD))],
+                Budget { boots: 1, leaves: 1, deaths: 1, start_failures: 1, ..NONE },
+            )
+        },
     ]
 }
 

@@ -212,15 +212,18 @@ impl<'a> Books<'a> {
             events.iter().for_each(|event| decision.absorb(event));
             decision.settle()
         };
-        let whole = || work(Decision::new(&facts.record, &view));
+        let begin = || Decision::new(&facts.record, &view).loaded(&self.model.loads);
+        let whole = || work(begin());
         let Ok(decided) = catch_unwind(AssertUnwindSafe(whole)) else {
             let violation = Some(format!("the rules panic: {events:?}"));
             let (withdrawn, begun) = (Vec::new(), Vec::new());
             return Outcome { after: base, violation, superseded: 0, withdrawn, begun, forgiven: 0 };
         };
-        self.note_passages(&facts, &decided);
-        let check = CommitCheck { lanes: self.lanes, base: &facts, decided: &decided, view: &view };
+        let check = CommitCheck { model: self.model, lanes: self.lanes, base: &facts, decided: &decided, view: &view };
         let mut violation = check.violation();
+        let partly = || work(begin().only_what_changes());
+        violation = violation.or_else(|| told_and_repeated(&decided, &view)).or_else(|| same(&decided, &partly()));
+        self.note_passages(&facts, &decided);
         let after = self.record_id(decided.record.clone());
         let new = self.facts(after);
         let lanes = 0..self.lanes.len();
@@ -236,8 +239,6 @@ impl<'a> Books<'a> {
         let sent = decided.commands.iter().filter(|command| command.kind != CommandKind::Notify);
         let sent: Vec<(usize, Command)> =
             sent.filter_map(|command| Some((self.lane_of(&command.instance)?, command.clone()))).collect();
-        let partly = || work(Decision::new(&facts.record, &view).only_what_changes());
-        violation = violation.or_else(|| told_and_repeated(&decided, &view)).or_else(|| same(&decided, &partly()));
         let begins = |kind| matches!(kind, CommandKind::Start | CommandKind::Recovery);
         let begun = sent.into_iter().filter(|(_, command)| begins(command.kind)).collect();
         let forgiven = self.forgiven(happened);

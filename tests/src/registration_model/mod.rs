@@ -26,6 +26,7 @@ use phalanx_messages::order::RegistrationOrder;
 use phalanx_messages::registration::CommandKind;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_protocol::bugs::Bug;
+use phalanx_protocol::registration::NodeLoads;
 
 pub use decisions::{Happened, Passage};
 pub use explorer::{Explored, explore};
@@ -92,6 +93,8 @@ pub struct RegistrationModel {
     pub orders: Vec<RegistrationOrder>,
     /// The start of this service fails always on that node.
     pub broken: Vec<(&'static str, u16)>,
+    /// Capacities of the nodes.
+    pub loads: NodeLoads,
     /// I-R17 is judged by what really ran, not by what the database knew.
     pub strict_starts: bool,
     /// The graph of steps that must happen is to be acyclic. Needs memory for every step.
