@@ -102,7 +102,7 @@ impl CommitCheck<'_> {
         let node = command.target.node;
         let root = &self.lanes[self.lanes[lane].root];
         match command.kind {
-            CommandKind::Start if !self.root_candidates(lane).contains(&node) => {
+            CommandKind::Start if self.lanes[lane].parent.is_none() && !self.root_candidates(lane).contains(&node) => {
                 Some(format!("I-R4: {} starts on {node}", self.name(lane)))
             }
             CommandKind::Start if self.is_overloaded(lane, node) => {

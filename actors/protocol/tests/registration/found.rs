@@ -1,9 +1,10 @@
 //! What the model check found (docs/design/model-checking.md, MC6), each as the shortest story.
 
 use phalanx_messages::Instant;
+use phalanx_messages::order::ServiceOrder;
 use phalanx_messages::registration::{Presence, RunState};
 use phalanx_messages::service::{PlacementPolicy, RestartPolicy, ServiceDefinition};
-use phalanx_protocol::registration::{Event, TimerLimits, Timers};
+use phalanx_protocol::registration::{Event, TimerLimits, Timers, outstanding};
 
 use super::cluster::{Cluster, definition, instance};
 
@@ -42,6 +43,27 @@ fn a_pause_ends_though_its_failure_counts_no_more() {
     assert_eq!(over, [Event::RestOver { instance: instance("s"), generation }]);
     cluster.decide(&over);
     assert_eq!(cluster.at("s"), (RunState::Starting, 0));
+}
+
+/// The instances of a child outlived the change of its parent to one node, and hid where the child was: no command for it was sent
+/// again, and a node could leave with the child running on it.
+#[test]
+fn children_have_no_instances_any_more_when_their_parent_is_registered_on_one_node() {
+    let everywhere = ServiceDefinition { placement_policy: PlacementPolicy::RegisterOnAll, ..definition("a") };
+    let child = ServiceDefinition { parent: Some("a".to_owned()), ..definition("b") };
+    let mut cluster = Cluster::of([everywhere, child]);
+    cluster.of_service("a", ServiceOrder::Deregister).unwrap();
+    for lane in ["a@0", "a@1", "a@2"] {
+        cluster.succeeds(lane);
+        cluster.succeeds(lane);
+    }
+    cluster.apply(definition("a")).unwrap();
+    cluster.of_service("a", ServiceOrder::Register).unwrap();
+    cluster.succeeds("a");
+    assert_eq!(cluster.at("b"), (RunState::Starting, 0));
+    let repeated: Vec<String> = outstanding(&cluster.record).iter().map(|command| command.instance.lane()).collect();
+    assert_eq!(repeated, ["b"]);
+    assert!(!cluster.record.is_drained(cluster.run("b").node));
 }
 
 /// The administrator is told of every state; the one in which the only member cleans again was left out.
