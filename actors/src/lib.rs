@@ -13,6 +13,7 @@ pub mod gate;
 pub mod guard;
 pub mod interconnect;
 pub mod lease_thread;
+pub mod load_sampler;
 pub mod local_api;
 pub mod membership_manager;
 pub mod membership_watcher;

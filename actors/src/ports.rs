@@ -7,7 +7,7 @@ use actix::Message;
 use phalanx_messages::admin::{QuorumStatus, ServiceStatus};
 use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, FenceAgent, NodeChange};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
-use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
+use phalanx_messages::order::{OrderRefusal, RegistrationOrder, Supposition};
 use phalanx_messages::peer::{MasterAnswer, MasterRequest, PeerMessage};
 use phalanx_messages::register::{FenceHandle, HostWords};
 use phalanx_messages::service::ServiceDefinition;
@@ -169,6 +169,11 @@ pub struct CarryOut(pub RegistrationOrder);
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Vec<PlannedStep>, OrderRefusal>")]
 pub struct PlanOrder(pub RegistrationOrder);
+
+/// Sent by the local API to registration-and-launch: everything that would follow from something.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<PlannedStep>, OrderRefusal>")]
+pub struct Simulate(pub Supposition);
 
 /// What the membership manager knows, for whoever shows status.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::{ConfigurationRecord, NodeChange};
 use crate::ids::{Revision, TransitionId};
 use crate::membership::{NodeState, TransitionKind};
-use crate::order::RegistrationOrder;
+use crate::order::{RegistrationOrder, Supposition};
 use crate::service::ServiceDefinition;
 use crate::service_report::{PlannedStep, ServiceExplanation};
 
@@ -34,6 +34,8 @@ pub enum AdminRequest {
     Order(RegistrationOrder),
     /// What that order would do.
     Plan(RegistrationOrder),
+    /// Everything that would follow from something; answered by [`AdminAnswer::Plan`].
+    Simulate(Supposition),
     /// Every service as it is defined.
     Definitions,
     /// Why a service is where it is.
@@ -93,7 +95,7 @@ pub enum AdminAnswer {
     Status(Box<Status>),
     /// To `Trace`.
     Trace(Box<Trace>),
-    /// To `Plan`.
+    /// To `Plan` and `Simulate`.
     Plan(Vec<PlannedStep>),
     /// To `Definitions`, by name.
     Definitions(Vec<ServiceDefinition>),

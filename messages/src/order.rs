@@ -118,6 +118,19 @@ pub enum RegistrationOrder {
     },
 }
 
+/// Something that `phalanx simulate` supposes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Supposition {
+    /// A node leaves gracefully.
+    Leaves(NodeId),
+    /// A node is forced out.
+    Fails(NodeId),
+    /// A node joins.
+    Joins(NodeId),
+    /// An order is carried out.
+    Ordered(RegistrationOrder),
+}
+
 /// An administrator's request. Repeated until answered; consumed once (protocol RL-10).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RegistrationRequest {

@@ -134,7 +134,7 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
     for change in &planned.changes {
         assert!(
             touched(&change.instance.service),
-            "seed {seed}: {order:?} changes {}: {:?} in {record:#?}",
+            "seed {seed}: {order:?} changes {}: {:?}",
             change.instance.lane(),
             change.run
         );

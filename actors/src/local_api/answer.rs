@@ -7,13 +7,15 @@ use actix::prelude::*;
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::configuration::ConfigurationRecord;
-use phalanx_messages::order::{OrderRefusal, RegistrationOrder};
+use phalanx_messages::order::{OrderRefusal, RegistrationOrder, Supposition};
 use phalanx_protocol::launcher::OrderFailure;
 use phalanx_protocol::registration::tell_refusal;
 
 use super::logs::LogSources;
 use super::{LocalApiEdges, report, status};
-use crate::ports::{CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, PlanOrder, RequestLeave};
+use crate::ports::{
+    CarryOut, ExplainService, GetDefinitions, GetMembership, GetServices, PlanOrder, RequestLeave, Simulate,
+};
 
 /// Exit code "the node named is not running" (architecture §5).
 pub(super) const EXIT_NOT_RUNNING: u8 = 3;
@@ -56,6 +58,7 @@ impl Asked {
             AdminRequest::Trace { which } => self.trace(which).await,
             AdminRequest::Order(order) => self.order(order).await,
             AdminRequest::Plan(order) => self.plan(order).await,
+            AdminRequest::Simulate(supposed) => self.simulate(supposed).await,
             AdminRequest::Definitions => self.definitions().await,
             AdminRequest::Explain { service } => self.explain(service).await,
             AdminRequest::Configuration => self.show_configuration().await,
@@ -99,6 +102,11 @@ impl Asked {
 
     async fn plan(self, order: RegistrationOrder) -> Result<AdminAnswer, Refusal> {
         let answer = self.edges.services.send(PlanOrder(order)).await.map_err(Refusal::ending)?;
+        answer.map(AdminAnswer::Plan).map_err(|refusal| self.refused(&refusal))
+    }
+
+    async fn simulate(self, supposed: Supposition) -> Result<AdminAnswer, Refusal> {
+        let answer = self.edges.services.send(Simulate(supposed)).await.map_err(Refusal::ending)?;
         answer.map(AdminAnswer::Plan).map_err(|refusal| self.refused(&refusal))
     }
 

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::disk::{ReadDecisions, ReadRegistration, WriteDecision, WriteRegistration};
 use crate::gate::Gate;
 use crate::guard::PanicGuard;
+use crate::load_sampler::Pressed;
 use crate::membership_watcher::AdoptView;
 use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened};
 
@@ -192,6 +193,14 @@ impl Handler<ConfigurationChanged> for RegistrationAndLaunch {
 
     fn handle(&mut self, ConfigurationChanged(configuration): ConfigurationChanged, ctx: &mut Self::Context) {
         self.give(LauncherInput::Configuration(configuration), ctx);
+    }
+}
+
+impl Handler<Pressed> for RegistrationAndLaunch {
+    type Result = ();
+
+    fn handle(&mut self, Pressed(pressure): Pressed, ctx: &mut Self::Context) {
+        self.give(LauncherInput::Pressed(pressure), ctx);
     }
 }
 

@@ -8,7 +8,7 @@ use phalanx_protocol::launcher::{LauncherInput, OrderFailure};
 use tokio::sync::oneshot;
 
 use super::RegistrationAndLaunch;
-use crate::ports::{CarryOut, ExplainService, GetDefinitions, GetServices, PlanOrder, ServicesKnown};
+use crate::ports::{CarryOut, ExplainService, GetDefinitions, GetServices, PlanOrder, ServicesKnown, Simulate};
 
 impl RegistrationAndLaunch {
     /// Runs a look at the machine as a kernel-level handler.
@@ -35,6 +35,14 @@ impl Handler<PlanOrder> for RegistrationAndLaunch {
 
     fn handle(&mut self, PlanOrder(order): PlanOrder, _: &mut Self::Context) -> Self::Result {
         self.look(|actor| actor.machine.plan(&order))
+    }
+}
+
+impl Handler<Simulate> for RegistrationAndLaunch {
+    type Result = Result<Vec<PlannedStep>, OrderRefusal>;
+
+    fn handle(&mut self, Simulate(supposed): Simulate, _: &mut Self::Context) -> Self::Result {
+        self.look(|actor| actor.machine.simulate(&supposed))
     }
 }
 

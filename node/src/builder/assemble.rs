@@ -14,6 +14,7 @@ use phalanx_actors::gate::Gate;
 use phalanx_actors::guard::PanicGuard;
 use phalanx_actors::interconnect::{Interconnect, InterconnectSettings, PeerListener};
 use phalanx_actors::lease_thread::{self, LeaseEdges, LeaseHandle, LeaseSettings};
+use phalanx_actors::load_sampler::LoadSampler;
 use phalanx_actors::local_api::{self, LocalApi, LocalApiEdges};
 use phalanx_actors::membership_manager::{
     Edges, LeaveBegun, ManagerSettings, MembershipEnded, MembershipManager, UseFence,
@@ -241,6 +242,9 @@ fn start_actors(
             room,
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));
+        if builder.samples_load {
+            LoadSampler::new(restarts.clone(), registration.clone().recipient()).start();
+        }
         let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();
         let event_manager = EventManager::new(
             common.guard("event manager"),

@@ -12,7 +12,9 @@ use phalanx_actors::interconnect::{ClusterKeys, Network, StaticKeyPair};
 use phalanx_messages::launch::{LaunchResult, WardenRequest};
 use phalanx_messages::register::{Containment, FenceHandle, ProcessIdentity};
 
-use super::{BootError, HostIdentity, Node, NodeBuilder, NodeHandle, WardenPort};
+use super::{BootError, HostIdentity, Node, NodeBuilder, NodeHandle, TEST_HOST_VARIABLE, WardenPort};
+use phalanx_storage::Backend;
+
 use crate::config::NodeConfig;
 use crate::containment::process::own_identity;
 use crate::daemon::{KEY_FILE, admit, open_disk_of};
@@ -69,6 +71,9 @@ impl Node {
         let builder =
             Self::builder(disk, &config.node, keys, key_pair, network, host).key_file(config.key_file.clone());
         let agents = FenceAgents::beside(&config.file).start().recipient();
+        // Hosts of a test share one kernel.
+        let own_host = config.backend == Backend::Direct && std::env::var_os(TEST_HOST_VARIABLE).is_none();
+        let builder = builder.samples_load(own_host);
         let builder = builder.socket(config.socket.clone()).socket_group(config.socket_group).stall(config.guard.stall);
         Ok(builder.local_fence(local_fence).fence_agents(agents))
     }

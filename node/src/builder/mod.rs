@@ -87,6 +87,7 @@ pub struct NodeBuilder {
     fence_methods: FenceMethods,
     panic: PanicAction,
     refuse_connections: bool,
+    samples_load: bool,
     stall: StallPolicy,
     /// The lock of the node id and its file, if the application holds it.
     lock: Option<(std::fs::File, PathBuf)>,
@@ -126,6 +127,7 @@ impl Node {
             fence_methods: FenceMethods::default(),
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
+            samples_load: false,
             stall: StallPolicy::RideThrough,
             lock: None,
         }
@@ -219,6 +221,13 @@ impl NodeBuilder {
     #[must_use]
     pub const fn stall(mut self, stall: StallPolicy) -> Self {
         self.stall = stall;
+        self
+    }
+
+    /// The host's pressure counts when nodes are chosen for services: for nodes that have hosts of their own.
+    #[must_use]
+    pub const fn samples_load(mut self, samples: bool) -> Self {
+        self.samples_load = samples;
         self
     }
 

@@ -43,6 +43,12 @@ pub struct ApplyReport {
     pub applied: bool,
 }
 
+/// The order that `service apply` would give for a file.
+pub(super) fn order_of_file(client: &mut Client, status: &Status, file: &Path) -> Result<RegistrationOrder, Exit> {
+    let wanted = services_of_file(file, &nodes(status), true).map_err(|errors| configuration_errors(&errors))?;
+    Ok(Changes::find(client, &|node| name_of(status, node), wanted)?.order())
+}
+
 pub(super) fn services(file: &Path, following: Following, global: &Global) -> Result<(), Exit> {
     let mut client = locate::connect(global)?;
     let status = client.status()?;

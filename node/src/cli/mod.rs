@@ -27,6 +27,7 @@ pub mod report;
 pub mod schema;
 mod service;
 mod show;
+mod simulate;
 mod subsystem;
 mod timing;
 mod trace;
@@ -67,6 +68,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Dev(arguments) => crate::dev::run(arguments, global.dir),
         Command::Node(command) => node::run(command, &global),
         Command::Service(command) => service::run(command, &global).map(|()| 0),
+        Command::Simulate(arguments) => simulate::simulate(&arguments, &global).map(|()| 0),
         Command::Explain { service } => service::explain(&service, &global).map(|()| 0),
         Command::Init(arguments) => init::run(&arguments).map(|()| 0),
         Command::Status(arguments) => show::status(&arguments, &global).map(|()| 0),

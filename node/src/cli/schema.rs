@@ -11,13 +11,14 @@ use super::order::OrderReport;
 use super::report::disk::{CheckReport, CreatedReport, DiskReport, RepairReport};
 use super::report::subsystem::SubsystemReport;
 use super::report::timing::TimingReport;
+use super::simulate::SimulationReport;
 
 /// Makes the schema of one type.
 type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
 /// `status --watch` and `logs` print one such value a line.
-const TABLE: [(&str, Make); 25] = [
+const TABLE: [(&str, Make); 26] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
@@ -33,6 +34,7 @@ const TABLE: [(&str, Make); 25] = [
     ("service remove", || schema_for!(OrderReport)),
     ("subsystem list", || schema_for!(Vec<SubsystemReport>)),
     ("explain", || schema_for!(ServiceExplanation)),
+    ("simulate", || schema_for!(SimulationReport)),
     ("trace", || schema_for!(Trace)),
     ("logs", || schema_for!(LogLine)),
     ("config show", || schema_for!(ConfigurationShown)),

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use phalanx_messages::Instant;
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::ServiceStatus;
-use phalanx_messages::order::{OrderRefusal, RegistrationOrder, RegistrationRequest};
+use phalanx_messages::order::{OrderRefusal, RegistrationOrder, RegistrationRequest, Supposition};
 use phalanx_messages::registration::{RegistrationMessage, RegistrationRecord, View};
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 
 use super::Launcher;
 use super::io::{LauncherOutput, OrderFailure};
-use crate::registration::{DeciderInput, Event, Planning, explain, plan, service_statuses, tell_plan};
+use crate::registration::{DeciderInput, Event, Planning, explain, plan, service_statuses, simulate, tell_plan};
 
 /// An order that nobody has decided about for so long is given up.
 const DECIDED_WITHIN_MS: u64 = 10_000;
@@ -124,5 +124,15 @@ impl Launcher {
         let planning = Planning { view: &view, loads: &self.loads, room: self.settings.room };
         let planned = plan(&self.known, planning, order)?;
         Ok(tell_plan(&planned, planning, &self.configuration))
+    }
+
+    /// Everything that would follow from something.
+    ///
+    /// # Errors
+    /// The refusal that an order would meet.
+    pub fn simulate(&self, supposed: &Supposition) -> Result<Vec<PlannedStep>, OrderRefusal> {
+        let view = self.present_view();
+        let planning = Planning { view: &view, loads: &self.loads, room: self.settings.room };
+        simulate(&self.known, planning, supposed, &self.configuration)
     }
 }

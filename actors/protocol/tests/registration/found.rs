@@ -1,9 +1,9 @@
 //! What the model check found (docs/design/model-checking.md, MC6), each as the shortest story.
 
-use phalanx_messages::Instant;
+use phalanx_messages::{Instant, NodeId};
 use phalanx_messages::order::ServiceOrder;
 use phalanx_messages::registration::{Presence, RunState};
-use phalanx_messages::service::{PlacementPolicy, RestartPolicy, ServiceDefinition};
+use phalanx_messages::service::{AllowableNodes, PlacementPolicy, RestartPolicy, ServiceDefinition};
 use phalanx_protocol::registration::{Event, TimerLimits, Timers, outstanding};
 
 use super::cluster::{Cluster, definition, instance};
@@ -64,6 +64,25 @@ fn children_have_no_instances_any_more_when_their_parent_is_registered_on_one_no
     let repeated: Vec<String> = outstanding(&cluster.record).iter().map(|command| command.instance.lane()).collect();
     assert_eq!(repeated, ["b"]);
     assert!(!cluster.record.is_drained(cluster.run("b").node));
+}
+
+/// As long as a lost parent waited for somebody to recover it, every decision told anew that its child waits for it.
+#[test]
+fn a_child_of_an_instance_that_is_away_is_not_told_of_again_and_again() {
+    let listed = AllowableNodes::Listed(vec![NodeId(0), NodeId(1)]);
+    let everywhere = ServiceDefinition { placement_policy: PlacementPolicy::RegisterOnAll, ..definition("a") };
+    let child = ServiceDefinition { parent: Some("a".to_owned()), ..definition("b") };
+    let mut cluster = Cluster::of([ServiceDefinition { allowable_nodes: listed, ..everywhere }, child]);
+    cluster.succeeds("a@0");
+    cluster.sight(1, Presence::Leaving);
+    cluster.succeeds("a@1");
+    cluster.succeeds("a@1");
+    cluster.sight(1, Presence::Left);
+    cluster.sight(0, Presence::Forced);
+    assert_eq!(cluster.at("a@0").0, RunState::PendRecovery, "nobody is there to recover it");
+    cluster.story();
+    cluster.sight(2, Presence::Leaving);
+    assert_eq!(cluster.story(), "");
 }
 
 /// The administrator is told of every state; the one in which the only member cleans again was left out.

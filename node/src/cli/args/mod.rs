@@ -8,6 +8,7 @@ mod key;
 mod logs;
 mod node;
 mod service;
+mod simulate;
 mod subsystem;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ pub use key::KeyCommand;
 pub use logs::LogsArguments;
 pub use node::{AddArguments, NodeCommand};
 pub use service::{Following, ServiceCommand};
+pub use simulate::SimulateArguments;
 pub use subsystem::{AttachArguments, SubsystemCommand};
 
 use crate::licence_server::LicenceServerCommand;
@@ -110,6 +112,10 @@ pub enum Command {
         /// The service.
         service: String,
     },
+    /// Tell what would happen if a node left, failed or joined, or if the services of a file were applied, and which factor would
+    /// decide. Supposes that every command succeeds, and changes nothing.
+    #[command(after_help = "Examples:\n  phalanx simulate --fail n1\n  phalanx simulate --apply services.toml")]
+    Simulate(SimulateArguments),
     /// Show one transition: every level, barrier and node, with times.
     #[command(
         after_help = "Examples:\n  phalanx trace last\n  phalanx trace 3.17 --format json\n  phalanx trace --format perfetto > trace.json"
