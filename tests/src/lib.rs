@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod python_subsystem;
 pub mod random_faults;
 pub mod register_model;
+pub mod registration_model;
 pub mod requirement;
 pub mod scripted_subsystem;
 pub mod service_journal;

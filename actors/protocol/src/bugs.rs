@@ -103,6 +103,44 @@ pub enum Bug {
     OperationsOutOfOrder,
     /// I-R7: commands go out with the decision, before it is committed.
     SentBeforeCommit,
+    /// RL-4: an incarnation takes commands that were meant for another one of its node.
+    CommandsForAnyIncarnation,
+    /// RL-4: a result counts whatever operation it is of, if only the node is the right one.
+    ResultsOfAnyOperation,
+    /// RL-2: a decision is made with an older view than the newest decision had.
+    OlderViewDecides,
+    /// RL-3: a service is placed on a node, whichever incarnation of it.
+    PlacementWithoutIncarnation,
+    /// RL-3 and RL-2: a node that is not in the view is lost, and decisions are made with older views.
+    AbsentIsLost,
+    /// First version of §6.3: a leave is noticed when it begins, by services that are registered then.
+    LeaveNoticedOnce,
+    /// First version of §6.3: after a failed recovery the next node recovers at once.
+    RecoveryWithoutCleanUp,
+    /// First version of §6.3: without a node to recover it, a lost service counts as recovered.
+    UnrecoverableForgotten,
+    /// First version of §6.3: a service that is held is de-registered.
+    HoldIsAState,
+    /// First version of §6.3: no row for a failed start that cannot be cleaned.
+    UncleanStartStays,
+    /// RL-8: the only member does not clean again, and waits for ever.
+    OnlyMemberWaits,
+    /// First version of §6.3: T stays while nobody can take the service.
+    TransferWaitsForCandidate,
+    /// First version of §6.3: T stays when the service is lost.
+    TransferKeptInRecovery,
+    /// First version of §6.3: what is stopped starts again if it is `auto` or T is set, wanted or not.
+    RestartedWithoutWant,
+    /// First version of §6.2: a service waits for maturity again after it was lost.
+    MaturityNotLatched,
+    /// RL-11: a parent is stopped while a child of it still starts.
+    StopBesideStartingChild,
+    /// RL-14: a parent does not wait until its children are recovered.
+    RecoveryInAnyOrder,
+    /// §6.3: a free transfer goes to a node that has failed to start the service.
+    FreeTransferToWhoeverFailed,
+    /// RL-13: the nodes that failed a group are forgotten when its root is registered.
+    ExclusionsEndWithStart,
 }
 
 impl Bug {
@@ -154,6 +192,25 @@ impl Bug {
         Self::OldDecisionsAdmitted,
         Self::OperationsOutOfOrder,
         Self::SentBeforeCommit,
+        Self::CommandsForAnyIncarnation,
+        Self::ResultsOfAnyOperation,
+        Self::OlderViewDecides,
+        Self::PlacementWithoutIncarnation,
+        Self::AbsentIsLost,
+        Self::LeaveNoticedOnce,
+        Self::RecoveryWithoutCleanUp,
+        Self::UnrecoverableForgotten,
+        Self::HoldIsAState,
+        Self::UncleanStartStays,
+        Self::OnlyMemberWaits,
+        Self::TransferWaitsForCandidate,
+        Self::TransferKeptInRecovery,
+        Self::RestartedWithoutWant,
+        Self::MaturityNotLatched,
+        Self::StopBesideStartingChild,
+        Self::RecoveryInAnyOrder,
+        Self::FreeTransferToWhoeverFailed,
+        Self::ExclusionsEndWithStart,
     ];
 }
 

@@ -9,8 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
+use phalanx_messages::service::PlacementPolicy;
 use phalanx_protocol::registration::{DatabaseRoom, NodeLoads, Planning, StopReason, plan};
 use registration_world::World;
+use registration_world::checks::root_of;
 
 const STEPS: usize = 3_000;
 const CALM_ROUNDS: usize = 400;
@@ -59,6 +61,14 @@ fn the_invariants_hold_and_everything_comes_to_rest() {
         "standby",
         "lease judged wrongly",
         "executor panicked",
+        "service failed",
+        "resting",
+        "free transfer",
+        "root",
+        "child",
+        "instance",
+        "child of an instance",
+        "AwaitParent",
         "Starting",
         "StartCleanup",
         "Registered",
@@ -104,20 +114,28 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
     let planning = Planning { view: &view, loads: &loads, room: DatabaseRoom::default() };
     let Ok(planned) = plan(&record, planning, order) else { return 0 };
     let mut stops = 0;
+    let group = |named: &String, service: &String| {
+        let root_before = root_of(&record, named) == root_of(&record, service);
+        root_before || root_of(&planned.record, named) == root_of(&planned.record, service)
+    };
     let touched = |service: &String| match order {
-        RegistrationOrder::Service { service: named, .. } => named == service,
-        RegistrationOrder::Apply(changes) => changes.services.iter().any(|change| change.after.name == *service),
+        RegistrationOrder::Service { service: named, .. } => group(named, service),
+        RegistrationOrder::Apply(changes) => changes.services.iter().any(|change| group(&change.after.name, service)),
         RegistrationOrder::EnableGroup { .. } => false,
         RegistrationOrder::Standby { node, .. } => {
-            let run = &record.services[service].run;
-            run.state.is_idle() || run.node.node == *node
+            let mut group = record.services.iter().filter(|(name, _)| group(name, service));
+            let concerned = |run: &ServiceRun| run.state.is_idle() || run.node.node == *node;
+            group.any(|(_, member)| {
+                let everywhere = member.definition.placement_policy == PlacementPolicy::RegisterOnAll;
+                everywhere || member.runs().any(|(_, run)| concerned(run))
+            })
         }
     };
     for change in &planned.changes {
         assert!(
             touched(&change.instance.service),
             "seed {seed}: {order:?} changes {}: {:?}",
-            change.instance.service,
+            change.instance.lane(),
             change.run
         );
     }
@@ -130,6 +148,7 @@ fn check_plan(world: &World, order: &RegistrationOrder, seed: u64) -> usize {
         let expected = match order {
             RegistrationOrder::Service { order: ServiceOrder::Deregister, .. } => StopReason::Deregister,
             RegistrationOrder::Standby { .. } => StopReason::Standby,
+            RegistrationOrder::Service { order: ServiceOrder::Failed { .. }, .. } => StopReason::Failure,
             RegistrationOrder::Service { .. } | RegistrationOrder::EnableGroup { .. } | RegistrationOrder::Apply(_) => {
                 StopReason::Move
             }

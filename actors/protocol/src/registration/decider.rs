@@ -22,6 +22,7 @@ use super::decision::{Change, DatabaseRoom, Decided, Decision};
 use super::definitions::effective;
 use super::events::Event;
 use super::index::Index;
+use super::sights::view_of_decision;
 use crate::bugs::{self, Bug};
 use crate::frm::{ClaimView, ClaimViews, Frm, FrmInput, FrmOutput};
 
@@ -352,8 +353,7 @@ impl Decider {
     /// Takes everything at hand into one commit.
     fn decide(&mut self, outputs: &mut Vec<DeciderOutput>) {
         let Some(committed) = self.committed.clone().filter(|_| self.proposal.is_none()) else { return };
-        let mut view = self.view.clone();
-        view.merge(&committed.seen()); // RL-2: never older than what was decided on before
+        let view = view_of_decision(&committed, &self.view);
         let known = self.index.take();
         let mut decision = match &known {
             Some(index) => Decision::with_index(&committed, &view, index.clone()),

@@ -12,7 +12,7 @@ use phalanx_messages::{NodeId, Revision};
 use super::choose::{NodeLoads, is_allowable};
 use super::index::{Index, is_on_all, root_of};
 use super::rows::{self, StopReason};
-use super::tree::{Around, Issuer, Tree};
+use super::tree::{Around, Issuer, Member, Tree};
 
 /// A state that an instance reached in a decision. Those only passed are reported too, in order (protocol RL-1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +227,15 @@ impl<'a> Decision<'a> {
         let around = Around { view: self.view, standby: &standby, loads: &self.loads, index: &self.index };
         let Some(mut tree) = Tree::grow(&services, root, of, around, &mut self.issuer) else { return false };
         work(&mut tree);
+        // An instance for a node that is away, of which nothing is known, waits for nothing: that is not worth telling.
+        let is_nobody = |member: &Member<'_>| {
+            let known = services.get(&member.definition.name).is_some_and(|service| service.run_of(of).is_some());
+            !known && of.is_some_and(|node| is_forgotten(&member.run, node, self.view))
+        };
         for passed in std::mem::take(&mut tree.passed) {
+            if is_nobody(&tree.members[passed.member]) {
+                continue;
+            }
             let instance = tree.instance(passed.member);
             self.changes.push(Change { instance, run: passed.run, reason: passed.reason });
         }

@@ -62,12 +62,16 @@ impl Decision<'_> {
         self.change(&after.name, |service| {
             redefine(&mut service.run);
             service.instances.values_mut().for_each(redefine);
-            if regrouped {
-                // Nothing of it ran: it begins anew in its new place.
-                service.instances.clear();
-                service.run.state = RunState::DeRegistered;
-            }
         });
+        if regrouped {
+            // Nothing of it ran, nor of what is below it: they begin anew in their new place.
+            for name in group_below(&self.record, &after.name) {
+                self.change(&name, |service| {
+                    service.instances.clear();
+                    service.run.state = RunState::DeRegistered;
+                });
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use phalanx_messages::{NodeId, NodeIncarnation, OperationId};
 use super::choose::{is_only_member, rank};
 use super::decision::Decision;
 use super::tree::Tree;
+use crate::bugs::{self, Bug};
 
 /// Bytes kept of a failure's text.
 const FAILURE_BYTES_MAX: usize = 240;
@@ -104,7 +105,8 @@ impl Decision<'_> {
             Event::Matured { service } => self.matured(service),
             Event::BackoffOver { instance } => self.with(instance, |tree, at| tree.try_again(at)),
             Event::RestOver { instance, generation } => self.with(instance, |tree, at| {
-                if tree.run(at).restarts.last() == Some(generation) {
+                // Not by the list of failures: the one it rests for may be too old to count before the pause is over.
+                if tree.run(at).generation == *generation {
                     tree.run(at).resting = false;
                 }
             }),
@@ -141,7 +143,8 @@ impl Decision<'_> {
                 }
             }
             CommandKind::Start | CommandKind::Stop | CommandKind::Kill | CommandKind::Recovery => {
-                if tree.run(at).operation == result.operation && tree.run(at).node == from {
+                let current = tree.run(at).operation == result.operation || bugs::active(Bug::ResultsOfAnyOperation);
+                if current && tree.run(at).node == from {
                     tree.finished(at, outcome);
                 }
             }
@@ -181,7 +184,7 @@ impl Tree<'_> {
         let rests = run.state == RunState::Registered && !run.held && !run.transfer_intent && self.is_settled();
         let takes = self.around.view.is_joined(node)
             && self.candidates().contains(node.node)
-            && !run.avoid.contains(node.node)
+            && (!run.avoid.contains(node.node) || bugs::active(Bug::FreeTransferToWhoeverFailed))
             && self.choose(&[node.node].into_iter().collect()).is_some();
         if better && free && rests && takes {
             self.begin_move(node.node);
@@ -190,9 +193,10 @@ impl Tree<'_> {
 
     fn clean_again(&mut self, at: usize) {
         let run = &self.members[at].run;
-        if !is_only_member(self.around.view, run.node.node) {
+        if !is_only_member(self.around.view, run.node.node) || bugs::active(Bug::OnlyMemberWaits) {
             return;
         }
+        let before = run.clone();
         match run.state {
             RunState::FenceStart => self.kill_in(at, RunState::StartCleanup),
             RunState::FenceStop => self.kill_in(at, RunState::StopKill),
@@ -211,6 +215,7 @@ impl Tree<'_> {
             | RunState::Failed
             | RunState::FailedRecovery => {}
         }
+        self.pass(at, &before);
     }
 }
 

@@ -44,7 +44,7 @@ pub use plan::{Planning, plan, stop_text, tell_plan};
 pub use pressure::{Pressure, percent_of};
 pub use refusal::{tell_refusal, unfit_text};
 pub use rows::StopReason;
-pub use sights::{LevelView, SightChange, Standing};
+pub use sights::{LevelView, SightChange, Standing, view_of_decision};
 pub use simulate::simulate;
 pub use status::{awaits, service_statuses, state_word};
 pub use telling::tell;

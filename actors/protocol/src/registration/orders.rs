@@ -13,6 +13,7 @@ use super::decision::Decision;
 use super::events::shortened;
 use super::index::{is_on_all, root_of};
 use super::tree::Tree;
+use crate::bugs::{self, Bug};
 
 impl Decision<'_> {
     /// Protocol RL-10: a request that was consumed keeps its answer; an older one is dropped.
@@ -46,7 +47,7 @@ impl Decision<'_> {
         match order {
             ServiceOrder::Register => self.every_run(service, |run| run.want = true),
             ServiceOrder::Deregister => self.every_run(service, |run| run.want = false),
-            ServiceOrder::Hold => self.every_run(service, |run| run.held = true),
+            ServiceOrder::Hold => self.every_run(service, hold),
             ServiceOrder::Clear { skip_recovery } => self.clear(service, *skip_recovery),
             ServiceOrder::Remove { skip_recovery } => return self.remove(service, *skip_recovery),
             ServiceOrder::Transfer { to } => return self.transfer(service, *to),
@@ -130,6 +131,14 @@ impl Decision<'_> {
             run.failure = Some(shortened(text));
         });
         Ok(())
+    }
+}
+
+/// "hold" of protocol §6.3: a flag, never a state.
+fn hold(run: &mut ServiceRun) {
+    run.held = true;
+    if bugs::active(Bug::HoldIsAState) {
+        run.state = RunState::DeRegistered;
     }
 }
 

@@ -37,7 +37,9 @@ impl Tree<'_> {
 
     /// Protocol §6.3: "Registered, Stopping, StopKill, FenceStop(n) | lost(n)".
     fn lose(&mut self, at: usize) {
-        self.clear_transfer(); // RL-12: also when a child is lost
+        if !bugs::active(Bug::TransferKeptInRecovery) {
+            self.clear_transfer(); // RL-12: also when a child is lost
+        }
         let recovers =
             self.members[at].definition.recovery_command.is_some() && !bugs::active(Bug::StartBeforeRecovery);
         let run = self.run(at);
@@ -59,7 +61,11 @@ impl Tree<'_> {
         let candidates = self.recovery_candidates();
         let children = self.members[at].children.clone();
         let below = |state: fn(RunState) -> bool| children.iter().any(|child| state(self.members[*child].run.state));
-        if self.members[at].run.held || candidates.is_empty() || below(is_in_recovery) {
+        let first = below(is_in_recovery) && !bugs::active(Bug::RecoveryInAnyOrder);
+        if candidates.is_empty() && !self.members[at].run.held && bugs::active(Bug::UnrecoverableForgotten) {
+            return self.recovered(at);
+        }
+        if self.members[at].run.held || candidates.is_empty() || first {
             return;
         }
         if children.iter().any(|child| self.fails_the_group(*child)) {

@@ -5,6 +5,7 @@ use phalanx_messages::service::StopFailure;
 
 use super::choose::is_only_member;
 use super::tree::Tree;
+use crate::bugs::{self, Bug};
 
 /// Restarts in place that are remembered; a policy that allows more counts these.
 const RESTARTS_MAX: usize = 64;
@@ -32,6 +33,7 @@ impl Tree<'_> {
                 run.avoid.insert(node);
                 run.state = RunState::DeRegistered;
             }
+            (RunState::StartCleanup, false) if bugs::active(Bug::UncleanStartStays) => {}
             (RunState::StartCleanup, false) => self.run(at).state = RunState::FenceStart,
             (RunState::Stopping, true) => self.stopped(at),
             (RunState::Stopping, false) => self.kill_in(at, RunState::StopKill),
@@ -48,6 +50,11 @@ impl Tree<'_> {
             }
             (RunState::StopKill, false) => self.run(at).state = RunState::FenceStop,
             (RunState::Recovering, true) => self.recovered(at),
+            (RunState::Recovering, false) if bugs::active(Bug::RecoveryWithoutCleanUp) => {
+                let run = self.run(at);
+                run.tried_recovery.insert(node);
+                run.state = RunState::PendRecovery;
+            }
             (RunState::Recovering, false) => self.kill_in(at, RunState::RecoveryCleanup),
             (RunState::RecoveryCleanup, true) => {
                 let run = self.run(at);
@@ -83,6 +90,10 @@ impl Tree<'_> {
         }
         run.notified.clear();
         run.notifying.clear();
+        run.matured &= !bugs::active(Bug::MaturityNotLatched);
+        if bugs::active(Bug::ExclusionsEndWithStart) && at == 0 {
+            run.avoid.clear();
+        }
         if !run.transfer_intent {
             run.target = None; // it was to be restarted in place
         }

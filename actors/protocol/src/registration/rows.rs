@@ -3,13 +3,14 @@
 //! A row is a predicate over (database, view). [`Tree::settle`] applies rows until none applies. Losses and recoveries are in
 //! [`super::recovery`], results of commands in [`super::results`].
 
-use phalanx_messages::NodeId;
+use phalanx_messages::{NodeId, NodeIncarnation};
 use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
 use phalanx_messages::service::{AutoRegister, ChildFailure};
 use phalanx_messages::set::NodeSet;
 
 use super::choose::{best, incarnation_of, is_allowable, is_mature};
-use super::tree::{Tree, notification};
+use super::tree::{Member, Tree, notification};
+use crate::bugs::{self, Bug};
 use phalanx_messages::registration::View;
 
 /// Why a service must be stopped where it is (protocol §6.3, `reason`).
@@ -37,12 +38,18 @@ impl Tree<'_> {
         if self.recovery_candidates().is_empty() {
             self.members[0].run.matured = false;
         }
+        let (node, registered) = (self.members[0].run.node, self.members[0].run.state == RunState::Registered);
+        let noticed = registered && view.is_leaving(node) && !before.is_leaving(node);
+        if noticed && bugs::active(Bug::LeaveNoticedOnce) {
+            let target = self.best(&self.candidates());
+            target.into_iter().for_each(|target| self.begin_move(target));
+        }
     }
 
     /// The first row that applies to a member, if one does.
     pub fn row(&mut self, at: usize) {
         let run = &self.members[at].run;
-        if !run.state.is_idle() && self.around.view.is_lost(run.node) {
+        if !run.state.is_idle() && self.is_lost(run.node) {
             return self.lost(at);
         }
         match run.state {
@@ -64,6 +71,16 @@ impl Tree<'_> {
         }
     }
 
+    /// Protocol RL-3.
+    fn is_lost(&self, who: NodeIncarnation) -> bool {
+        let view = self.around.view;
+        if bugs::active(Bug::PlacementWithoutIncarnation) {
+            return view.is_lost(incarnation_of(view, who.node));
+        }
+        let absent = bugs::active(Bug::AbsentIsLost) && !view.nodes.contains_key(&who.node);
+        absent || view.is_lost(who)
+    }
+
     fn registered(&mut self, at: usize) {
         self.notify_others(at);
         if at == 0 && self.members[0].run.moving {
@@ -82,7 +99,7 @@ impl Tree<'_> {
                     };
                 }
                 let children = &self.members[at].children;
-                if children.iter().all(|child| self.members[*child].run.state.is_idle()) {
+                if children.iter().all(|child| is_out_of_the_way(self.members[*child].run.state)) {
                     self.stop(at, reason);
                 }
             }
@@ -124,7 +141,7 @@ impl Tree<'_> {
         let moves = !run.held;
         if !run.want {
             Some(StopReason::Deregister)
-        } else if self.around.view.is_leaving(run.node) {
+        } else if self.around.view.is_leaving(run.node) && !bugs::active(Bug::LeaveNoticedOnce) {
             Some(StopReason::Leave)
         } else if moves && self.around.standby.contains(run.node.node) {
             Some(StopReason::Standby)
@@ -155,7 +172,7 @@ impl Tree<'_> {
 
     fn idle(&mut self, at: usize) {
         let failed = self.members[at].run.state == RunState::Failed;
-        if !self.members[at].run.want {
+        if !self.is_wanted(at) {
             let run = self.run(at);
             run.state = RunState::DeRegistered;
             run.resting = false;
@@ -172,6 +189,12 @@ impl Tree<'_> {
             Some(parent) => self.idle_child(at, parent),
             None => self.idle_root(),
         }
+    }
+
+    fn is_wanted(&self, at: usize) -> bool {
+        let Member { definition, run, .. } = &self.members[at];
+        let auto = definition.auto_register != AutoRegister::Manual;
+        run.want || ((auto || run.transfer_intent) && bugs::active(Bug::RestartedWithoutWant))
     }
 
     /// A child is tried only where its parent is registered (protocol RL-13).
@@ -218,11 +241,15 @@ impl Tree<'_> {
 
     fn idle_root(&mut self) {
         let below = self.below(0);
-        if below.iter().any(|at| is_in_recovery(self.members[*at].run.state)) {
+        let recovers = below.iter().any(|at| is_in_recovery(self.members[*at].run.state));
+        if recovers && !bugs::active(Bug::RecoveryInAnyOrder) {
             return;
         }
         let candidates = self.candidates();
         if candidates.is_empty() {
+            if self.root().run.transfer_intent && bugs::active(Bug::TransferWaitsForCandidate) {
+                return;
+            }
             let run = self.run(0);
             run.state = RunState::DeRegistered;
             run.resting = false;
@@ -334,6 +361,12 @@ impl Tree<'_> {
             self.clear_transfer();
         }
     }
+}
+
+/// Its parent can be stopped (protocol RL-11).
+fn is_out_of_the_way(state: RunState) -> bool {
+    let running = matches!(state, RunState::Registered | RunState::Stopping | RunState::StopKill);
+    state.is_idle() || (!running && bugs::active(Bug::StopBesideStartingChild))
 }
 
 /// It may run something to recover, or must do so first.

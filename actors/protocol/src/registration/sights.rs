@@ -5,8 +5,10 @@
 
 use phalanx_messages::membership::{LevelState, TransitionKind};
 use phalanx_messages::notification::SubsystemNotification;
-use phalanx_messages::registration::{Presence, Sight, View};
+use phalanx_messages::registration::{Presence, RegistrationRecord, Sight, View};
 use phalanx_messages::{NodeIncarnation, Term};
+
+use crate::bugs::{self, Bug};
 
 /// What a notification says of one node incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,16 @@ const fn standing_in(kind: TransitionKind) -> Standing {
         TransitionKind::Leaving => Standing::Leaving,
         TransitionKind::ForcedLeaving => Standing::Forced,
     }
+}
+
+/// What a decision over this database is made with: never an older view than the newest decision had [RL-2].
+#[must_use]
+pub fn view_of_decision(record: &RegistrationRecord, mine: &View) -> View {
+    let mut view = mine.clone();
+    if !bugs::active(Bug::OlderViewDecides) && !bugs::active(Bug::AbsentIsLost) {
+        view.merge(&record.seen());
+    }
+    view
 }
 
 /// What this node has adopted.

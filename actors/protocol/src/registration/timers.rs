@@ -108,8 +108,8 @@ impl Timers {
         }
         let policy = definition.restart;
         waits.extend(run.restarts.iter().map(|failed| (Wait::Aged(*failed), policy.window_ms)));
-        if let Some(failed) = run.restarts.last().filter(|_| run.resting) {
-            waits.push((Wait::Rest(*failed), rest_ms(policy, run.restarts.len())));
+        if run.resting {
+            waits.push((Wait::Rest(run.generation), rest_ms(policy, run.restarts.len())));
         }
         if run.state == RunState::Registered && !run.exhausted.is_empty() {
             waits.push((Wait::Forgotten(run.generation), policy.window_ms));

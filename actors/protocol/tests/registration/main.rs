@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod figures;
+mod found;
 mod groups;
 mod orders;
 mod rows;

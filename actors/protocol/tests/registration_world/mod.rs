@@ -1,7 +1,7 @@
 //! Nodes with production deciders and executors over a shared disk, a network that delays, repeats and loses, wardens, and
 //! membership at the event-manager level. One step at a time, chosen by whoever drives it.
 
-mod checks;
+pub mod checks;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use phalanx_messages::launch::{LaunchResult, Leaves};
 use phalanx_messages::order::RegistrationOrder;
 use phalanx_messages::registration::{
-    CommandKind, DecisionRegister, OperationResult, Order, Presence, RegistrationMessage, RegistrationRecord, Sight,
+    CommandKind, DecisionRegister, Instance, OperationResult, Order, Presence, RegistrationMessage, RegistrationRecord, Sight,
     View,
 };
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
+    AllowableNodes, ChildFailure, NodePreferences, PlacementPolicy, RestartPolicy, ServiceCommand, ServiceDefinition,
+    StopFailure, TransferCost,
 };
 use phalanx_messages::{Incarnation, Instant, NodeId, NodeIncarnation, OperationId, Term};
 use phalanx_protocol::registration::{
@@ -88,9 +89,9 @@ pub struct World {
     pub dead: BTreeSet<NodeIncarnation>,
     /// Newest committed database.
     pub committed: RegistrationRecord,
-    /// Operations whose commit has been checked.
+    /// Operations whose commit has been checked, by lane.
     pub checked: BTreeSet<(String, OperationId)>,
-    /// Services whose lost instance has not been recovered.
+    /// Lanes whose lost instance has not been recovered.
     pub lost: BTreeSet<String>,
     pub requests: u64,
     /// Every request so far, by its counter.
@@ -101,24 +102,17 @@ pub struct World {
     pub story: Vec<String>,
 }
 
-fn definition(name: &str, dice: &mut Dice) -> ServiceDefinition {
-    let command = |word: &str| Some(ServiceCommand::shell(word.to_owned(), 1_000));
-    ServiceDefinition {
-        name: name.to_owned(),
-        allowable_nodes: if dice.percent(70) {
-            AllowableNodes::Any
-        } else {
-            AllowableNodes::Listed(vec![NodeId(0), NodeId(1)])
-        },
-        disallowable_nodes: Vec::new(),
-        node_preferences: if dice.percent(50) {
-            NodePreferences::None
-        } else {
-            NodePreferences::Ordered(vec![NodeId(1), NodeId(0)])
-        },
-        auto_register: AutoRegister::Always,
-        maturity_count: dice.percent(30).then_some(2),
-        maturity_time_ms: dice.percent(50).then_some(3_000),
+/// Names of the services, parents before their children.
+pub const SERVICES: [&str; 3] = ["a", "b", "c"];
+
+fn command(word: &str) -> Option<ServiceCommand> {
+    Some(ServiceCommand::shell(word.to_owned(), 1_000))
+}
+
+/// Any definition of that name below that parent.
+pub fn definition(name: &str, parent: Option<&str>, dice: &mut Dice) -> ServiceDefinition {
+    let actions = ServiceDefinition {
+        parent: parent.map(str::to_owned),
         start_command: command("start"),
         stop_command: if dice.percent(80) { command("stop") } else { None },
         notify_command: if dice.percent(30) { command("notify") } else { None },
@@ -127,14 +121,44 @@ fn definition(name: &str, dice: &mut Dice) -> ServiceDefinition {
         start_retries: 1,
         stop_failure: if dice.percent(50) { StopFailure::Fence } else { StopFailure::Ignore },
         recover_lost_start: dice.percent(30),
-        ..ServiceDefinition::new("")
+        child_failure: if dice.percent(50) { ChildFailure::FailGroup } else { ChildFailure::Isolate },
+        restart: RestartPolicy { limit: dice.below(3) as u16, window_ms: 4_000, backoff_ms: 1_000 },
+        ..ServiceDefinition::new(name)
+    };
+    if parent.is_some() { actions } else { choosing(actions, dice) }
+}
+
+/// Only the root of a group chooses.
+fn choosing(definition: ServiceDefinition, dice: &mut Dice) -> ServiceDefinition {
+    let listed = AllowableNodes::Listed(vec![NodeId(0), NodeId(1)]);
+    let on_all = dice.percent(25);
+    ServiceDefinition {
+        allowable_nodes: if dice.percent(70) { AllowableNodes::Any } else { listed },
+        node_preferences: if dice.percent(40) || on_all {
+            NodePreferences::None
+        } else {
+            NodePreferences::Ordered(vec![NodeId(1), NodeId(0)])
+        },
+        placement_policy: if on_all { PlacementPolicy::RegisterOnAll } else { PlacementPolicy::RegisterOnOne },
+        transfer_cost: if !on_all && dice.percent(40) { TransferCost::Free } else { TransferCost::Normal },
+        stable_ms: 3_000,
+        maturity_count: dice.percent(30).then_some(2),
+        maturity_time_ms: dice.percent(50).then_some(3_000),
+        ..definition
     }
+}
+
+/// Three services, some of them below others.
+fn definitions(dice: &mut Dice) -> [ServiceDefinition; 3] {
+    let of_b = dice.percent(70).then_some("a");
+    let of_c = dice.pick(&[None, Some("a"), Some("b"), Some("b")]).flatten();
+    [definition("a", None, dice), definition("b", of_b, dice), definition("c", of_c, dice)]
 }
 
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let definitions = ["a", "b"].map(|name| definition(name, &mut dice));
+        let definitions = definitions(&mut dice);
         let record = RegistrationRecord::of_definitions(definitions);
         Self {
             dice,
@@ -292,6 +316,14 @@ impl World {
         for to in (0..NODES).map(NodeId).filter(|to| leader.is_none_or(|leader| leader == *to)) {
             self.network.push((to, me, RegistrationMessage::Results(vec![result.clone()])));
         }
+    }
+}
+
+/// `service` or `service@1`.
+pub fn instance(lane: &str) -> Instance {
+    match lane.split_once('@') {
+        Some((service, node)) => Instance { service: service.to_owned(), of: node.parse().ok().map(NodeId) },
+        None => Instance::only(lane),
     }
 }
 

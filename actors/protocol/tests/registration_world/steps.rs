@@ -6,13 +6,14 @@ use phalanx_messages::NodeId;
 use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::order::{DefinitionChange, RegistrationOrder, RegistrationRequest, ServiceOrder};
 use phalanx_messages::registration::{
-    CommandKind, Instance, OperationResult, Order, Presence, RegistrationMessage, Sight,
+    CommandKind, Instance, OperationResult, Order, Presence, RegistrationMessage, RunState, ServiceRun, Sight,
 };
 use phalanx_protocol::registration::{
     DeciderInput, Event, Executor, ExecutorInput, ExecutorOutput, is_only_member, outstanding, victims_of_failure,
 };
 
-use super::{NODES, Warden, World, presence};
+use super::checks::lanes;
+use super::{NODES, SERVICES, Warden, World, presence};
 
 impl World {
     /// One step of any kind.
@@ -89,7 +90,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let mut awaited: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
         for command in outstanding(newest).into_iter().filter(|command| command.target == node.me) {
-            awaited.entry(command.instance.service).or_default().insert((command.kind, command.operation));
+            awaited.entry(command.instance.lane()).or_default().insert((command.kind, command.operation));
         }
         for (name, executor) in &mut node.executors {
             let awaited = awaited.remove(name).unwrap_or_default();
@@ -127,7 +128,7 @@ impl World {
                 for order in orders {
                     let Some(node) = self.nodes.get_mut(&to) else { return };
                     if node.admission.admit(depoch, &order.command) {
-                        let name = order.command.instance.service.clone();
+                        let name = order.command.instance.lane();
                         self.executor(to, &name, ExecutorInput::Ordered(Box::new(order)));
                     }
                 }
@@ -158,22 +159,22 @@ impl World {
 
     /// The warden's side (protocol RL-5): an older operation is refused, a repeated one repeats its result.
     fn launch(&mut self, id: NodeId, order: &Order) {
-        let service = order.command.instance.service.clone();
+        let lane = order.command.instance.lane();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if order.command.kind == CommandKind::Notify {
-            return self.executor(id, &service, ExecutorInput::Finished(super::succeeded(order)));
+            return self.executor(id, &lane, ExecutorInput::Finished(super::succeeded(order)));
         }
-        let warden = node.wardens.entry(service.clone()).or_default();
+        let warden = node.wardens.entry(lane.clone()).or_default();
         if order.command.operation < warden.last {
             return; // the answer would be "refused", which this executor no longer waits for
         }
         if order.command.operation == warden.last {
             if let Some(result) = warden.result.clone() {
-                self.executor(id, &service, ExecutorInput::Finished(result));
+                self.executor(id, &lane, ExecutorInput::Finished(result));
             }
             return;
         }
-        let aborted = warden.running.map(|kind| failed(&service, warden, kind));
+        let aborted = warden.running.map(|kind| failed(&lane, warden, kind));
         *warden = Warden {
             last: order.command.operation,
             running: Some(order.command.kind),
@@ -182,7 +183,7 @@ impl World {
             recovery: warden.recovery || order.command.kind == CommandKind::Recovery,
         };
         if let Some(aborted) = aborted {
-            self.executor(id, &service, ExecutorInput::Finished(aborted));
+            self.executor(id, &lane, ExecutorInput::Finished(aborted));
         }
         self.check();
     }
@@ -190,21 +191,21 @@ impl World {
     fn command_ends(&mut self) {
         let running = self.nodes.iter().flat_map(|(id, node)| {
             let running = node.wardens.iter().filter(|(_, warden)| warden.running.is_some());
-            running.map(|(service, _)| (*id, service.clone()))
+            running.map(|(lane, _)| (*id, lane.clone()))
         });
         let running: Vec<(NodeId, String)> = running.collect();
         if running.is_empty() {
             return;
         }
-        let (id, service) = running[self.dice.below(running.len())].clone();
+        let (id, lane) = running[self.dice.below(running.len())].clone();
         let ok = !self.faults || !self.dice.percent(20);
-        let Some(warden) = self.nodes.get_mut(&id).and_then(|node| node.wardens.get_mut(&service)) else { return };
+        let Some(warden) = self.nodes.get_mut(&id).and_then(|node| node.wardens.get_mut(&lane)) else { return };
         let Some(kind) = warden.running.take() else { return };
         match (kind, ok) {
             (CommandKind::Stop, true) => warden.service = false,
             (CommandKind::Recovery, true) => {
                 warden.recovery = false;
-                self.lost.remove(&service);
+                self.lost.remove(&lane);
             }
             (CommandKind::Kill, true) => (warden.service, warden.recovery) = (false, false),
             // What a failed command leaves runs on.
@@ -218,13 +219,13 @@ impl World {
                 false,
             ) => {}
         }
-        let mut result = failed(&service, warden, kind);
+        let mut result = failed(&lane, warden, kind);
         if ok {
             result.outcome = LaunchResult::Succeeded;
         }
         warden.result = Some(result.clone());
-        self.tell(if ok { "command ended" } else { "command failed" }, format!("{kind:?} of {service} on {id}"));
-        self.executor(id, &service, ExecutorInput::Finished(result));
+        self.tell(if ok { "command ended" } else { "command failed" }, format!("{kind:?} of {lane} on {id}"));
+        self.executor(id, &lane, ExecutorInput::Finished(result));
     }
 
     fn membership(&mut self) {
@@ -340,11 +341,11 @@ impl World {
 impl World {
     pub fn any_order(&mut self) -> RegistrationOrder {
         let (node, standby) = (self.any_node(), self.dice.percent(40));
-        let service = if self.dice.percent(50) { "a" } else { "b" }.to_owned();
+        let service = self.dice.pick(&SERVICES).unwrap_or_default().to_owned();
         let to = self.dice.percent(70).then_some(node);
         let skip_recovery = self.dice.percent(20);
         let of_service = |order| RegistrationOrder::Service { service: service.clone(), order };
-        match self.dice.below(14) {
+        match self.dice.below(17) {
             0..=2 => of_service(ServiceOrder::Register),
             3 => of_service(ServiceOrder::Deregister),
             4 => of_service(ServiceOrder::Hold),
@@ -352,18 +353,40 @@ impl World {
             7..=8 => of_service(ServiceOrder::Transfer { to }),
             9 => of_service(ServiceOrder::Remove { skip_recovery }),
             10..=11 => RegistrationOrder::Standby { node, standby },
-            _ => {
-                let before = self.committed.services.get(&service).map(|record| record.definition.clone());
-                let after = super::definition(&service, &mut self.dice);
-                RegistrationOrder::Apply([DefinitionChange { before, after }].into_iter().collect())
-            }
+            12..=14 => self.failure(),
+            _ => self.redefinition(service),
         }
+    }
+
+    /// What is registered somewhere is said to have failed there; now and then too late.
+    fn failure(&mut self) -> RegistrationOrder {
+        let registered = lanes(&self.committed).into_iter().filter(|(_, _, run)| run.state == RunState::Registered);
+        let registered: Vec<(Instance, ServiceRun)> = registered.map(|(lane, _, run)| (lane, run)).collect();
+        let at = self.dice.below(registered.len());
+        let (Instance { service, of }, run) = registered.into_iter().nth(at).unwrap_or_default();
+        let late = self.dice.percent(20);
+        let mut generation = run.generation.revision;
+        generation.seq = generation.seq.saturating_sub(u64::from(late));
+        let order = ServiceOrder::Failed { generation, node: of, text: "bad".to_owned() };
+        RegistrationOrder::Service { service, order }
+    }
+
+    /// Mostly with the parent that it has.
+    fn redefinition(&mut self, service: String) -> RegistrationOrder {
+        let before = self.committed.services.get(&service).map(|record| record.definition.clone());
+        let above = SERVICES.iter().copied().take_while(|name| *name != service).collect::<Vec<_>>();
+        let known = before.as_ref().and_then(|before| before.parent.clone());
+        let other = self.dice.pick(&above).filter(|_| self.dice.percent(50)).map(str::to_owned);
+        let parent = if before.is_some() && self.dice.percent(80) { known } else { other };
+        let after = super::definition(&service, parent.as_deref(), &mut self.dice);
+        RegistrationOrder::Apply([DefinitionChange { before, after }].into_iter().collect())
     }
 }
 
 const fn kind_of_order(order: &RegistrationOrder) -> &'static str {
     match order {
         RegistrationOrder::Service { order: ServiceOrder::Remove { .. }, .. } => "remove",
+        RegistrationOrder::Service { order: ServiceOrder::Failed { .. }, .. } => "service failed",
         RegistrationOrder::Service { .. } => "service order",
         RegistrationOrder::Apply(_) => "apply",
         RegistrationOrder::EnableGroup { .. } => "enable group",
@@ -371,9 +394,9 @@ const fn kind_of_order(order: &RegistrationOrder) -> &'static str {
     }
 }
 
-fn failed(service: &str, warden: &Warden, kind: CommandKind) -> OperationResult {
+fn failed(lane: &str, warden: &Warden, kind: CommandKind) -> OperationResult {
     OperationResult {
-        instance: Instance::only(service),
+        instance: super::instance(lane),
         operation: warden.last,
         kind,
         outcome: LaunchResult::Failed { text: "failed".to_owned() },
