@@ -511,8 +511,7 @@ fn executor(memory: Memory) -> Executor {
 }
 
 fn level_view(view: View) -> LevelView {
-    let change =
-        SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
+    let change = SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
     let mut level = LevelView::default();
     level.adopt(&change, &view);
     level

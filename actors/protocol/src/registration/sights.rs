@@ -86,21 +86,11 @@ const fn standing_in(kind: TransitionKind) -> Standing {
 }
 
 /// What a decision over this database is made with: never an older view than the newest decision had [RL-2].
-///
-/// A node that leaves, in the database, and that this node has never seen at the level, had gone before this node came: its join
-/// would have waited for this node's answer. Who has not heard the end of that leave may still decide.
 #[must_use]
 pub fn view_of_decision(record: &RegistrationRecord, mine: &View) -> View {
     let mut view = mine.clone();
-    if bugs::active(Bug::OlderViewDecides) || bugs::active(Bug::AbsentIsLost) {
-        return view;
-    }
-    view.merge(&record.seen());
-    for (node, sight) in &mut view.nodes {
-        let never_came = mine.nodes.get(node) == Some(&Sight::before(sight.incarnation));
-        if sight.presence == Presence::Leaving && never_came {
-            sight.presence = Presence::Left;
-        }
+    if !bugs::active(Bug::OlderViewDecides) && !bugs::active(Bug::AbsentIsLost) {
+        view.merge(&record.seen());
     }
     view
 }
@@ -204,22 +194,6 @@ mod tests {
         let never_adopted = [(who(1, 2), Standing::Arriving)];
         level.adopt(&change(false, &never_adopted), &View::default());
         assert!(!level.view().is_up(NodeId(1)));
-    }
-
-    /// Found by the model check: nobody had decided while n1 was at the level; then a node that had not heard the end of its leave did,
-    /// and n1 counted as present for ever.
-    #[test]
-    fn who_leaves_in_the_database_and_was_never_seen_has_left() {
-        let mut level = LevelView::default();
-        level.adopt(&change(true, &[(who(0, 2), Standing::Joined), (who(1, 3), Standing::Absent)]), &View::default());
-        let decided = |presence| {
-            let View { formation, nodes } = database(&[(1, 3, presence)]);
-            let record = RegistrationRecord { formation, view: nodes, ..RegistrationRecord::default() };
-            view_of_decision(&record, level.view()).nodes[&NodeId(1)]
-        };
-        let at = |presence| Sight { incarnation: Incarnation(3), presence };
-        assert_eq!(decided(Presence::Leaving), at(Presence::Left));
-        assert_eq!(decided(Presence::Joined), at(Presence::Joined), "it may be joining just now");
     }
 
     #[test]
