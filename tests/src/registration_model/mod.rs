@@ -12,11 +12,13 @@
 //! databases and views are interned, so that a state is a few small numbers and no decision is computed twice.
 
 mod checks;
+mod commands;
 pub mod configurations;
 mod decisions;
 mod describe;
 mod explorer;
 mod initial;
+mod membership;
 mod normal;
 mod state;
 mod steps;

@@ -1,22 +1,15 @@
-//! Every step that the world can make from one state.
+//! Every step that the world can make from one state: those of decisions here, the others in `membership` and `commands`.
 
-use phalanx_messages::launch::LaunchResult;
-use phalanx_messages::registration::{
-    Command, CommandKind, Instance, OperationResult, Order, Presence, RunState, Sight, View,
-};
-use phalanx_messages::service::{ServiceDefinition, TransferCost};
-use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, OperationId, Revision, Term};
-use phalanx_protocol::bugs::{self, Bug};
-use phalanx_protocol::registration::{
-    Admission, Executor, ExecutorInput, ExecutorOutput, LevelView, SightChange, Standing, is_only_member,
-};
+use std::sync::Arc;
+
+use phalanx_messages::registration::{Presence, RunState, Sight, View};
+use phalanx_messages::service::TransferCost;
+use phalanx_messages::{Incarnation, NodeId, NodeIncarnation};
+use phalanx_protocol::bugs::Bug;
 
 use super::decisions::{Books, Facts, Happened};
-use super::state::{Keeps, Late, Life, Memory, Op, Slot, State, ViewId, bit};
+use super::state::{Keeps, Late, Life, Op, Slot, State, ViewId, bit};
 use super::{Action, Variant};
-
-/// A node starts so often at most.
-const INCARNATION_MAX: u64 = 2;
 
 /// One step and what comes of it.
 pub struct Step {
@@ -29,10 +22,10 @@ pub struct Step {
 
 /// All steps from one state.
 pub struct Steps<'a, 'b> {
-    books: &'a mut Books<'b>,
-    from: &'a State,
-    truth: std::sync::Arc<View>,
-    facts: std::sync::Arc<Facts>,
+    pub books: &'a mut Books<'b>,
+    pub from: &'a State,
+    pub truth: Arc<View>,
+    pub facts: Arc<Facts>,
     steps: Vec<Step>,
 }
 
@@ -61,7 +54,7 @@ impl Books<'_> {
 }
 
 impl Steps<'_, '_> {
-    fn put(&mut self, action: Action, mut state: State, must: bool, violation: Option<String>) {
+    pub fn put(&mut self, action: Action, mut state: State, must: bool, violation: Option<String>) {
         let keeps = self.books.keeps();
         let truth = self.books.view(state.truth);
         for node in 0..self.books.model.nodes {
@@ -74,22 +67,22 @@ impl Steps<'_, '_> {
         }
     }
 
-    fn is_sound(&self, node: NodeId) -> bool {
+    pub fn is_sound(&self, node: NodeId) -> bool {
         self.truth.is_present(node) && !self.from.is_marked(node)
     }
 
-    fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..self.books.model.nodes).map(NodeId)
     }
 
     /// Everybody at the level has acknowledged what is true of `node`.
-    fn agreed_on(&self, node: NodeId) -> bool {
+    pub fn agreed_on(&self, node: NodeId) -> bool {
         let knows = |other: NodeId| self.is_sound(other) && self.from.behind[usize::from(other.0)] & bit(node) == 0;
         self.nodes().all(|other| !self.truth.is_present(other) || knows(other))
     }
 
     /// No forced step at the level is still to be acknowledged: a join waits for those (protocol T-13, T-19).
-    fn every_loss_is_known(&self) -> bool {
+    pub fn every_loss_is_known(&self) -> bool {
         let lost = |(_, sight): &(&NodeId, &Sight)| sight.presence == Presence::Forced;
         let lost = self.truth.nodes.iter().filter(lost).fold(0, |bits, (node, _)| bits | bit(*node));
         let present = |other: &NodeId| self.truth.is_present(*other);
@@ -97,7 +90,7 @@ impl Steps<'_, '_> {
     }
 
     /// The same world with another truth about one node.
-    fn with_truth(&mut self, node: NodeId, sight: Sight) -> State {
+    pub fn with_truth(&mut self, node: NodeId, sight: Sight) -> State {
         let mut truth = (*self.truth).clone();
         if sight.presence == Presence::Joined && !self.nodes().any(|other| truth.is_present(other)) {
             truth.formation = truth.formation.next();
@@ -109,228 +102,6 @@ impl Steps<'_, '_> {
         }
         state.truth = self.books.view_id(truth);
         state
-    }
-
-    fn membership(&mut self, node: NodeId) {
-        let (me, sight) = (self.truth.incarnation(node), self.truth.nodes.get(&node).map(|sight| sight.presence));
-        let budget = self.from.budget;
-        let sound = self.is_sound(node);
-        let free = !self.truth.is_present(node) && self.agreed_on(node) && self.every_loss_is_known();
-        if free && budget.boots > 0 && me.0 < INCARNATION_MAX {
-            self.boot(node);
-        }
-        if sound && sight == Some(Presence::Joined) && budget.leaves > 0 {
-            let mut state = self.with_truth(node, Sight { incarnation: me, presence: Presence::Leaving });
-            state.budget.leaves -= 1;
-            self.put(Action::Leaves(node), state, false, None);
-        }
-        if sound && sight == Some(Presence::Leaving) {
-            self.end_of_leave(node);
-        }
-        if sound && budget.deaths > 0 {
-            let mut state = self.from.clone();
-            state.budget.deaths -= 1;
-            state.marked |= bit(node);
-            self.put(Action::Marked(node), state, false, None);
-        }
-        let stuck = self.facts.victims.contains(&NodeIncarnation { node, incarnation: me });
-        // Asked for by whoever decides; the master never forces out the last member that is not marked (protocol T-24).
-        let asked = !is_only_member(&self.facts.record.seen(), node);
-        let dispensable = asked && self.nodes().any(|other| other != node && self.is_sound(other));
-        if sound && stuck && dispensable {
-            let mut state = self.from.clone();
-            state.marked |= bit(node);
-            self.put(Action::Forced(node), state, true, None);
-        }
-        if self.truth.is_present(node) && self.from.is_marked(node) {
-            self.death(node);
-        }
-        if sound && self.from.behind[usize::from(node.0)] != 0 {
-            self.sees(node);
-        }
-    }
-
-    fn boot(&mut self, node: NodeId) {
-        let incarnation = self.truth.incarnation(node).next();
-        let mut state = self.with_truth(node, Sight { incarnation, presence: Presence::Joined });
-        state.budget.boots -= 1;
-        state.behind[usize::from(node.0)] = 0;
-        let truth = self.books.view(state.truth);
-        let standing = |presence| match presence {
-            Presence::Joined => Standing::Joined,
-            Presence::Leaving => Standing::Leaving,
-            Presence::Left | Presence::Forced => Standing::Absent,
-        };
-        let standings = truth.nodes.iter().map(|(node, sight)| (who(*node, sight), standing(sight.presence)));
-        let change =
-            SightChange { joining: true, draining: false, formation: truth.formation, standings: standings.collect() };
-        let mut level = LevelView::default();
-        level.adopt(&change, &self.facts.record.seen());
-        state.views[usize::from(node.0)] = self.books.view_id(level.view().clone());
-        self.put(Action::Boots(node), state, false, None);
-    }
-
-    fn sees(&mut self, node: NodeId) {
-        let (place, mut state) = (usize::from(node.0), self.from.clone());
-        let news = std::mem::take(&mut state.behind[place]);
-        let standing = |other: NodeId, presence| match presence {
-            Presence::Joined => Standing::Joined,
-            Presence::Leaving => Standing::Leaving,
-            Presence::Forced if news & bit(other) != 0 => Standing::Forced,
-            Presence::Left | Presence::Forced => Standing::Absent,
-        };
-        let truth = self.truth.clone();
-        let standings = truth.nodes.iter().map(|(node, sight)| (who(*node, sight), standing(*node, sight.presence)));
-        let change =
-            SightChange { joining: false, draining: false, formation: truth.formation, standings: standings.collect() };
-        let before = self.books.view(state.views[place]);
-        let mut level = level_view((*before).clone());
-        level.adopt(&change, &View::default());
-        if self.books.model.variant == Some(Variant::AcknowledgedWhileDeciding) {
-            state.deciding[place] = Some(state.views[place]);
-        }
-        state.views[place] = self.books.view_id(level.view().clone());
-        self.put(Action::Sees(node), state, true, None);
-    }
-
-    /// RL-6.
-    fn end_of_leave(&mut self, node: NodeId) {
-        let (incarnation, variant) = (self.truth.incarnation(node), self.books.model.variant);
-        let own = self.from.behind[usize::from(node.0)] & bit(node) == 0;
-        let known = if variant == Some(Variant::LeaveWithOneBarrier) { own } else { self.agreed_on(node) };
-        let runs = |slot: &Slot| slot.may_run() || slot.running.is_some();
-        let drained = if variant == Some(Variant::LeaveLooksAtProcesses) {
-            !self.from.slots[usize::from(node.0)].iter().any(runs)
-        } else {
-            self.facts.record.is_drained(NodeIncarnation { node, incarnation })
-        };
-        if known && drained {
-            let violation = self.books.left(self.from, node);
-            let state = self.with_truth(node, Sight { incarnation, presence: Presence::Left });
-            self.put(Action::HasLeft(node), state, true, violation);
-        }
-    }
-
-    fn death(&mut self, node: NodeId) {
-        let incarnation = self.truth.incarnation(node);
-        let mut state = self.with_truth(node, Sight { incarnation, presence: Presence::Forced });
-        state.marked &= !bit(node);
-        state.deciding[usize::from(node.0)] = None;
-        for (lane, run) in self.facts.runs.iter().enumerate() {
-            let slot = self.from.slots[usize::from(node.0)][lane];
-            let registered = matches!(
-                run.state,
-                RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop
-            );
-            let recoverable = self.books.lanes[lane].definition.recovery_command.is_some() && slot.service;
-            let there = run.node == NodeIncarnation { node, incarnation };
-            state.lost |= u8::from(recoverable && there && registered) << lane;
-            state.worked |= u8::from(recoverable && slot.worked) << lane;
-        }
-        self.put(Action::Dead(node), state, true, None);
-    }
-
-    fn executors(&mut self, node: NodeId) {
-        if !self.truth.is_present(node) {
-            return;
-        }
-        for lane in 0..self.books.lanes.len() {
-            let slot = self.from.slots[usize::from(node.0)][lane];
-            let current = self.facts.outstanding[lane].clone().filter(|command| command.target.node == node);
-            if let Some(command) = current {
-                self.arrives(node, lane, &command, Op::CURRENT);
-            }
-            for late in slot.late.into_iter().flatten() {
-                let command = self.late_command(node, lane, late);
-                self.arrives(node, lane, &command, late.op);
-            }
-            if let Some(kind) = slot.running {
-                self.ends(node, lane, kind);
-            }
-        }
-        let knows = self.from.slots[usize::from(node.0)].iter().any(|slot| slot.executor.last != Op::NONE);
-        if self.from.budget.restarts > 0 && knows {
-            let mut state = self.from.clone();
-            state.budget.restarts -= 1;
-            let forgets = self.books.model.variant == Some(Variant::WardenForgets);
-            for slot in &mut state.slots[usize::from(node.0)] {
-                slot.executor = Memory::default();
-                if forgets {
-                    (slot.warden, slot.running) = (Memory::default(), None);
-                }
-            }
-            self.put(Action::Restarts(node), state, false, None);
-        }
-    }
-
-    fn late_command(&self, node: NodeId, lane: usize, late: Late) -> Command {
-        let target = NodeIncarnation { node, incarnation: Incarnation(u64::from(late.incarnation)) };
-        let operation = operation(late.op);
-        let instance = self.books.lanes[lane].instance.clone();
-        Command { instance, operation, kind: late.kind, target, victim: None, generation: operation }
-    }
-
-    fn arrives(&mut self, node: NodeId, lane: usize, command: &Command, op: Op) {
-        let me = NodeIncarnation { node, incarnation: self.truth.incarnation(node) };
-        let mut admission = Admission::new(me);
-        admission.accept(true);
-        if !admission.admit(Term(1), command) {
-            return;
-        }
-        let mut state = self.from.clone();
-        if deliver(state.slot(node, lane), op, command.kind) {
-            let (late, kind) = (op != Op::CURRENT || self.facts.outstanding[lane].is_none(), command.kind);
-            let lane = place(lane);
-            self.put(Action::Arrives { node, lane, kind, late }, state, !late, None);
-        }
-    }
-
-    fn ends(&mut self, node: NodeId, lane: usize, kind: CommandKind) {
-        let name = &self.books.lanes[lane].instance.service;
-        let broken = self.books.model.broken.iter().any(|(service, on)| service == name && *on == node.0);
-        let breaks = broken && kind == CommandKind::Start;
-        if breaks {
-            return self.ended(node, lane, kind, false, self.from.clone(), true);
-        }
-        let mut well = self.from.clone();
-        if kind == CommandKind::Recovery {
-            well.lost &= !(1 << lane);
-            well.worked &= !(1 << lane);
-        }
-        self.ended(node, lane, kind, true, well, true);
-        let mut state = self.from.clone();
-        let left = match kind {
-            CommandKind::Start => &mut state.budget.start_failures,
-            CommandKind::Stop => &mut state.budget.stop_failures,
-            CommandKind::Recovery => &mut state.budget.recovery_failures,
-            CommandKind::Kill | CommandKind::Notify => &mut state.budget.kill_failures,
-        };
-        if *left > 0 {
-            *left -= 1;
-            self.ended(node, lane, kind, false, state, false);
-        }
-    }
-
-    fn ended(&mut self, node: NodeId, lane: usize, kind: CommandKind, ok: bool, mut state: State, must: bool) {
-        let strict = self.books.model.strict_starts;
-        let slot = state.slot(node, lane);
-        slot.running = None;
-        slot.warden.result = Some(ok);
-        match kind {
-            // What a failed command leaves runs on.
-            CommandKind::Start => slot.worked |= ok && strict,
-            CommandKind::Stop | CommandKind::Kill if ok => (slot.service, slot.worked) = (false, false),
-            CommandKind::Recovery if ok => slot.recovery = false,
-            CommandKind::Stop | CommandKind::Kill | CommandKind::Recovery | CommandKind::Notify => {}
-        }
-        slot.recovery &= !(ok && kind == CommandKind::Kill);
-        let told = result(slot.warden.last, ok);
-        let outputs = executor(slot.executor).step(ExecutorInput::Finished(told));
-        if outputs.iter().any(|output| matches!(output, ExecutorOutput::Report(_))) {
-            slot.executor.result = Some(ok);
-        }
-        let lane = place(lane);
-        self.put(Action::Ends { node, lane, kind, ok }, state, must, None);
     }
 
     /// Each view that somebody may decide with: those of sound nodes first.
@@ -480,67 +251,10 @@ impl Steps<'_, '_> {
     }
 }
 
-/// The production executor decides whether the command is taken, the warden whether it runs. True if anything has changed.
-fn deliver(slot: &mut Slot, op: Op, kind: CommandKind) -> bool {
-    let outputs = executor(slot.executor).step(ExecutorInput::Ordered(Box::new(order(op, kind))));
-    if !outputs.iter().any(|output| matches!(output, ExecutorOutput::Run(_))) {
-        return false;
-    }
-    slot.executor = Memory { last: op, result: None };
-    if op == slot.warden.last {
-        slot.executor.result = slot.warden.result; // repeated, not run again
-    } else if op > slot.warden.last || bugs::active(Bug::OperationsOutOfOrder) {
-        slot.warden = Memory { last: op, result: None };
-        slot.running = Some(kind);
-        slot.service |= kind == CommandKind::Start;
-        slot.recovery |= kind == CommandKind::Recovery;
-    }
-    true
-}
-
-/// The production executor with that memory.
-fn executor(memory: Memory) -> Executor {
-    let mut executor = Executor::default();
-    if memory.last != Op::NONE {
-        executor.step(ExecutorInput::Ordered(Box::new(order(memory.last, CommandKind::Kill))));
-    }
-    if let Some(ok) = memory.result {
-        executor.step(ExecutorInput::Finished(result(memory.last, ok)));
-    }
-    executor
-}
-
-fn level_view(view: View) -> LevelView {
-    let change = SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
-    let mut level = LevelView::default();
-    level.adopt(&change, &view);
-    level
-}
-
-fn operation(op: Op) -> OperationId {
-    OperationId { revision: Revision { term: Term(1), seq: u64::from(op.0) }, index: 0 }
-}
-
-fn order(op: Op, kind: CommandKind) -> Order {
-    let (operation, target) = (operation(op), NodeIncarnation::default());
-    let command =
-        Command { instance: Instance::default(), operation, kind, target, victim: None, generation: operation };
-    Order { command, definition: ServiceDefinition::new("") }
-}
-
-fn result(op: Op, ok: bool) -> OperationResult {
-    let outcome = if ok { LaunchResult::Succeeded } else { LaunchResult::Failed { text: String::new() } };
-    OperationResult { instance: Instance::default(), operation: operation(op), kind: CommandKind::Kill, outcome }
-}
-
-const fn who(node: NodeId, sight: &Sight) -> NodeIncarnation {
-    NodeIncarnation { node, incarnation: sight.incarnation }
-}
-
-fn small(incarnation: Incarnation) -> u8 {
+pub fn small(incarnation: Incarnation) -> u8 {
     u8::try_from(incarnation.0).unwrap_or(u8::MAX)
 }
 
-fn place(at: usize) -> u8 {
+pub fn place(at: usize) -> u8 {
     u8::try_from(at).unwrap_or(u8::MAX)
 }
