@@ -126,6 +126,7 @@ fn recoveries() {
     let three = |budget| model("one service, three nodes", 3, &[0, 1, 2], vec![service(ROOT)], budget);
     check_all(vec![
         row("failed recovery without clean-up", bug(Bug::RecoveryWithoutCleanUp, three(failing)), "I-R2", 10),
+        row("started before it is recovered", bug(Bug::StartBeforeRecovery, one(loss)), "I-R17", 8),
         row("no candidate for recovery: forgotten", bug(Bug::UnrecoverableForgotten, only_here), "I-R17", 10),
         row("parent recovers before its child", bug(Bug::RecoveryInAnyOrder, pair(failing)), "leaf to root", 10),
     ]);

@@ -1,11 +1,12 @@
 //! What protocol §6.7 does not have.
 
 use phalanx_messages::NodeId;
+use phalanx_messages::order::ServiceOrder;
 use phalanx_messages::service::{RestartPolicy, ServiceDefinition};
 use phalanx_protocol::registration::NodeLoads;
 
 use super::{
-    CHILD, NONE, ROOT, administered, child, failing_the_group, free, mature, model, notifying, on_all, service,
+    CHILD, NONE, ROOT, administered, child, failing_the_group, free, mature, model, notifying, on_all, order, service,
     standing_by,
 };
 use crate::registration_model::{Budget, RegistrationModel};
@@ -90,6 +91,20 @@ pub fn beyond() -> Vec<RegistrationModel> {
             vec![service(ROOT), failing_the_group(child(CHILD, ROOT))],
             Budget { deaths: 1, recovery_failures: 2, kill_failures: 1, ..NONE },
         ),
+        RegistrationModel {
+            orders: vec![
+                order(ROOT, ServiceOrder::Clear { skip_recovery: true }),
+                order(CHILD, ServiceOrder::Hold),
+                order(ROOT, ServiceOrder::Deregister),
+            ],
+            ..model(
+                "a recovery that is given up",
+                2,
+                &[0, 1],
+                vec![service(ROOT), child(CHILD, ROOT)],
+                Budget { boots: 1, deaths: 1, recovery_failures: 1, orders: 2, ..NONE },
+            )
+        },
         model(
             "two services that stand alone",
             2,
