@@ -11,10 +11,7 @@ use super::state::{Op, State};
 
 /// Something of it is being recovered, or is to be.
 const fn in_recovery(state: RunState) -> bool {
-    matches!(
-        state,
-        RunState::PendRecovery | RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery
-    )
+    matches!(state, RunState::PendRecovery | RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery)
 }
 
 /// What a decision alone can break.
@@ -280,7 +277,11 @@ impl Books<'_> {
             }
             RunState::FailedRecovery => None,
             RunState::PendRecovery => {
-                if takes(None).is_empty() { None } else { rests("and nobody recovers it") }
+                if takes(None).is_empty() {
+                    None
+                } else {
+                    rests("and nobody recovers it")
+                }
             }
             RunState::AwaitMaturity => {
                 let definition = &root.definition;

@@ -134,7 +134,8 @@ impl Steps<'_, '_> {
             self.put(Action::Marked(node), state, false, None);
         }
         let stuck = self.facts.victims.contains(&NodeIncarnation { node, incarnation: me });
-        let dispensable = sight == Some(Presence::Leaving) || self.nodes().any(|other| other != node && self.is_sound(other));
+        let dispensable =
+            sight == Some(Presence::Leaving) || self.nodes().any(|other| other != node && self.is_sound(other));
         if sound && stuck && dispensable {
             let mut state = self.from.clone();
             state.marked |= bit(node);
@@ -509,8 +510,7 @@ fn executor(memory: Memory) -> Executor {
 }
 
 fn level_view(view: View) -> LevelView {
-    let change =
-        SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
+    let change = SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
     let mut level = LevelView::default();
     level.adopt(&change, &view);
     level

@@ -1,9 +1,9 @@
 //! What the model check found (docs/design/model-checking.md, MC6), each as the shortest story.
 
-use phalanx_messages::{Instant, NodeId};
 use phalanx_messages::order::ServiceOrder;
 use phalanx_messages::registration::{Presence, RunState};
 use phalanx_messages::service::{AllowableNodes, PlacementPolicy, RestartPolicy, ServiceDefinition};
+use phalanx_messages::{Instant, NodeId};
 use phalanx_protocol::registration::{Event, TimerLimits, Timers, outstanding};
 
 use super::cluster::{Cluster, definition, instance};
