@@ -66,6 +66,23 @@ fn children_have_no_instances_any_more_when_their_parent_is_registered_on_one_no
     assert!(!cluster.record.is_drained(cluster.run("b").node));
 }
 
+/// The last member could not end its leave when a service could not be stopped: it was to be forced out, which nobody does with the
+/// last one.
+#[test]
+fn the_last_member_that_leaves_lets_go_of_what_it_could_only_kill() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    for node in [1, 2] {
+        cluster.sight(node, Presence::Leaving);
+        cluster.sight(node, Presence::Left);
+    }
+    cluster.sight(0, Presence::Leaving);
+    cluster.fails("s");
+    assert_eq!(cluster.at("s"), (RunState::StopKill, 0));
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s").0, RunState::DeRegistered);
+}
+
 /// As long as a lost parent waited for somebody to recover it, every decision told anew that its child waits for it.
 #[test]
 fn a_child_of_an_instance_that_is_away_is_not_told_of_again_and_again() {
