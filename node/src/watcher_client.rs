@@ -41,10 +41,11 @@ impl WatcherClient {
     pub fn provide(socket: &Path, provision: Provision) -> Result<Self, ClientError> {
         let mut connection = Connection::open(socket)?;
         connection.answers.say(&ClientLine::Provide(provision))?;
-        match connection.hear()? {
-            NodeLine::Provided => Ok(Self(connection)),
-            other => Err(ClientError::Unexpected(format!("{other:?}"))),
+        let provided = connection.hear()?;
+        if provided != NodeLine::Provided {
+            return Err(ClientError::Unexpected(format!("{provided:?}")));
         }
+        Ok(Self(connection))
     }
 
     /// Waits for the next thing to do. What was told of a watching that had just ended is no error.
