@@ -3,6 +3,8 @@
 //! Keeps the state of every node at its level and tells each watcher of every change. A notification is acknowledged when all
 //! watchers have answered it, so that a watcher decides when this node has adopted a change (protocol RL-2, RL-6, RL-7).
 //!
+//! The event manager daemon is its child: it is told of the committed databases and of the level, and never waited for.
+//!
 //! Its death is the node's: a node that does not hear of membership must not run services.
 
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use phalanx_messages::NodeIncarnation;
 use phalanx_messages::membership::{BarrierCounts, Certainty, LevelRegistration};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification};
 
+use crate::event_daemon::{EventDaemon, LevelHeard};
 use crate::guard::PanicGuard;
-use crate::ports::InjectPanic;
+use crate::ports::{DatabaseCommitted, InjectPanic};
 
 /// Sent by the event manager to each watcher: the level has changed. Answered when the watcher has processed it; may be repeated.
 #[derive(Debug, Clone, Message)]
@@ -32,6 +35,7 @@ pub struct EventManager {
     guard: PanicGuard,
     acknowledged: Recipient<SubsystemAcknowledged>,
     watchers: Vec<Recipient<LevelChanged>>,
+    daemon: Option<Addr<EventDaemon>>,
 }
 
 impl EventManager {
@@ -42,7 +46,13 @@ impl EventManager {
         acknowledged: Recipient<SubsystemAcknowledged>,
         watchers: Vec<Recipient<LevelChanged>>,
     ) -> Self {
-        Self { guard, acknowledged, watchers }
+        Self { guard, acknowledged, watchers, daemon: None }
+    }
+
+    /// With this event manager daemon.
+    #[must_use]
+    pub fn with_daemon(self, daemon: Addr<EventDaemon>) -> Self {
+        Self { daemon: Some(daemon), ..self }
     }
 
     /// What it registers with the membership manager. Two barriers of a leave: first everybody knows of it, then the leaver
@@ -63,6 +73,9 @@ impl EventManager {
         notification: Arc<SubsystemNotification>,
     ) -> impl Future<Output = Vec<SubsystemAcknowledged>> + use<> {
         tracing::debug!(notices = notification.batch.len(), "event-manager level notified");
+        if let Some(daemon) = &self.daemon {
+            daemon.do_send(LevelHeard(notification.clone()));
+        }
         let told = self.watchers.iter().map(|watcher| watcher.send(LevelChanged(notification.clone())));
         let told = join_all(told.collect::<Vec<_>>());
         async move {
@@ -101,6 +114,18 @@ impl Handler<SubsystemNotification> for EventManager {
                 actor.acknowledged.do_send(acknowledgement);
             }
         }));
+    }
+}
+
+impl Handler<DatabaseCommitted> for EventManager {
+    type Result = ();
+
+    fn handle(&mut self, committed: DatabaseCommitted, _: &mut Self::Context) {
+        self.guard.run(|| {
+            if let Some(daemon) = &self.daemon {
+                daemon.do_send(committed);
+            }
+        });
     }
 }
 

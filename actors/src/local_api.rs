@@ -8,6 +8,7 @@
 mod administration;
 mod answer;
 mod cluster_keys;
+mod events;
 mod log_ring;
 mod logs;
 mod output_log;
@@ -38,6 +39,7 @@ use self::answer::Asked;
 use self::logs::{GetLogSources, LogSourcesAnswer};
 use self::subsystems::{AttachPoint, GetAttachPoint};
 use crate::clock::wall_now_ms;
+use crate::event_daemon::EventDaemon;
 use crate::interconnect::{GetKeysInUse, UseKeys};
 use crate::ports::{
     AskMaster, AskTraces, ConfigurationChanged, GetMembership, Happened, InjectPanic, RequestLeave, ServiceHappened,
@@ -64,6 +66,8 @@ pub struct LocalApiEdges {
     pub leave: Recipient<RequestLeave>,
     /// Client services.
     pub services: Addr<RegistrationAndLaunch>,
+    /// Events.
+    pub events: Addr<EventDaemon>,
     /// What only the master can do.
     pub master: Recipient<AskMaster>,
     /// Whether a change of the configuration would be refused.
@@ -97,6 +101,11 @@ pub struct Follow;
 
 /// What is remembered, and what happens from now on; a receiver says so if it lost some.
 pub type Follower = (Vec<HappeningReport>, broadcast::Receiver<HappeningReport>);
+
+/// Sent by a connection that follows occurrences.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Addr<EventDaemon>")]
+pub(crate) struct GetEventDaemon;
 
 /// Opens the socket at `path`, for its owner and, if one is given, for a group. A socket file that nobody answers is taken over.
 ///
@@ -297,11 +306,20 @@ impl Handler<GetAttachPoint> for LocalApi {
         MessageResult(AttachPoint {
             register: self.edges.register.clone(),
             withdraw: self.edges.withdraw.clone(),
+            events: self.edges.events.clone(),
             names: self.names.subscribe(),
             own: self.reporter,
             socket: self.path.clone(),
             clients: self.clients.clone(),
         })
+    }
+}
+
+impl Handler<GetEventDaemon> for LocalApi {
+    type Result = MessageResult<GetEventDaemon>;
+
+    fn handle(&mut self, _: GetEventDaemon, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.edges.events.clone())
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use actix::Message;
 use phalanx_messages::admin::{QuorumStatus, ServiceStatus};
 use phalanx_messages::configuration::{ChangeRefusal, ConfigurationRecord, FenceAgent, NodeChange};
+use phalanx_messages::event::{EventDefinition, EventGroupDefinition};
 use phalanx_messages::membership::{FenceMethod, MembershipRecord};
 use phalanx_messages::order::{OrderRefusal, RegistrationOrder, Supposition};
 use phalanx_messages::peer::{MasterAnswer, MasterRequest, PeerMessage};
 use phalanx_messages::register::{FenceHandle, HostWords};
+use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use phalanx_messages::set::NodeSet;
@@ -153,6 +155,17 @@ pub struct GetServices;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<ServiceDefinition>")]
 pub struct GetDefinitions;
+
+/// Sent by whoever changes events to registration-and-launch: every event and event group as it is defined, by name.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "(Vec<EventDefinition>, Vec<EventGroupDefinition>)")]
+pub struct GetEventDefinitions;
+
+/// Sent by registration-and-launch to the event manager, and by it to the event manager daemon: this database is committed.
+/// Newer ones only; some may be skipped.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct DatabaseCommitted(pub Arc<RegistrationRecord>);
 
 /// Sent by the local API to registration-and-launch: why a service is where it is. None = there is no such service.
 #[derive(Debug, Clone, Message)]

@@ -1,7 +1,7 @@
 //! The wrapper of handlers whose panic is not the node's: watchers and client services (architecture §3).
 //!
 //! A panic inside is caught and recorded, and the actor begins anew with empty memory. Too many within the window are a panic
-//! of the node: something is wrong that a restart does not mend.
+//! of the node: something is wrong that a restart does not mend. For an event watcher they are just the end of that watcher.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ const WINDOW_MS: u64 = 60_000;
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Restarts {
-    guard: PanicGuard,
+    guard: Option<PanicGuard>,
     clock: Clock,
     recorded: VecDeque<Instant>,
 }
@@ -28,7 +28,19 @@ impl Restarts {
     /// Nothing recorded yet; too many panics go to `guard`.
     #[must_use]
     pub const fn new(guard: PanicGuard, clock: Clock) -> Self {
-        Self { guard, clock, recorded: VecDeque::new() }
+        Self { guard: Some(guard), clock, recorded: VecDeque::new() }
+    }
+
+    /// The same, but too many panics are nobody else's: the caller looks at [`Self::is_exhausted`].
+    #[must_use]
+    pub const fn contained(clock: Clock) -> Self {
+        Self { guard: None, clock, recorded: VecDeque::new() }
+    }
+
+    /// There were too many panics within the window.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.recorded.len() > RESTARTS_MAX
     }
 
     /// Runs a handler; `None` if it panicked, and the caller must begin anew.
@@ -53,8 +65,8 @@ impl Restarts {
             self.recorded.pop_front();
         }
         tracing::warn!(restarts = self.recorded.len(), "actor restarted after a panic");
-        if self.recorded.len() > RESTARTS_MAX {
-            self.guard.node_panic("an actor panicked too often to be restarted again");
+        if let (true, Some(guard)) = (self.is_exhausted(), &self.guard) {
+            guard.node_panic("an actor panicked too often to be restarted again");
         }
     }
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{ConfigurationRecord, NodeChange};
+use crate::event::{EventDefinition, EventGroupDefinition};
+use crate::event_report::{EventsReport, OccurrenceReport};
 use crate::ids::{Revision, TransitionId};
 use crate::membership::{NodeState, TransitionKind};
 use crate::order::{RegistrationOrder, Supposition};
@@ -70,6 +72,28 @@ pub enum AdminRequest {
     Keys,
     /// Read the key file again, and use what it says from now on.
     ReloadKeys,
+    /// Every event and event group, and which of them this node watches.
+    Events,
+    /// Every event and event group as it is defined.
+    EventDefinitions,
+    /// Occurrences on this node. Answered by [`AdminAnswer::Occurrences`], or, when followed, by a stream of
+    /// [`AdminAnswer::Occurred`] until either side closes.
+    Occurrences {
+        /// How many of the last ones.
+        count: u32,
+        /// Go on with every one from then on, and with what became of it.
+        follow: bool,
+    },
+    /// Let an event occur on this node, or every event of a group, without waiting for its condition. Answered by
+    /// [`AdminAnswer::Occurrences`] when its action function has ended.
+    TestEvent {
+        /// Name of the event or event group.
+        name: String,
+        /// OUT parameters of the occurrence, as texts.
+        out: BTreeMap<String, String>,
+        /// Run nothing.
+        dry_run: bool,
+    },
     /// Every happening from now on.
     Follow {
         /// Begin with those that are remembered.
@@ -112,6 +136,19 @@ pub enum AdminAnswer {
     },
     /// To `Keys` and `ReloadKeys`.
     Keys(KeyStatus),
+    /// To `Events`.
+    Events(Box<EventsReport>),
+    /// To `EventDefinitions`, by name.
+    EventDefinitions {
+        /// The events.
+        events: Vec<EventDefinition>,
+        /// The event groups.
+        groups: Vec<EventGroupDefinition>,
+    },
+    /// To `Occurrences` and `TestEvent`, oldest first.
+    Occurrences(Vec<OccurrenceReport>),
+    /// One of a followed stream.
+    Occurred(OccurrenceReport),
     /// To `Logs`, oldest first.
     Logs(Vec<LogLine>),
     /// One line of a followed log.

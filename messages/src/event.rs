@@ -3,6 +3,7 @@
 //! Definitions are part of the registration database, so that they change in the same transaction as the services that use them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,15 +23,29 @@ pub enum ParameterValue {
     DurationMs(u64),
 }
 
+impl fmt::Display for ParameterValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+            Self::DurationMs(ms) => ms.fmt(f),
+        }
+    }
+}
+
+/// Values by the names of their parameters.
+pub type Parameters = BTreeMap<String, ParameterValue>;
+
 /// One event: a condition that a watcher detects, and the action function that runs when it occurs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EventDefinition {
     /// Its name, unique in the cluster.
     pub name: String,
-    /// The watcher that detects it: `process`, `tcp`, `timer`, ... or the name of an external one.
+    /// The watcher that detects it: `process`, `tcp`, `timer`, ... or `external:NAME` for a program outside the node.
     pub watcher: String,
     /// IN parameters: what exactly the watcher looks for.
-    pub parameters: BTreeMap<String, ParameterValue>,
+    pub parameters: Parameters,
     /// What is done; may refer to `${in.NAME}` and `${out.NAME}`. Without one the event is only told.
     pub action: Option<ServiceCommand>,
     /// Occurrences within this time after one that was acted on are counted and not acted on, in milliseconds.

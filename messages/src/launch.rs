@@ -41,6 +41,8 @@ pub enum Action {
     Recovery,
     /// A command subsystem's command for one notification.
     Transition,
+    /// An event's action function, or what its watcher runs to detect it.
+    Event,
 }
 
 /// One command to run.

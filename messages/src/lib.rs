@@ -7,6 +7,7 @@ pub mod admin;
 pub mod codec;
 pub mod configuration;
 pub mod event;
+pub mod event_report;
 pub mod ids;
 pub mod launch;
 pub mod limits;
@@ -22,5 +23,6 @@ pub mod service_report;
 pub mod set;
 pub mod subsystem;
 pub mod trace;
+pub mod watcher;
 
 pub use ids::*;

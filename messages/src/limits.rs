@@ -68,3 +68,15 @@ pub const SUBSYSTEM_LINE_BYTES_MAX: usize = 64 * 1024;
 pub const SUBSYSTEM_LINES_PER_SECOND_MAX: u32 = 1_000;
 /// Lines that wait for such a program to read them; one that is further behind is treated as dead.
 pub const SUBSYSTEM_LINES_WAITING_MAX: usize = 64;
+/// Events of a cluster.
+pub const EVENTS_MAX: usize = 10_000;
+/// Event groups of a cluster.
+pub const EVENT_GROUPS_MAX: usize = 10_000;
+/// IN parameters of an event, and OUT parameters of a watcher.
+pub const EVENT_PARAMETERS_MAX: usize = 32;
+/// Bytes of one value of a parameter; longer OUT values are cut.
+pub const EVENT_VALUE_BYTES_MAX: usize = 4_096;
+/// Occurrences that a node keeps in memory for `phalanx event tail`.
+pub const OCCURRENCES_KEPT_MAX: usize = 1_000;
+/// Occurrences that wait on one node until it has its lease; the oldest are given up beyond it.
+pub const OCCURRENCES_WAITING_MAX: usize = 1_000;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, Level, NotificationId};
 use crate::membership::{BarrierCounts, Certainty, LevelState, TransitionKind};
+use crate::watcher::{PlainValues, Provision};
 
 /// Version of the lines.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -81,6 +82,23 @@ pub enum ClientLine {
     },
     /// Let this level of this node leave. The notifications of that leave follow, then [`NodeLine::Withdrawn`].
     Withdraw,
+    /// The second line of a program that provides an event watcher instead of a subsystem (docs/watcher-protocol.md).
+    Provide(Provision),
+    /// An event that it was asked to watch for has occurred.
+    Occurred {
+        /// Number of the [`NodeLine::Watch`].
+        number: u64,
+        /// OUT parameters: all of them.
+        #[serde(default)]
+        out: PlainValues,
+    },
+    /// An event can't be watched for.
+    WatchFailed {
+        /// Number of the [`NodeLine::Watch`].
+        number: u64,
+        /// What the administrator reads.
+        text: String,
+    },
     /// Answered by [`NodeLine::Pong`] with the same token, in order with all other lines.
     Ping {
         /// Whatever the client likes.
@@ -103,6 +121,23 @@ pub enum NodeLine {
     },
     /// Answer to [`ClientLine::Register`], at once (spec, Figs. 7a to 7c). The join of the level follows, or a refusal.
     Registered,
+    /// Answer to [`ClientLine::Provide`].
+    Provided,
+    /// Watch for this event until [`NodeLine::Unwatch`].
+    Watch {
+        /// Names the watching; never used twice on a node.
+        number: u64,
+        /// The event.
+        event: String,
+        /// IN parameters, defaults included.
+        #[serde(rename = "in")]
+        input: PlainValues,
+    },
+    /// Watch for it no more.
+    Unwatch {
+        /// Number of the [`NodeLine::Watch`].
+        number: u64,
+    },
     /// Process this, then answer it once. Nothing else is sent for the same nodes before that, but for an abort.
     Notification(Notified),
     /// The notification was overtaken by a forced leave or by its own restart: abort its work; its answer counts for nothing.

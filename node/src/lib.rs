@@ -18,3 +18,4 @@ pub mod timing;
 pub mod waiting;
 pub mod warden;
 pub mod watchdog;
+pub mod watcher_client;

@@ -58,40 +58,30 @@ impl Answers {
     }
 }
 
-/// See the module.
+/// A connection that has said hello.
 #[derive(Debug)]
-pub struct SubsystemClient {
+pub(crate) struct Connection {
     lines: BufReader<UnixStream>,
-    answers: Answers,
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Name of the node.
-    pub node: String,
+    pub answers: Answers,
+    cluster: String,
+    node: String,
 }
 
-impl SubsystemClient {
-    /// Connects to the node's socket and registers. The join of its level, or a refusal, is what [`Self::hear`] gives first.
-    ///
-    /// # Errors
-    /// The node does not take the registration at all.
-    pub fn attach(socket: &Path, registration: Registration) -> Result<Self, ClientError> {
+impl Connection {
+    /// Connects to the node's socket.
+    pub fn open(socket: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(socket).map_err(ClientError::Socket)?;
         let answers = Answers(Arc::new(Mutex::new(stream.try_clone().map_err(ClientError::Socket)?)));
         let (cluster, node) = (String::new(), String::new());
-        let mut client = Self { lines: BufReader::new(stream), answers, cluster, node };
-        client.answers.say(&ClientLine::Hello { version: PROTOCOL_VERSION })?;
-        let hello = client.hear()?;
+        let mut connection = Self { lines: BufReader::new(stream), answers, cluster, node };
+        connection.answers.say(&ClientLine::Hello { version: PROTOCOL_VERSION })?;
+        let hello = connection.hear()?;
         let NodeLine::Hello { cluster, node, .. } = &hello else { return Err(unexpected(&hello)) };
-        (client.cluster, client.node) = (cluster.clone(), node.clone());
-        client.answers.say(&ClientLine::Register(registration))?;
-        let registered = client.hear()?;
-        if registered == NodeLine::Registered { Ok(client) } else { Err(unexpected(&registered)) }
+        (connection.cluster, connection.node) = (cluster.clone(), node.clone());
+        Ok(connection)
     }
 
-    /// Waits for the next line. [`NodeLine::Withdrawn`] is the last one.
-    ///
-    /// # Errors
-    /// The node has ended the connection, and perhaps said why. A line that says `fatal: false` is no error.
+    /// Waits for the next line.
     pub fn hear(&mut self) -> Result<NodeLine, ClientError> {
         let mut line = Vec::new();
         let limit = LOCAL_FRAME_BYTES_MAX as u64;
@@ -105,13 +95,46 @@ impl SubsystemClient {
             Err(_) => Err(ClientError::Unexpected(String::from_utf8_lossy(&line).trim_end().to_owned())),
         }
     }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SubsystemClient {
+    connection: Connection,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the node.
+    pub node: String,
+}
+
+impl SubsystemClient {
+    /// Connects to the node's socket and registers. The join of its level, or a refusal, is what [`Self::hear`] gives first.
+    ///
+    /// # Errors
+    /// The node does not take the registration at all.
+    pub fn attach(socket: &Path, registration: Registration) -> Result<Self, ClientError> {
+        let mut connection = Connection::open(socket)?;
+        connection.answers.say(&ClientLine::Register(registration))?;
+        let registered = connection.hear()?;
+        let (cluster, node) = (connection.cluster.clone(), connection.node.clone());
+        let client = Self { connection, cluster, node };
+        if registered == NodeLine::Registered { Ok(client) } else { Err(unexpected(&registered)) }
+    }
+
+    /// Waits for the next line. [`NodeLine::Withdrawn`] is the last one.
+    ///
+    /// # Errors
+    /// The node has ended the connection, and perhaps said why. A line that says `fatal: false` is no error.
+    pub fn hear(&mut self) -> Result<NodeLine, ClientError> {
+        self.connection.hear()
+    }
 
     /// The notification was processed.
     ///
     /// # Errors
     /// The node is gone.
     pub fn acknowledge(&self, number: u64) -> Result<(), ClientError> {
-        self.answers.say(&ClientLine::Acknowledged { number })
+        self.connection.answers.say(&ClientLine::Acknowledged { number })
     }
 
     /// The notification could not be processed.
@@ -119,7 +142,7 @@ impl SubsystemClient {
     /// # Errors
     /// The node is gone.
     pub fn fail(&self, number: u64, text: impl Into<String>) -> Result<(), ClientError> {
-        self.answers.say(&ClientLine::Failed { number, text: text.into() })
+        self.connection.answers.say(&ClientLine::Failed { number, text: text.into() })
     }
 
     /// Asks for the leave of this level alone; its notifications follow, then [`NodeLine::Withdrawn`].
@@ -127,13 +150,13 @@ impl SubsystemClient {
     /// # Errors
     /// The node is gone.
     pub fn withdraw(&self) -> Result<(), ClientError> {
-        self.answers.say(&ClientLine::Withdraw)
+        self.connection.answers.say(&ClientLine::Withdraw)
     }
 
     /// For other threads.
     #[must_use]
     pub fn answers(&self) -> Answers {
-        self.answers.clone()
+        self.connection.answers.clone()
     }
 }
 

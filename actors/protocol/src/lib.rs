@@ -9,6 +9,7 @@ pub mod chronicle;
 pub mod configuration;
 pub mod coordinator;
 pub mod detector;
+pub mod events;
 pub mod expiry;
 pub mod frm;
 pub mod launcher;

@@ -51,5 +51,6 @@ const fn action_word(action: Action) -> &'static str {
         Action::Notify => "notify",
         Action::Recovery => "recovery",
         Action::Transition => "transition",
+        Action::Event => "event",
     }
 }

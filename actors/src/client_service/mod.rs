@@ -164,7 +164,7 @@ const fn command_of(definition: &ServiceDefinition, action: Action) -> Option<&S
         Action::Stop => definition.stop_command.as_ref(),
         Action::Notify => definition.notify_command.as_ref(),
         Action::Recovery => definition.recovery_command.as_ref(),
-        Action::Transition => None,
+        Action::Transition | Action::Event => None,
     }
 }
 

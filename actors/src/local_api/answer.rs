@@ -68,6 +68,10 @@ impl Asked {
             AdminRequest::Logs { service, lines, follow: _ } => self.logs(service, lines).await,
             AdminRequest::Keys => self.keys().await,
             AdminRequest::ReloadKeys => self.reload_keys().await,
+            AdminRequest::Events => self.events().await,
+            AdminRequest::EventDefinitions => self.event_definitions().await,
+            AdminRequest::Occurrences { count, follow: _ } => self.occurrences(count).await,
+            AdminRequest::TestEvent { name, out, dry_run } => self.test_event(name, out, dry_run).await,
             AdminRequest::Follow { .. } => Ok(AdminAnswer::Done),
         };
         answer.unwrap_or_else(|Refusal(code, text)| AdminAnswer::Refused { code, text })

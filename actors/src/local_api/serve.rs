@@ -11,7 +11,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{AskAs, Follow, LocalApi, logs, subsystems};
+use super::{AskAs, Follow, LocalApi, events, logs, subsystems};
 
 /// A connection.
 pub(super) type Frames = Framed<BufReader<UnixStream>, LengthDelimitedCodec>;
@@ -41,6 +41,9 @@ async fn serve(stream: UnixStream, api: Addr<LocalApi>) {
             Ok(AdminRequest::Follow { recent }) => return follow(frames, api, recent).await,
             Ok(AdminRequest::Logs { service, lines, follow: true }) => {
                 return logs::follow(frames, api, service, lines).await;
+            }
+            Ok(AdminRequest::Occurrences { count, follow: true }) => {
+                return events::follow(frames, api, count).await;
             }
             Ok(request) => match api.send(AskAs(request, uid)).await {
                 Ok(answer) => answer,

@@ -30,7 +30,9 @@ use crate::gate::Gate;
 use crate::guard::PanicGuard;
 use crate::load_sampler::Pressed;
 use crate::membership_watcher::AdoptView;
-use crate::ports::{ConfigurationChanged, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened};
+use crate::ports::{
+    ConfigurationChanged, DatabaseCommitted, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened,
+};
 
 /// Sent by the membership manager whenever it changes: whose lease has ended, and who is certainly dead. The decisions of a node
 /// that is named here are taken over at once (protocol §6.1).
@@ -81,6 +83,8 @@ pub struct RegistrationEdges {
     pub force: Recipient<RequestForce>,
     /// Shows what happens.
     pub happened: Vec<Recipient<ServiceHappened>>,
+    /// Watches by the committed database.
+    pub committed: Vec<Recipient<DatabaseCommitted>>,
 }
 
 /// See the module.

@@ -8,7 +8,9 @@ use phalanx_protocol::launcher::{LauncherInput, OrderFailure};
 use tokio::sync::oneshot;
 
 use super::RegistrationAndLaunch;
-use crate::ports::{CarryOut, ExplainService, GetDefinitions, GetServices, PlanOrder, ServicesKnown, Simulate};
+use crate::ports::{
+    CarryOut, ExplainService, GetDefinitions, GetEventDefinitions, GetServices, PlanOrder, ServicesKnown, Simulate,
+};
 
 impl RegistrationAndLaunch {
     /// Runs a look at the machine as a kernel-level handler.
@@ -65,6 +67,17 @@ impl Handler<GetDefinitions> for RegistrationAndLaunch {
             let services = actor.machine.record().services.values();
             services.map(|service| service.definition.clone()).collect()
         })
+    }
+}
+
+impl Handler<GetEventDefinitions> for RegistrationAndLaunch {
+    type Result = MessageResult<GetEventDefinitions>;
+
+    fn handle(&mut self, _: GetEventDefinitions, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.look(|actor| {
+            let record = actor.machine.record();
+            (record.events.values().cloned().collect(), record.event_groups.values().cloned().collect())
+        }))
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::client_service::{ClientService, ClientServiceSettings, DatabaseSeen, Perform};
 use crate::disk::DiskFailure;
+use crate::ports::DatabaseCommitted;
 use crate::restart::Restarts;
 
 impl RegistrationAndLaunch {
@@ -64,6 +65,10 @@ impl RegistrationAndLaunch {
                 if let Some(asked) = self.orders.remove(&counter) {
                     asked.send(answer).ok(); // whoever asked may have gone
                 }
+            }
+            LauncherOutput::Committed(record) => {
+                let committed = DatabaseCommitted(record);
+                self.edges.committed.iter().for_each(|listener| listener.do_send(committed.clone()));
             }
             LauncherOutput::Leader(leader) => tracing::info!(?leader, "registration decisions are made by"),
             LauncherOutput::DiskFailed(failure) => {

@@ -52,6 +52,8 @@ fn serve(socket: &std::path::Path) -> Result<(), ClientError> {
             // Nothing of this is left unanswered long enough to be aborted.
             NodeLine::Abort { .. } | NodeLine::Error { .. } | NodeLine::Pong { .. } => {}
             NodeLine::Hello { .. } | NodeLine::Registered => {}
+            // Said to watchers alone.
+            NodeLine::Provided | NodeLine::Watch { .. } | NodeLine::Unwatch { .. } => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use actix::prelude::*;
 use phalanx_actors::client_service::CommandSurroundings;
 use phalanx_actors::command_subsystem::{CommandSubsystem, CommandSubsystemSettings};
 use phalanx_actors::disk::DiskActor;
+use phalanx_actors::event_daemon::{DaemonSettings, EventDaemon};
 use phalanx_actors::event_manager::EventManager;
 use phalanx_actors::fence_actor::FenceActor;
 use phalanx_actors::gate::Gate;
@@ -191,11 +192,12 @@ fn start_actors(
             node: builder.name.clone(),
         };
         let local_api_edges =
-            |registration: &Addr<RegistrationAndLaunch>, interconnect: &Addr<Interconnect>| LocalApiEdges {
+            |registration: &Addr<RegistrationAndLaunch>, interconnect: &Addr<Interconnect>, events| LocalApiEdges {
                 membership: membership.clone().recipient(),
                 traces: membership.clone().recipient(),
                 leave: membership.clone().recipient(),
                 services: registration.clone(),
+                events,
                 master: membership.clone().recipient(),
                 try_change: membership.clone().recipient(),
                 register: membership.clone().recipient(),
@@ -213,8 +215,19 @@ fn start_actors(
         ];
         let interconnect =
             Interconnect::new(interconnect, builder.network, events, common.guard("interconnect")).start();
+        let event_daemon = EventDaemon::new(DaemonSettings {
+            me: common.me,
+            clock,
+            gate: common.gate.clone(),
+            surroundings: surroundings.clone(),
+            kill_ms: profile.kill_ms,
+            warden: common.warden.clone(),
+        })
+        .start();
+        let event_manager_context = Context::<EventManager>::new();
+        let event_manager = event_manager_context.address();
         let local_api = LocalApi::new(
-            local_api_edges(&registration, &interconnect),
+            local_api_edges(&registration, &interconnect, event_daemon.clone()),
             listener,
             common.me.node,
             common.configuration.clone(),
@@ -231,6 +244,7 @@ fn start_actors(
             warden: common.warden.clone(),
             force: membership.clone().recipient(),
             happened: vec![local_api.clone().recipient()],
+            committed: vec![event_manager.clone().recipient()],
         };
         let settings = RegistrationSettings {
             me: common.me,
@@ -246,17 +260,20 @@ fn start_actors(
             LoadSampler::new(restarts.clone(), registration.clone().recipient()).start();
         }
         let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();
-        let event_manager = EventManager::new(
-            common.guard("event manager"),
-            membership.clone().recipient(),
-            vec![watcher.clone().recipient()],
-        )
-        .start();
+        let watchers = vec![watcher.clone().recipient()];
+        event_manager_context.run(
+            EventManager::new(common.guard("event manager"), membership.clone().recipient(), watchers)
+                .with_daemon(event_daemon.clone()),
+        );
         let mut registrations = vec![EventManager::registration()];
         let mut levels: BTreeMap<Level, Recipient<SubsystemNotification>> =
             [(Level::EVENT_MANAGER, event_manager.clone().recipient())].into();
-        let mut configured: Vec<Recipient<ConfigurationChanged>> =
-            vec![interconnect.clone().recipient(), local_api.clone().recipient(), registration.clone().recipient()];
+        let mut configured: Vec<Recipient<ConfigurationChanged>> = vec![
+            interconnect.clone().recipient(),
+            local_api.clone().recipient(),
+            registration.clone().recipient(),
+            event_daemon.clone().recipient(),
+        ];
         for level in builder.command_levels {
             let settings = CommandSubsystemSettings {
                 me: common.me.node,
@@ -317,7 +334,7 @@ fn start_actors(
             configuration: common.configuration.clone(),
             record: record.clone(),
         };
-        parts = Some((interconnect, event_manager, watcher, registration, local_api, levels));
+        parts = Some((interconnect, event_manager, event_daemon, watcher, registration, local_api, levels));
         MembershipManager::new(settings, edges, claim)
     });
     let fence = FenceActor::new(builder.fence_methods, membership.clone().recipient(), common.guard("fence")).start();
@@ -335,7 +352,8 @@ fn start_actors(
     .start();
     lease.watch(repair.clone().recipient(), repair.recipient());
     lease.renew_now();
-    let Some((interconnect, event_manager, membership_watcher, registration, local_api, levels)) = parts else {
+    let Some((interconnect, event_manager, event_daemon, membership_watcher, registration, local_api, levels)) = parts
+    else {
         unreachable!("the context is created at once");
     };
     let supervisor = common.supervisor.clone();
@@ -346,6 +364,7 @@ fn start_actors(
         membership,
         event_manager,
         membership_watcher,
+        event_daemon,
         registration,
         local_api,
         fence,

@@ -15,6 +15,7 @@ use actix::prelude::*;
 use phalanx_actors::clock::Clock;
 use phalanx_actors::command_subsystem::SubsystemCommands;
 use phalanx_actors::disk::{DiskActor, IoMode};
+use phalanx_actors::event_daemon::EventDaemon;
 use phalanx_actors::event_manager::EventManager;
 use phalanx_actors::fence_actor::{FenceActor, FenceMethods};
 use phalanx_actors::gate::Gate;
@@ -265,6 +266,8 @@ pub struct NodeActors {
     pub event_manager: Addr<EventManager>,
     /// Watches membership for registration-and-launch.
     pub membership_watcher: Addr<MembershipWatcher>,
+    /// Watches for events and has their action functions run.
+    pub event_daemon: Addr<EventDaemon>,
     /// Client services.
     pub registration: Addr<RegistrationAndLaunch>,
     /// Local socket.

@@ -5,7 +5,7 @@ use std::path::Path;
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::Status;
 use phalanx_messages::configuration::NodeSettings;
-use phalanx_messages::order::{DefinitionChange, RegistrationOrder};
+use phalanx_messages::order::{DefinitionChange, DefinitionChanges, RegistrationOrder};
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::PlannedStep;
 use schemars::JsonSchema;
@@ -17,13 +17,26 @@ use super::node::configuration_errors;
 use super::order::{Progress, carry_out, follow, plan_text, planned, state_text};
 use super::service::{definitions, name_of};
 use super::{Exit, locate, print};
-use crate::config::{ClusterNode, KeyDifference, NameOf, service_difference, services_of_file};
+use crate::config::{ClusterNode, EventDefinitions, KeyDifference, NameOf, definitions_of_file, service_difference};
 
 /// One service in a difference.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ServiceDifference {
     /// The service.
     pub service: String,
+    /// `added`, `changed` or `removed`.
+    pub kind: String,
+    /// The keys that differ.
+    pub keys: Vec<KeyDifference>,
+}
+
+/// One event or event group in a difference.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct EventDifference {
+    /// `event` or `event group`.
+    pub what: String,
+    /// Its name.
+    pub name: String,
     /// `added`, `changed` or `removed`.
     pub kind: String,
     /// The keys that differ.
@@ -37,6 +50,10 @@ pub struct ApplyReport {
     pub difference: Vec<ServiceDifference>,
     /// Services that the file does not name.
     pub left_alone: Vec<String>,
+    /// What differs, by event and event group.
+    pub events: Vec<EventDifference>,
+    /// Events and event groups that the file does not name.
+    pub events_left_alone: Vec<String>,
     /// What it does at once.
     pub plan: Vec<PlannedStep>,
     /// False for `--dry-run`, and if nothing differs.
@@ -45,19 +62,26 @@ pub struct ApplyReport {
 
 /// The order that `service apply` would give for a file.
 pub(super) fn order_of_file(client: &mut Client, status: &Status, file: &Path) -> Result<RegistrationOrder, Exit> {
-    let wanted = services_of_file(file, &nodes(status), true).map_err(|errors| configuration_errors(&errors))?;
-    Ok(Changes::find(client, &|node| name_of(status, node), wanted)?.order())
+    Ok(changes_of_file(client, status, file)?.order())
+}
+
+fn changes_of_file(client: &mut Client, status: &Status, file: &Path) -> Result<Changes, Exit> {
+    let definitions = definitions_of_file(file, &nodes(status), true);
+    let (services, events) = definitions.map_err(|errors| configuration_errors(&errors))?;
+    if services.is_empty() && events == EventDefinitions::default() {
+        let text = format!("{} has no [[service]], [[event]] or [[event_group]]", file.display());
+        return Err(Exit::code(super::node::EXIT_CONFIGURATION, text).hint("`phalanx service apply --help` tells more"));
+    }
+    let name_of = |node| name_of(status, node);
+    let mut changes = Changes::find(client, &name_of, services)?;
+    changes.find_events(client, &name_of, events, false)?;
+    Ok(changes)
 }
 
 pub(super) fn services(file: &Path, following: Following, global: &Global) -> Result<(), Exit> {
     let mut client = locate::connect(global)?;
     let status = client.status()?;
-    let wanted = services_of_file(file, &nodes(&status), true).map_err(|errors| configuration_errors(&errors))?;
-    if wanted.is_empty() {
-        let text = format!("{} has no [[service]]", file.display());
-        return Err(Exit::code(super::node::EXIT_CONFIGURATION, text).hint("`phalanx service apply --help` tells more"));
-    }
-    let changes = Changes::find(&mut client, &|node| name_of(&status, node), wanted)?;
+    let changes = changes_of_file(&mut client, &status, file)?;
     let plan = if changes.is_empty() { Vec::new() } else { planned(&mut client, &changes.order())? };
     if global.output == Output::Text {
         anstream::print!("{}", changes.text());
@@ -70,9 +94,10 @@ pub(super) fn services(file: &Path, following: Following, global: &Global) -> Re
         carry_out(&mut client, &changes.order())?;
     }
     if global.output == Output::Json {
-        let Changes { difference, left_alone, .. } = &changes;
-        let (difference, left_alone) = (difference.clone(), left_alone.clone());
-        anstream::println!("{}", print::json(&ApplyReport { difference, left_alone, plan: plan.clone(), applied })?);
+        let Changes { difference, left_alone, events, events_left_alone, .. } = changes.clone();
+        let plan = plan.clone();
+        let report = ApplyReport { difference, left_alone, events, events_left_alone, plan, applied };
+        anstream::println!("{}", print::json(&report)?);
     }
     if applied && !following.no_wait {
         Changes::follow_starts(&mut client, &plan, following.within, global)?;
@@ -90,12 +115,16 @@ fn nodes(status: &Status) -> Vec<ClusterNode> {
     status.nodes.iter().map(node).collect()
 }
 
-/// What differs between a file's services and the database's.
+/// What differs between a file's services, events and event groups and the database's.
+#[derive(Debug, Clone)]
 pub(super) struct Changes {
     pub difference: Vec<ServiceDifference>,
     /// Services that the file does not name.
     pub left_alone: Vec<String>,
-    orders: Vec<DefinitionChange>,
+    pub events: Vec<EventDifference>,
+    /// Events and event groups that the file does not name.
+    pub events_left_alone: Vec<String>,
+    pub(super) orders: DefinitionChanges,
 }
 
 impl Changes {
@@ -103,7 +132,13 @@ impl Changes {
         let known = definitions(client)?;
         let unnamed = known.iter().filter(|known| wanted.iter().all(|wanted| wanted.name != known.name));
         let left_alone = unnamed.map(|known| known.name.clone()).collect();
-        let mut changes = Self { difference: Vec::new(), left_alone, orders: Vec::new() };
+        let mut changes = Self {
+            difference: Vec::new(),
+            left_alone,
+            events: Vec::new(),
+            events_left_alone: Vec::new(),
+            orders: DefinitionChanges::default(),
+        };
         for after in wanted {
             let before = known.iter().find(|known| known.name == after.name).cloned();
             if before.as_ref() == Some(&after) {
@@ -114,23 +149,24 @@ impl Changes {
                 kind: if before.is_some() { "changed" } else { "added" }.to_owned(),
                 keys: service_difference(before.as_ref(), &after, name_of),
             });
-            changes.orders.push(DefinitionChange { before, after });
+            changes.orders.services.push(DefinitionChange { before, after });
         }
         Ok(changes)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.orders.is_empty()
+        self.orders == DefinitionChanges::default()
     }
 
     pub fn order(&self) -> RegistrationOrder {
-        RegistrationOrder::Apply(self.orders.iter().cloned().collect())
+        RegistrationOrder::Apply(self.orders.clone())
     }
 
     fn text(&self) -> String {
         let differences = self.difference.iter();
         let mut text: String =
             differences.map(|it| difference_text(&it.kind, "service", &it.service, &it.keys)).collect();
+        text += &self.events_text();
         if self.is_empty() {
             text += "the file says what the cluster has: nothing to apply\n";
         }

@@ -8,11 +8,11 @@ use phalanx_messages::membership::Certainty;
 use phalanx_messages::service::ServiceDefinition;
 
 use super::configuration::panic_text;
-use crate::config::{DiskVotes, duration_text, is_known_for_storage, service_text};
+use crate::config::{DiskVotes, EventDefinitions, duration_text, events_text, is_known_for_storage, service_text};
 
 /// Everything.
 #[must_use]
-pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> String {
+pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition], events: &EventDefinitions) -> String {
     let mut text =
         format!("# Configuration {} of the cluster.\n[cluster]\nname = {}\n", record.revision, quoted(&record.cluster));
     writeln!(text, "disk_votes = {}", DiskVotes(record.disk_votes)).ok(); // a string takes everything
@@ -30,7 +30,8 @@ pub(super) fn whole(record: &ConfigurationRecord, services: &[ServiceDefinition]
         .ok();
     }
     text += &fencing(record);
-    text + &services_text(services, record)
+    text += &services_text(services, record);
+    text + &events_text(events, &|node| record.name_of(node))
 }
 
 /// `[[service]]` tables of the services.
@@ -130,7 +131,7 @@ mod tests {
         bare.nodes.values_mut().for_each(|node| node.fence.clear());
         bare.disk_votes = Some(0);
         for record in [record(), bare] {
-            let wanted = read(&whole(&record, &[]));
+            let wanted = read(&whole(&record, &[], &EventDefinitions::default()));
             assert_eq!(wanted.cluster, "alpha");
             assert_eq!(wanted.disk_votes, Some(DiskVotes(record.disk_votes)));
             let nodes = wanted.nodes.iter().map(|node| (node.id, node.configuration(None)));

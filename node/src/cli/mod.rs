@@ -4,12 +4,14 @@
 //! Nothing is listed that is not built.
 
 mod apply;
+mod apply_events;
 mod args;
 pub mod client;
 mod config_text;
 mod configuration;
 pub(crate) mod disk;
 mod disk_status;
+mod event;
 mod exit;
 mod fence;
 mod init;
@@ -68,6 +70,7 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Dev(arguments) => crate::dev::run(arguments, global.dir),
         Command::Node(command) => node::run(command, &global),
         Command::Service(command) => service::run(command, &global).map(|()| 0),
+        Command::Event(command) => event::run(command, &global).map(|()| 0),
         Command::Simulate(arguments) => simulate::simulate(&arguments, &global).map(|()| 0),
         Command::Explain { service } => service::explain(&service, &global).map(|()| 0),
         Command::Init(arguments) => init::run(&arguments).map(|()| 0),

@@ -1,6 +1,7 @@
 //! Which type each command prints with `--output json`, and its JSON schema: docs/schemas holds them.
 
 use phalanx_messages::admin::{KeyStatus, LogLine, NodeStatus, ServiceStatus, Status, Trace};
+use phalanx_messages::event_report::{EventGroupStatus, EventsReport, OccurrenceReport};
 use phalanx_messages::service_report::ServiceExplanation;
 use schemars::{Schema, schema_for};
 
@@ -17,8 +18,8 @@ use super::simulate::SimulationReport;
 type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
-/// `status --watch` and `logs` print one such value a line.
-const TABLE: [(&str, Make); 26] = [
+/// `status --watch` and `logs` print one such value a line, `event tail --follow` one occurrence.
+const TABLE: [(&str, Make); 32] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
@@ -32,6 +33,12 @@ const TABLE: [(&str, Make); 26] = [
     ("service hold", || schema_for!(OrderReport)),
     ("service clear", || schema_for!(OrderReport)),
     ("service remove", || schema_for!(OrderReport)),
+    ("event list", || schema_for!(EventsReport)),
+    ("event show", || schema_for!(EventsReport)),
+    ("event enable", || schema_for!(EventGroupStatus)),
+    ("event disable", || schema_for!(EventGroupStatus)),
+    ("event tail", || schema_for!(Vec<OccurrenceReport>)),
+    ("event test", || schema_for!(Vec<OccurrenceReport>)),
     ("subsystem list", || schema_for!(Vec<SubsystemReport>)),
     ("explain", || schema_for!(ServiceExplanation)),
     ("simulate", || schema_for!(SimulationReport)),

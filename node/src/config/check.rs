@@ -11,7 +11,9 @@ use phalanx_storage::Backend;
 use super::document::{Documents, Key};
 use super::error::{ConfigError, ConfigErrors};
 use super::timing::{self, Timing};
-use super::{ClusterNode, ClusterTemplate, NodeConfig, cluster, group, guard, names, service, subsystem};
+use super::{
+    ClusterNode, ClusterTemplate, EventDefinitions, NodeConfig, cluster, event, group, guard, names, service, subsystem,
+};
 
 /// Longest path of a Unix socket, with its closing zero.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 108;
@@ -62,6 +64,11 @@ impl<'a> Mistakes<'a> {
         self.add(&[table.into()], message, format!("add `{key} = {example}` under [{table}]"));
     }
 
+    /// Mistakes found so far.
+    pub fn count(&self) -> usize {
+        self.found.len()
+    }
+
     pub fn ended<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.found.is_empty() { Ok(value) } else { Err(ConfigErrors(self.found)) }
     }
@@ -98,7 +105,11 @@ pub(super) fn template(documents: &Documents, nodes: &[String]) -> Result<Cluste
         for table in ["node", "cluster", "disk", "interconnect", "fencing"] {
             if has_table(documents, table) {
                 let message = format!("[{table}] has no place in a file for `dev`, which makes it itself");
-                mistakes.add(&[table.into()], message, "leave only [[subsystem]] and [[service]]");
+                mistakes.add(
+                    &[table.into()],
+                    message,
+                    "leave only [[subsystem]], [[service]], [[event]] and [[event_group]]",
+                );
             }
         }
     }
@@ -106,15 +117,17 @@ pub(super) fn template(documents: &Documents, nodes: &[String]) -> Result<Cluste
     mistakes.ended(template)
 }
 
-/// Checks just the services of a file.
-pub(super) fn services(
+/// Checks just the services, events and event groups of a file.
+pub(super) fn definitions(
     documents: &Documents,
     nodes: &[ClusterNode],
     panic_may_exit: bool,
-) -> Result<Vec<ServiceDefinition>, ConfigErrors> {
+) -> Result<(Vec<ServiceDefinition>, EventDefinitions), ConfigErrors> {
     let mut mistakes = Mistakes::new(documents);
-    let services = service::check_all(&documents.raw.service, &KnownNodes { nodes }, panic_may_exit, &mut mistakes);
-    mistakes.ended(services)
+    let nodes = KnownNodes { nodes };
+    let services = service::check_all(&documents.raw.service, &nodes, panic_may_exit, &mut mistakes);
+    let events = event::check_all(&documents.raw, &nodes, event::Names::InTheCluster, &mut mistakes);
+    mistakes.ended((services, events))
 }
 
 /// Checks a file for `dev` without knowing the nodes: every name of the form that `dev` gives is taken as one.
@@ -146,22 +159,12 @@ fn common(
     mistakes: &mut Mistakes<'_>,
 ) -> ClusterTemplate {
     let raw = &documents.raw;
-    refuse_unbuilt(documents, mistakes);
     group::check_parents(&raw.service, mistakes);
     let nodes = KnownNodes { nodes };
     ClusterTemplate {
         subsystems: subsystem::check_all(&raw.subsystem, panic_may_exit, mistakes),
         services: service::check_all(&raw.service, &nodes, panic_may_exit, mistakes),
-    }
-}
-
-/// Tables of the contract that are not built.
-pub(super) fn refuse_unbuilt(documents: &Documents, mistakes: &mut Mistakes<'_>) {
-    let raw = &documents.raw;
-    for (key, present) in [("event_group", &raw.event_group), ("event", &raw.event)] {
-        if present.is_some() {
-            mistakes.not_built(&[key.into()], key);
-        }
+        events: event::check_all(raw, &nodes, event::Names::InTheFile, mistakes),
     }
 }
 
@@ -213,6 +216,7 @@ pub(super) fn node(documents: &Documents) -> Result<NodeConfig, ConfigErrors> {
         bind,
         subsystems: template.subsystems,
         services: template.services,
+        events: template.events,
     };
     mistakes.ended(config)
 }

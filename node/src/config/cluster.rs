@@ -9,7 +9,7 @@ use phalanx_messages::limits::NODES_MAX;
 use super::check::{Mistakes, check_name, required};
 use super::document::{Documents, Key};
 use super::raw::{RawCluster, RawClusterNode, RawScalar};
-use super::{ClusterConfig, ClusterNode, DiskVotes, fencing, names, service, subsystem};
+use super::{ClusterConfig, ClusterNode, DiskVotes, event, fencing, names, service, subsystem};
 
 /// Checks a file that has `[cluster]` and nothing of one node: what `config show` prints.
 pub(super) fn check(documents: &Documents) -> Result<ClusterConfig, super::ConfigErrors> {
@@ -21,11 +21,11 @@ pub(super) fn check(documents: &Documents) -> Result<ClusterConfig, super::Confi
         let message = "[[subsystem]] has no place in a file for the whole cluster";
         mistakes.add(&["subsystem".into()], message, "write it into the file of each node");
     }
-    super::check::refuse_unbuilt(documents, &mut mistakes);
     let known = super::check::KnownNodes::new(&nodes);
     // Whether a node may exit is judged with its own file, which tells its timing.
     let services = service::check_all(&raw.service, &known, true, &mut mistakes);
-    mistakes.ended(ClusterConfig { cluster, disk_votes, nodes, services })
+    let events = event::check_all(raw, &known, event::Names::InTheFile, &mut mistakes);
+    mistakes.ended(ClusterConfig { cluster, disk_votes, nodes, services, events })
 }
 
 /// Name of the cluster and its nodes, with their fence methods.

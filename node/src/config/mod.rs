@@ -9,6 +9,8 @@ mod cluster;
 mod document;
 mod duration;
 mod error;
+mod event;
+mod event_text;
 mod fencing;
 mod group;
 mod guard;
@@ -24,6 +26,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, NodeSettings, PanicPolicy};
+use phalanx_messages::event::{EventDefinition, EventGroupDefinition};
 use phalanx_messages::membership::BarrierCounts;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
@@ -34,6 +37,7 @@ pub(crate) use check::SOCKET_PATH_BYTES_MAX;
 pub use cluster::{DISK_ALONE, parse_panic};
 pub use duration::{parse_ms as parse_duration_ms, text as duration_text};
 pub use error::{ConfigError, ConfigErrors};
+pub use event_text::{event_difference, event_group_difference, event_group_keys, event_keys, events_text};
 pub use fencing::is_known_for_storage;
 pub use guard::HostGuard;
 pub(crate) use names::{mistake_in_address, mistake_in_name};
@@ -81,6 +85,8 @@ pub struct NodeConfig {
     pub subsystems: Vec<SubsystemConfig>,
     /// The services defined in the file: written to the disk by `disk create`.
     pub services: Vec<ServiceDefinition>,
+    /// The events and event groups.
+    pub events: EventDefinitions,
 }
 
 /// `disk_votes` under `[cluster]`: the votes of the shared disk for quorum (protocol §4.4), or none if it decides alone.
@@ -94,6 +100,15 @@ impl fmt::Display for DiskVotes {
             None => write!(f, "\"{DISK_ALONE}\""),
         }
     }
+}
+
+/// The events and event groups that a file defines, or that a cluster has.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct EventDefinitions {
+    /// The events.
+    pub events: Vec<EventDefinition>,
+    /// The event groups.
+    pub groups: Vec<EventGroupDefinition>,
 }
 
 /// One line of `[[cluster.node]]`.
@@ -138,6 +153,8 @@ pub struct ClusterConfig {
     pub nodes: Vec<ClusterNode>,
     /// The services.
     pub services: Vec<ServiceDefinition>,
+    /// The events and event groups.
+    pub events: EventDefinitions,
 }
 
 /// One `[[subsystem]]`: a level whose work is done by commands.
@@ -168,6 +185,8 @@ pub struct ClusterTemplate {
     pub subsystems: Vec<SubsystemConfig>,
     /// The services.
     pub services: Vec<ServiceDefinition>,
+    /// The events and event groups.
+    pub events: EventDefinitions,
 }
 
 /// What `config check` found a file to be.
@@ -219,8 +238,8 @@ impl ClusterConfig {
         if let Some(documents) = document::Documents::open_of_cluster(file)? {
             return cluster::check(&documents);
         }
-        let NodeConfig { cluster, disk_votes, cluster_nodes: nodes, services, .. } = NodeConfig::load(file)?;
-        Ok(Self { cluster, disk_votes, nodes, services })
+        let NodeConfig { cluster, disk_votes, cluster_nodes: nodes, services, events, .. } = NodeConfig::load(file)?;
+        Ok(Self { cluster, disk_votes, nodes, services, events })
     }
 }
 
@@ -251,20 +270,34 @@ pub fn check_file(file: &Path) -> Result<Checked, ConfigErrors> {
     check::node(&documents).map(|config| Checked::Node(Box::new(config)))
 }
 
-/// The `[[service]]` tables of any file, whose node names mean `nodes`. `panic_may_exit`: a service may leave state behind that
+/// The `[[service]]`, `[[event]]` and `[[event_group]]` tables of any file, whose node names mean `nodes`. A name of an event or
+/// event group that is not in the file may be one that the cluster has. `panic_may_exit`: a service may leave state behind that
 /// nothing removes when its node panics (architecture §4).
 ///
 /// # Errors
 /// Every mistake found, each with its place.
-pub fn services_of_file(
+pub fn definitions_of_file(
     file: &Path,
     nodes: &[ClusterNode],
     panic_may_exit: bool,
-) -> Result<Vec<ServiceDefinition>, ConfigErrors> {
-    check::services(&document::Documents::open(file)?, nodes, panic_may_exit)
+) -> Result<(Vec<ServiceDefinition>, EventDefinitions), ConfigErrors> {
+    check::definitions(&document::Documents::open(file)?, nodes, panic_may_exit)
 }
 
 /// The same for a text.
+///
+/// # Errors
+/// Every mistake found, each with its place.
+pub fn definitions_of_text(
+    name: &str,
+    text: &str,
+    nodes: &[ClusterNode],
+    panic_may_exit: bool,
+) -> Result<(Vec<ServiceDefinition>, EventDefinitions), ConfigErrors> {
+    check::definitions(&document::Documents::of_text(name, text)?, nodes, panic_may_exit)
+}
+
+/// The `[[service]]` tables alone of a text.
 ///
 /// # Errors
 /// Every mistake found, each with its place.
@@ -274,7 +307,7 @@ pub fn services_of_text(
     nodes: &[ClusterNode],
     panic_may_exit: bool,
 ) -> Result<Vec<ServiceDefinition>, ConfigErrors> {
-    check::services(&document::Documents::of_text(name, text)?, nodes, panic_may_exit)
+    definitions_of_text(name, text, nodes, panic_may_exit).map(|(services, _)| services)
 }
 
 #[cfg(test)]

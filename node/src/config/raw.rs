@@ -21,8 +21,10 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub service: Vec<RawService>,
     pub fencing: Option<RawFencing>,
-    pub event_group: Option<Present>,
-    pub event: Option<Present>,
+    #[serde(default)]
+    pub event_group: Vec<RawEventGroup>,
+    #[serde(default)]
+    pub event: Vec<RawEvent>,
 }
 
 impl RawConfig {
@@ -212,6 +214,7 @@ pub(super) struct RawService {
     pub start_retries: Option<i64>,
     pub stop_failure: Option<String>,
     pub recover_lost_start: Option<bool>,
+    pub event_group: Option<String>,
     pub transfer_cost: Option<String>,
     pub stable_time: Option<String>,
     pub weight: Option<i64>,
@@ -221,6 +224,42 @@ pub(super) struct RawService {
     pub child_failure: Option<String>,
     // Keys of the contract that are not built.
     pub monitor: Option<Present>,
-    pub event_group: Option<Present>,
     pub agent: Option<Present>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEvent {
+    pub name: String,
+    pub watcher: String,
+    #[serde(rename = "in", default)]
+    pub input: BTreeMap<String, RawScalar>,
+    pub action: Option<RawAction>,
+    pub timeout: Option<String>,
+    pub quiet: Option<String>,
+}
+
+/// A program and its arguments, or a text for a shell. A text alone could mean either.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawAction {
+    Arguments(Vec<String>),
+    Shell(RawShell),
+    Text(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawShell {
+    pub shell: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEventGroup {
+    pub name: String,
+    pub events: Vec<String>,
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    pub enabled: Option<bool>,
 }

@@ -82,6 +82,7 @@ impl Checker<'_, '_, '_> {
             start_retries: self.start_retries(),
             stop_failure: self.stop_failure(),
             recover_lost_start: raw.recover_lost_start.unwrap_or(false),
+            event_group: raw.event_group.clone(),
             parent: raw.parent.clone(),
             placement_policy: self.placement_policy(),
             transfer_cost: self.transfer_cost(),
@@ -108,11 +109,7 @@ impl Checker<'_, '_, '_> {
 
     fn refuse_unbuilt(&mut self) {
         let raw = self.raw;
-        let keys = [
-            ("monitor", raw.monitor.is_some()),
-            ("event_group", raw.event_group.is_some()),
-            ("agent", raw.agent.is_some()),
-        ];
+        let keys = [("monitor", raw.monitor.is_some()), ("agent", raw.agent.is_some())];
         for (text, _) in keys.into_iter().filter(|(_, given)| *given) {
             let key = text.split(' ').next().unwrap_or(text);
             self.mistakes.not_built(&at(self.index, key), text);

@@ -40,8 +40,14 @@ pub fn difference(
     after: &ServiceDefinition,
     name_of: NameOf<'_>,
 ) -> Vec<KeyDifference> {
-    let before = before.map(|before| keys(before, name_of)).unwrap_or_default();
-    let after = keys(after, name_of);
+    difference_of(before.map(|before| keys(before, name_of)).unwrap_or_default(), keys(after, name_of))
+}
+
+/// Keys whose values differ, in the order of `after`, then those that are gone.
+pub(super) fn difference_of(
+    before: Vec<(&'static str, Value)>,
+    after: Vec<(&'static str, Value)>,
+) -> Vec<KeyDifference> {
     let value = |keys: &[(&str, Value)], key: &str| {
         keys.iter().find(|(known, _)| *known == key).map(|(_, value)| value.to_string())
     };
@@ -99,6 +105,7 @@ pub fn keys(definition: &ServiceDefinition, name_of: NameOf<'_>) -> Vec<(&'stati
     if definition.recover_lost_start {
         keys.push(("recover_lost_start", Value::Boolean(true)));
     }
+    keys.extend(definition.event_group.iter().map(|group| ("event_group", Value::String(group.clone()))));
     push_group(&mut keys, definition);
     keys
 }
@@ -185,7 +192,8 @@ mod tests {
         let auto = prop_oneof![Just(AutoRegister::Manual), Just(AutoRegister::PowerUp), Just(AutoRegister::Always)];
         let maturity = (proptest::option::of(1_u16..2), proptest::option::of(1_u64..100_000));
         let commands = (command(), command(), command(), command());
-        let rest = (any::<bool>(), 0_u32..10, any::<bool>(), any::<bool>());
+        let group = proptest::option::of("[a-z]{1,5}");
+        let rest = (any::<bool>(), 0_u32..10, any::<bool>(), any::<bool>(), group);
         (allowable, preferences, auto, maturity, commands, rest).prop_map(
             |(allowable_nodes, node_preferences, auto_register, maturity, commands, rest)| ServiceDefinition {
                 name: "clock".to_owned(),
@@ -203,6 +211,7 @@ mod tests {
                 start_retries: rest.1,
                 stop_failure: if rest.2 { StopFailure::Fence } else { StopFailure::Ignore },
                 recover_lost_start: rest.3,
+                event_group: rest.4,
                 ..ServiceDefinition::new("")
             },
         )

@@ -148,6 +148,8 @@ pub enum LauncherOutput {
         /// How it ended.
         answer: Result<(), OrderFailure>,
     },
+    /// A newer database is committed: for whoever watches by it.
+    Committed(Arc<RegistrationRecord>),
     /// Who decides now, as far as this node knows; for the log.
     Leader(Option<NodeId>),
     /// A disk request has failed and is tried again; for the log.

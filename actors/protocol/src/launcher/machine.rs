@@ -56,6 +56,8 @@ pub struct Launcher {
     /// The newest database that somebody has called committed.
     pub(super) announced: Revision,
     pub(super) announced_at: Instant,
+    /// The newest database that was shown as committed.
+    pub(super) shown: Revision,
     pub(super) timers: Timers,
     pub(super) admission: Admission,
     /// Commands that came before this node had joined the level.
@@ -109,6 +111,7 @@ impl Launcher {
             readings_begun: 0,
             announced: Revision::default(),
             announced_at: Instant::default(),
+            shown: Revision::default(),
             early: Vec::new(),
             told: BTreeSet::new(),
             level: LevelView::default(),
@@ -177,6 +180,7 @@ impl Launcher {
                 self.announced = self.announced.max(revision);
                 self.refresh_if_announced();
                 self.answer_orders();
+                self.show_committed();
             }
             RegistrationMessage::Load { pressure } => self.hears_load(from.node, pressure),
             RegistrationMessage::Requests(requests) => {

@@ -15,6 +15,7 @@
 //!
 //! Pure: time and the state of the gate are inputs.
 
+mod committed;
 mod decisions;
 mod io;
 mod level;

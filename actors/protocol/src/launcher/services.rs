@@ -56,6 +56,7 @@ impl Launcher {
         self.tell_services();
         self.run_timers();
         self.answer_orders();
+        self.show_committed();
     }
 
     /// Only those that have run something here: ten thousand services do not concern every node. One that was removed awaits

@@ -13,6 +13,7 @@ use phalanx_messages::service::{
 
 use super::commands::kind_of;
 use super::decision::{DatabaseRoom, Decision};
+use super::event_orders::{Events, absorb};
 use super::index::{Index, Services};
 use super::orders::forget_failures;
 use super::tree::with_actions_of;
@@ -27,10 +28,12 @@ impl Decision<'_> {
     pub(super) fn apply(&mut self, changes: &DefinitionChanges) -> Result<(), OrderRefusal> {
         let services = &changes.services;
         let after = with_changes(&self.record.services, services)?;
+        let Events { events, event_groups, room } = absorb(&self.record, changes, self.room)?;
         services.iter().try_for_each(|change| check_group(&after, &change.after))?;
         services.iter().try_for_each(|change| may_become(&self.record, &after, change))?;
-        check_room(&self.record, &after, self.room)?;
+        check_room(&self.record, &after, room)?;
         self.record.services = after;
+        (self.record.events, self.record.event_groups) = (events, event_groups);
         self.redefine_index();
         for DefinitionChange { before, after } in services {
             self.touch(&after.name);

@@ -12,6 +12,7 @@ mod commands;
 mod decider;
 mod decision;
 mod definitions;
+mod event_orders;
 mod events;
 mod executor;
 mod explain;

@@ -10,6 +10,7 @@ use phalanx_messages::{NodeId, Revision};
 
 use super::choose::unfit;
 use super::decision::Decision;
+use super::event_orders;
 use super::events::shortened;
 use super::index::{is_on_all, root_of};
 use super::tree::Tree;
@@ -26,8 +27,8 @@ impl Decision<'_> {
         let answer = match &request.order {
             RegistrationOrder::Service { service, order } => self.ordered(service, order, request.source.node),
             RegistrationOrder::Apply(changes) => self.apply(changes),
-            RegistrationOrder::EnableGroup { group, .. } => {
-                Err(OrderRefusal::UnknownEventGroup { group: group.clone() })
+            RegistrationOrder::EnableGroup { group, enabled } => {
+                event_orders::enable(&mut self.record, group, *enabled)
             }
             RegistrationOrder::Standby { node, standby } => {
                 self.stand_by(*node, *standby);

@@ -8,6 +8,7 @@
 
 mod lines;
 mod permission;
+mod providing;
 mod session;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 
 use super::LocalApi;
+use crate::event_daemon::EventDaemon;
 use crate::subsystem::{RegisterSubsystem, WithdrawSubsystem};
 use session::Session;
 
@@ -31,6 +33,8 @@ pub(super) use lines::Stream;
 pub(super) struct AttachPoint {
     pub register: Recipient<RegisterSubsystem>,
     pub withdraw: Recipient<WithdrawSubsystem>,
+    /// Takes programs that provide event watchers.
+    pub events: Addr<EventDaemon>,
     /// Gives nodes their names.
     pub names: watch::Receiver<Arc<ConfigurationRecord>>,
     /// This node.

@@ -22,10 +22,12 @@ const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How far a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Connected,
     Greeted,
     Registered(Level),
+    /// It provides an event watcher.
+    Provides,
     Ended,
 }
 
@@ -47,21 +49,26 @@ type Answer = Result<(), String>;
 
 /// See the module. Its mailbox is the subsystem's: its end is the subsystem's death.
 pub(super) struct Session {
-    point: AttachPoint,
+    pub(super) point: AttachPoint,
     outgoing: Outgoing,
-    phase: Phase,
+    pub(super) phase: Phase,
     answer_within: Duration,
     /// Notifications that have no answer.
     open: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// The event watcher that it provides.
+    pub(super) provides: Option<String>,
+    /// Events that it watches for, by number.
+    pub(super) watched: BTreeMap<u64, String>,
 }
 
 impl Session {
     pub fn new(point: AttachPoint, outgoing: Outgoing) -> Self {
         let answer_within = Duration::ZERO; // set by the registration
-        Self { point, outgoing, phase: Phase::Connected, answer_within, open: BTreeMap::new() }
+        let (phase, open, watched) = (Phase::Connected, BTreeMap::new(), BTreeMap::new());
+        Self { point, outgoing, phase, answer_within, open, provides: None, watched }
     }
 
-    fn say(&mut self, line: NodeLine, ctx: &mut Context<Self>) {
+    pub(super) fn say(&mut self, line: NodeLine, ctx: &mut Context<Self>) {
         if self.phase != Phase::Ended && self.outgoing.say(line).is_err() {
             tracing::warn!(phase = ?self.phase, "a subsystem does not read what it is told");
             self.end(ctx);
@@ -70,11 +77,12 @@ impl Session {
 
     fn end(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Ended;
+        self.provide_no_more(ctx);
         self.outgoing.close();
         ctx.stop();
     }
 
-    fn fail(&mut self, error: LineError, text: impl Into<String>, ctx: &mut Context<Self>) {
+    pub(super) fn fail(&mut self, error: LineError, text: impl Into<String>, ctx: &mut Context<Self>) {
         let text = text.into();
         if self.phase != Phase::Ended {
             tracing::warn!(?error, %text, phase = ?self.phase, "the connection of a subsystem ends");
@@ -89,11 +97,17 @@ impl Session {
             (ClientLine::Ping { token }, _) => self.say(NodeLine::Pong { token }, ctx),
             (ClientLine::Hello { version }, Phase::Connected) => self.greet(version, ctx),
             (ClientLine::Register(registration), Phase::Greeted) => self.register(registration, ctx),
+            (ClientLine::Provide(provision), Phase::Greeted) => self.provide(&provision, ctx),
+            (ClientLine::Occurred { number, out }, Phase::Provides) => self.occurred(number, out, ctx),
+            (ClientLine::WatchFailed { number, text }, Phase::Provides) => self.watches_not(number, text, ctx),
             (ClientLine::Acknowledged { number }, Phase::Registered(_)) => self.answered(number, Ok(()), ctx),
             (ClientLine::Failed { number, text }, Phase::Registered(_)) => self.answered(number, Err(text), ctx),
             (ClientLine::Withdraw, Phase::Registered(level)) => self.withdraw(level, ctx),
             (_, Phase::Connected) => self.fail(LineError::NotUnderstood, "the first line is `hello`", ctx),
-            (_, Phase::Greeted) => self.fail(LineError::NotUnderstood, "the line after `hello` is `register`", ctx),
+            (_, Phase::Greeted) => {
+                self.fail(LineError::NotUnderstood, "the line after `hello` is `register` or `provide`", ctx);
+            }
+            (_, Phase::Provides) => self.fail(LineError::NotUnderstood, "this connection provides a watcher", ctx),
             (_, Phase::Registered(_)) => self.fail(LineError::NotUnderstood, "this connection has registered", ctx),
         }
     }

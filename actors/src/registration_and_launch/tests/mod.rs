@@ -232,6 +232,7 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
         warden: surroundings.clone().recipient(),
         force: surroundings.clone().recipient(),
         happened: vec![surroundings.clone().recipient()],
+        committed: Vec::new(),
     };
     let registration = RegistrationAndLaunch::new(settings, edges).start();
     registration.do_send(ConfigurationChanged(configuration()));

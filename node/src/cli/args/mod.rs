@@ -2,6 +2,7 @@
 
 mod config;
 mod disk;
+mod event;
 mod fence;
 mod init;
 mod key;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use config::ConfigCommand;
 pub use disk::{CreateArguments, DiskCommand};
+pub use event::EventCommand;
 pub use fence::{FenceArguments, FenceCommand};
 pub use init::InitArguments;
 pub use key::KeyCommand;
@@ -106,6 +108,9 @@ pub enum Command {
     /// Show, define, start, stop and move client services.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Show, enable, disable and test events and event groups.
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Tell why a service is where it is, which factor decided, and what would move it.
     #[command(after_help = "Example:\n  phalanx explain web")]
     Explain {

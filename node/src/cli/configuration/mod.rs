@@ -3,6 +3,7 @@
 mod nodes;
 pub mod report;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use phalanx_messages::NodeId;
@@ -21,25 +22,29 @@ use super::client::Client;
 use super::node::{EXIT_CONFIGURATION, configuration_errors};
 use super::order::{carry_out, plan_text, planned};
 use super::service::definitions;
-use super::{Exit, config_text, disk, locate, print};
-use crate::config::{ClusterConfig, service_keys};
+use super::{Exit, config_text, disk, event, locate, print};
+use crate::config::{ClusterConfig, EventDefinitions, event_group_keys, event_keys, service_keys};
 
 pub(super) fn show(from: Option<&Path>, global: &Global) -> Result<(), Exit> {
-    let (record, services) = match from {
-        Some(path) => disk::configuration_and_services(path)?,
+    let (record, services, events) = match from {
+        Some(path) => disk::configuration_and_definitions(path)?,
         None => {
             let mut client = locate::connect(global)?;
-            (client.configuration()?.record, definitions(&mut client)?)
+            (client.configuration()?.record, definitions(&mut client)?, event::definitions(&mut client)?)
         }
     };
     match global.output {
-        Output::Json => anstream::println!("{}", print::json(&shown(&record, &services)?)?),
-        Output::Text => anstream::print!("{}", config_text::whole(&record, &services)),
+        Output::Json => anstream::println!("{}", print::json(&shown(&record, &services, &events)?)?),
+        Output::Text => anstream::print!("{}", config_text::whole(&record, &services, &events)),
     }
     Ok(())
 }
 
-fn shown(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> Result<ConfigurationShown, Exit> {
+fn shown(
+    record: &ConfigurationRecord,
+    services: &[ServiceDefinition],
+    events: &EventDefinitions,
+) -> Result<ConfigurationShown, Exit> {
     let node = |(id, node): (&NodeId, &NodeConfiguration)| ConfiguredNode {
         name: node.name.clone(),
         id: id.0,
@@ -52,18 +57,25 @@ fn shown(record: &ConfigurationRecord, services: &[ServiceDefinition]) -> Result
         capacity: node.capacity,
         has_key: node.public_key.is_some(),
     };
-    let services = services.iter().map(|service| {
-        let keys = service_keys(service, &|node| record.name_of(node)).into_iter();
-        let json = |value| serde_json::to_value(value).map_err(|error| Exit::error(error.to_string()));
-        keys.map(|(key, value)| Ok((key.to_owned(), json(value)?))).collect()
-    });
+    let name_of = |node| record.name_of(node);
+    let services = services.iter().map(|service| as_json(service_keys(service, &name_of)));
+    let groups = events.groups.iter().map(|group| as_json(event_group_keys(group, &name_of)));
+    let events = events.events.iter().map(|event| as_json(event_keys(event)));
     Ok(ConfigurationShown {
         cluster: record.cluster.clone(),
         revision: record.revision.to_string(),
         disk_votes: record.disk_votes,
         nodes: record.nodes.iter().map(node).collect(),
         services: services.collect::<Result<_, Exit>>()?,
+        events: events.collect::<Result<_, Exit>>()?,
+        event_groups: groups.collect::<Result<_, Exit>>()?,
     })
+}
+
+/// The keys of a table as JSON.
+fn as_json(keys: Vec<(&'static str, toml::Value)>) -> Result<BTreeMap<String, serde_json::Value>, Exit> {
+    let json = |value| serde_json::to_value(value).map_err(|error| Exit::error(error.to_string()));
+    keys.into_iter().map(|(key, value)| Ok((key.to_owned(), json(value)?))).collect()
 }
 
 /// Everything that `config apply` would do.
@@ -116,6 +128,7 @@ fn make_plan(
         wanted.map_or_else(|| record.name_of(node), |wanted| wanted.name.clone())
     };
     let mut services = Changes::find(client, &named, wanted.services)?;
+    services.find_events(client, &named, wanted.events, prune)?;
     let unnamed = if prune { std::mem::take(&mut services.left_alone) } else { Vec::new() };
     for service in &unnamed {
         planned(client, &removal(service))?; // refused while it runs, before anything is done
@@ -143,7 +156,7 @@ impl Plan {
         }
         if !self.services.is_empty() {
             carry_out(client, &self.services.order())?;
-            anstream::eprintln!("the services are committed");
+            anstream::eprintln!("the services and events are committed");
         }
         Ok(())
     }
@@ -165,11 +178,16 @@ impl Plan {
         for service in &self.services.difference {
             text += &apply::difference_text(&service.kind, "service", &service.service, &service.keys);
         }
+        text += &self.services.events_text();
         text.extend(self.unnamed.iter().map(|service| format!("- service {service}\n")));
         if text.is_empty() {
             text += "the file says what the cluster has: nothing to apply\n";
         }
-        let alone = [("nodes", &self.nodes.left_alone), ("services", &self.services.left_alone)];
+        let alone = [
+            ("nodes", &self.nodes.left_alone),
+            ("services", &self.services.left_alone),
+            ("events", &self.services.events_left_alone),
+        ];
         for (what, names) in alone.into_iter().filter(|(_, names)| !names.is_empty()) {
             text += &format!("{what} not in the file, left alone (`--prune` removes them): {}\n", names.join(", "));
         }
@@ -187,6 +205,8 @@ impl Plan {
             nodes_left_alone: self.nodes.left_alone.clone(),
             services: self.services.difference.iter().cloned().chain(removed).collect(),
             services_left_alone: self.services.left_alone.clone(),
+            events: self.services.events.clone(),
+            events_left_alone: self.services.events_left_alone.clone(),
             plan: self.steps.clone(),
             applied,
         }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::apply::ServiceDifference;
+use crate::cli::apply::{EventDifference, ServiceDifference};
 use crate::config::KeyDifference;
 use phalanx_messages::service_report::PlannedStep;
 
@@ -24,6 +24,10 @@ pub struct ConfigurationShown {
     pub nodes: Vec<ConfiguredNode>,
     /// The services by name, each with the keys of its `[[service]]` table.
     pub services: Vec<BTreeMap<String, Value>>,
+    /// The events by name, each with the keys of its `[[event]]` table.
+    pub events: Vec<BTreeMap<String, Value>>,
+    /// The event groups by name, each with the keys of its `[[event_group]]` table.
+    pub event_groups: Vec<BTreeMap<String, Value>>,
 }
 
 /// One node of the membership database.
@@ -64,6 +68,10 @@ pub struct ConfigurationApplied {
     pub services: Vec<ServiceDifference>,
     /// Services that the file does not name and that stay.
     pub services_left_alone: Vec<String>,
+    /// What differs, by event and event group.
+    pub events: Vec<EventDifference>,
+    /// Events and event groups that the file does not name and that stay.
+    pub events_left_alone: Vec<String>,
     /// What it does to services at once.
     pub plan: Vec<PlannedStep>,
     /// False for `--dry-run`, and if nothing differs.

@@ -21,7 +21,7 @@ use crate::cli::args::{CreateArguments, Output};
 use crate::cli::node::{EXIT_CONFIGURATION, load};
 use crate::cli::report::disk::CreatedReport;
 use crate::cli::{Exit, print};
-use crate::config::NodeConfig;
+use crate::config::{EventDefinitions, NodeConfig};
 
 pub(super) fn run(arguments: &CreateArguments, output: Output) -> Result<(), Exit> {
     let config = load(&arguments.config)?;
@@ -114,7 +114,12 @@ impl Plan {
             profile: config.profile,
             created_at_ms: wall_now_ms(),
         };
-        let services = RegistrationRecord::of_definitions(config.services.iter().cloned());
+        let EventDefinitions { events, groups } = config.events.clone();
+        let services = RegistrationRecord {
+            events: events.into_iter().map(|event| (event.name.clone(), event)).collect(),
+            event_groups: groups.into_iter().map(|group| (group.name.clone(), group)).collect(),
+            ..RegistrationRecord::of_definitions(config.services.iter().cloned())
+        };
         let plan =
             Self { layout, superblock, backend: config.backend, configuration: config.configuration(), services };
         plan.format(plan.layout.blocks_needed())?; // refused before anything is looked at

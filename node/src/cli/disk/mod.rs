@@ -10,7 +10,7 @@ mod show;
 mod watch;
 
 pub(crate) use create::create;
-pub(super) use show::{configuration, configuration_and_services};
+pub(super) use show::{configuration, configuration_and_definitions};
 
 use super::Exit;
 use super::args::{DiskCommand, Global};

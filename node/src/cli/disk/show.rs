@@ -19,6 +19,7 @@ use crate::cli::report::disk::{
     MembershipReport, NodeIncarnationReport, RegisterContents, RegisterReport, RegistrationReport, SuperblockReport,
 };
 use crate::cli::{Exit, print};
+use crate::config::EventDefinitions;
 
 /// Everything on a disk.
 struct Contents {
@@ -40,14 +41,16 @@ pub(in crate::cli) fn configuration(disk: &ClusterDisk) -> Result<ConfigurationR
     }
 }
 
-/// Configuration and service definitions, from the disk alone.
-pub(in crate::cli) fn configuration_and_services(
+/// Configuration, services and events as they are defined, from the disk alone.
+pub(in crate::cli) fn configuration_and_definitions(
     path: &Path,
-) -> Result<(ConfigurationRecord, Vec<ServiceDefinition>), Exit> {
+) -> Result<(ConfigurationRecord, Vec<ServiceDefinition>, EventDefinitions), Exit> {
     let disk = open(path, Access::ReadOnly)?;
     let registration = disk.registrations().newest().map_err(unreadable)?.unwrap_or_default();
     let services = registration.services.values().map(|service| service.definition.clone()).collect();
-    Ok((configuration(&disk)?, services))
+    let events = registration.events.values().cloned().collect();
+    let groups = registration.event_groups.values().cloned().collect();
+    Ok((configuration(&disk)?, services, EventDefinitions { events, groups }))
 }
 
 fn read(disk: &ClusterDisk) -> Result<Contents, Exit> {

@@ -91,6 +91,8 @@ fn serve(mut client: SubsystemClient, surroundings: Surroundings) -> Result<(), 
             Ok(NodeLine::Resumed { .. }) => anstream::eprintln!("goes on where another one was"),
             // Not fatal: the answer to what was overtaken in that moment.
             Ok(NodeLine::Error { .. } | NodeLine::Pong { .. } | NodeLine::Hello { .. } | NodeLine::Registered) => {}
+            // Said to watchers alone.
+            Ok(NodeLine::Provided | NodeLine::Watch { .. } | NodeLine::Unwatch { .. }) => {}
             Err(error) => break Err(error),
         }
     };

@@ -1,0 +1,209 @@
+//! `phalanx event ...`: events and event groups, and what occurred.
+
+use std::io::Write;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use phalanx_messages::admin::{AdminAnswer, AdminRequest};
+use phalanx_messages::event_report::{EventGroupStatus, EventStatus, EventsReport, OccurrenceReport};
+use phalanx_messages::order::RegistrationOrder;
+
+use super::args::{EventCommand, Global, Output};
+use super::client::{Client, EXIT_UNREACHABLE, unexpected};
+use super::order::carry_out;
+use super::service::name_of;
+use super::show::EXIT_UNKNOWN;
+use super::{Exit, interrupt, locate, print};
+use crate::config::{EventDefinitions, duration_text, events_text};
+use crate::containment::now;
+use crate::log::utc;
+
+/// An action function that is tested may take this long.
+const TESTED_WITHIN: Duration = Duration::from_secs(24 * 3_600);
+
+pub(super) fn run(command: EventCommand, global: &Global) -> Result<(), Exit> {
+    match command {
+        EventCommand::List => list(global),
+        EventCommand::Show { name } => show(&name, global),
+        EventCommand::Enable { group } => enable(&group, true, global),
+        EventCommand::Disable { group } => enable(&group, false, global),
+        EventCommand::Tail { follow: true, for_ms, lines } => follow(lines, for_ms, global),
+        EventCommand::Tail { follow: false, lines, .. } => {
+            let request = AdminRequest::Occurrences { count: lines, follow: false };
+            print_all(occurrences(&mut locate::connect(global)?, &request)?, global.output)
+        }
+        EventCommand::Test { name, out, dry_run } => {
+            let mut client = locate::connect(global)?;
+            client.set_patience(TESTED_WITHIN);
+            let request = AdminRequest::TestEvent { name, out: out.into_iter().collect(), dry_run };
+            tested(occurrences(&mut client, &request)?, global.output)
+        }
+    }
+}
+
+/// Every event and event group as it is defined.
+pub(super) fn definitions(client: &mut Client) -> Result<EventDefinitions, Exit> {
+    let answer = client.ask(&AdminRequest::EventDefinitions)?;
+    let AdminAnswer::EventDefinitions { events, groups } = answer else { return Err(unexpected(&answer)) };
+    Ok(EventDefinitions { events, groups })
+}
+
+fn report(client: &mut Client) -> Result<EventsReport, Exit> {
+    let answer = client.ask(&AdminRequest::Events)?;
+    let AdminAnswer::Events(report) = answer else { return Err(unexpected(&answer)) };
+    Ok(*report)
+}
+
+fn occurrences(client: &mut Client, request: &AdminRequest) -> Result<Vec<OccurrenceReport>, Exit> {
+    let answer = client.ask(request)?;
+    let AdminAnswer::Occurrences(occurrences) = answer else { return Err(unexpected(&answer)) };
+    Ok(occurrences)
+}
+
+fn list(global: &Global) -> Result<(), Exit> {
+    let report = report(&mut locate::connect(global)?)?;
+    match global.output {
+        Output::Json => anstream::println!("{}", print::json(&report)?),
+        Output::Text => anstream::print!("{}\n{}", groups_text(&report.groups), events_table(&report)),
+    }
+    Ok(())
+}
+
+fn show(name: &str, global: &Global) -> Result<(), Exit> {
+    let mut client = locate::connect(global)?;
+    let EventsReport { node, mut groups, mut events } = report(&mut client)?;
+    let known: Vec<String> =
+        events.iter().map(|it| &it.name).chain(groups.iter().map(|it| &it.name)).cloned().collect();
+    groups.retain(|group| group.name == name);
+    events.retain(|event| event.name == name);
+    if groups.is_empty() && events.is_empty() {
+        let text = format!("there is no event and no event group `{name}`");
+        return Err(Exit::code(EXIT_UNKNOWN, text).hint(format!("the cluster has: {}", known.join(", "))));
+    }
+    let found = EventsReport { node, groups, events };
+    if global.output == Output::Json {
+        anstream::println!("{}", print::json(&found)?);
+        return Ok(());
+    }
+    let status = client.status()?;
+    let mut defined = definitions(&mut client)?;
+    defined.events.retain(|event| event.name == name);
+    defined.groups.retain(|group| group.name == name);
+    if !found.groups.is_empty() {
+        anstream::print!("{}", groups_text(&found.groups));
+    }
+    if !found.events.is_empty() {
+        anstream::print!("{}", events_table(&found));
+    }
+    anstream::print!("{}", events_text(&defined, &|node| name_of(&status, node)));
+    Ok(())
+}
+
+fn enable(group: &str, enabled: bool, global: &Global) -> Result<(), Exit> {
+    let mut client = locate::connect(global)?;
+    carry_out(&mut client, &RegistrationOrder::EnableGroup { group: group.to_owned(), enabled })?;
+    let status = report(&mut client)?.groups.into_iter().find(|known| known.name == group);
+    match global.output {
+        Output::Json => anstream::println!("{}", print::json(&status.unwrap_or_default())?),
+        Output::Text => anstream::println!("{group}: {}", if enabled { "enabled" } else { "disabled" }),
+    }
+    Ok(())
+}
+
+fn names(names: &[String]) -> String {
+    if names.is_empty() { "-".to_owned() } else { names.join(" ") }
+}
+
+fn groups_text(groups: &[EventGroupStatus]) -> String {
+    let mut rows = vec![["GROUP", "ENABLED", "ON", "SERVICES", "NODES", "EVENTS"].map(str::to_owned).to_vec()];
+    rows.extend(groups.iter().map(|group| {
+        let EventGroupStatus { name, enabled, events, services, nodes, enabled_on } = group;
+        let enabled = if *enabled { "yes" } else { "no" }.to_owned();
+        let nodes = if services.is_empty() && nodes.is_empty() { "all".to_owned() } else { names(nodes) };
+        vec![name.clone(), enabled, names(enabled_on), names(services), nodes, names(events)]
+    }));
+    print::table(&rows)
+}
+
+fn events_table(report: &EventsReport) -> String {
+    let heading = ["EVENT", "WATCHER", "HERE", "OCCURRED", "ACTED", "QUIET", "ACTION", "NOTE"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(report.events.iter().map(|event| {
+        let EventStatus { name, watcher, action, quiet_ms, state, reason, occurrences, acted, .. } = event;
+        vec![
+            name.clone(),
+            watcher.clone(),
+            state.clone(),
+            occurrences.to_string(),
+            acted.to_string(),
+            if *quiet_ms == 0 { "-".to_owned() } else { duration_text(*quiet_ms) },
+            action.as_deref().map_or("-", |action| action.lines().next().unwrap_or("-")).to_owned(),
+            reason.clone().unwrap_or_default(),
+        ]
+    }));
+    format!("on {}:\n{}", report.node, print::table(&rows))
+}
+
+/// Prints what became of a test; a failed action function is an error.
+fn tested(occurrences: Vec<OccurrenceReport>, output: Output) -> Result<(), Exit> {
+    let failed =
+        occurrences.iter().find(|occurrence| matches!(occurrence.done.as_str(), "failed" | "busy" | "dropped"));
+    let failed = failed.map(|it| Exit::error(format!("the action of event `{}`: {}: {}", it.event, it.done, it.text)));
+    print_all(occurrences, output)?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn print_all(occurrences: Vec<OccurrenceReport>, output: Output) -> Result<(), Exit> {
+    match output {
+        Output::Json => anstream::println!("{}", print::json(&occurrences)?),
+        Output::Text => occurrences.iter().for_each(|occurrence| anstream::println!("{}", line(occurrence))),
+    }
+    Ok(())
+}
+
+fn line(occurrence: &OccurrenceReport) -> String {
+    let OccurrenceReport { at_ms, node, event, service, out, done, text, repeats, test, .. } = occurrence;
+    let service = service.as_deref().map_or_else(String::new, |service| format!(" of {service}"));
+    let out: Vec<String> = out.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+    let again = if *repeats == 0 { String::new() } else { format!(" (again {repeats} times)") };
+    let test = if *test { " (test)" } else { "" };
+    let out = if out.is_empty() { String::new() } else { format!(" [{}]", out.join(" ")) };
+    format!("{} {node} {event}{service}{test}{out} {done}{text}{again}", utc(*at_ms))
+}
+
+fn follow(lines: u32, for_ms: Option<u64>, global: &Global) -> Result<(), Exit> {
+    let client = locate::connect(global)?;
+    interrupt::ends_with(0, String::new())?;
+    let until = for_ms.map(|ms| now().plus(ms));
+    let answers = client.stream(&AdminRequest::Occurrences { count: lines, follow: true })?;
+    let (sender, received) = channel();
+    std::thread::spawn(move || answers.take_while(|answer| sender.send(answer.clone()).is_ok()).count());
+    loop {
+        let left = until.map_or(u64::MAX, |until| until.since(now()));
+        match received.recv_timeout(Duration::from_millis(left.min(60_000))) {
+            Ok(AdminAnswer::Occurred(occurrence)) => print_one(&occurrence, global.output)?,
+            Ok(AdminAnswer::Refused { code, text }) => return Err(Exit::code(code, text)),
+            Ok(other) => return Err(unexpected(&other)),
+            Err(RecvTimeoutError::Timeout) if until.is_some_and(|until| now() >= until) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Exit::code(EXIT_UNREACHABLE, "the node that answered has ended")
+                    .hint("`phalanx status` shows who runs"));
+            }
+        }
+    }
+}
+
+/// One JSON value a line, so that a program can follow.
+fn print_one(occurrence: &OccurrenceReport, output: Output) -> Result<(), Exit> {
+    let text = match output {
+        Output::Json => serde_json::to_string(occurrence).map_err(|error| Exit::error(error.to_string()))?,
+        Output::Text => line(occurrence),
+    };
+    let mut stdout = anstream::stdout();
+    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(0); // whoever read it has gone
+    }
+    Ok(())
+}
