@@ -167,7 +167,10 @@ impl World {
                     "an order is not carried out"
                 });
             }
-            LauncherOutput::Leader(_) | LauncherOutput::DiskFailed(_) | LauncherOutput::Happened { .. } => {}
+            LauncherOutput::Leader(_)
+            | LauncherOutput::DiskFailed(_)
+            | LauncherOutput::Happened { .. }
+            | LauncherOutput::Registered { .. } => {}
         }
     }
 
