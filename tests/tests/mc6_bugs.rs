@@ -121,8 +121,7 @@ fn leaves() {
 fn recoveries() {
     let loss = Budget { deaths: 1, boots: 1, ..NONE };
     let failing = Budget { deaths: 1, recovery_failures: 1, ..NONE };
-    let only_here =
-        ServiceDefinition { allowable_nodes: AllowableNodes::Listed(vec![NodeId(0)]), ..service(ROOT) };
+    let only_here = ServiceDefinition { allowable_nodes: AllowableNodes::Listed(vec![NodeId(0)]), ..service(ROOT) };
     let only_here = model("allowable on one node", 2, &[0, 1], vec![only_here], loss);
     let three = |budget| model("one service, three nodes", 3, &[0, 1, 2], vec![service(ROOT)], budget);
     check_all(vec![
@@ -151,7 +150,8 @@ fn states_of_one_service() {
         orders: vec![order(ROOT, ServiceOrder::Hold), order(ROOT, ServiceOrder::Clear { skip_recovery: false })],
         ..one(Budget { orders: 2, ..NONE })
     };
-    let deregister = RegistrationModel { orders: vec![order(ROOT, ServiceOrder::Deregister)], ..one(Budget { orders: 1, ..NONE }) };
+    let deregister =
+        RegistrationModel { orders: vec![order(ROOT, ServiceOrder::Deregister)], ..one(Budget { orders: 1, ..NONE }) };
     let unclean = Budget { start_failures: 1, kill_failures: 1, ..NONE };
     let alone = model("one service, one node", 1, &[0], vec![service(ROOT)], unclean);
     let mature = vec![ServiceDefinition { maturity_count: Some(2), ..service(ROOT) }];
@@ -175,10 +175,8 @@ fn states_of_one_service() {
 #[test]
 fn groups_and_free_transfers() {
     let leave = Budget { leaves: 1, ..NONE };
-    let freely = |definitions, broken| RegistrationModel {
-        broken,
-        ..model("free transfer", 2, &[0, 1], definitions, NONE)
-    };
+    let freely =
+        |definitions, broken| RegistrationModel { broken, ..model("free transfer", 2, &[0, 1], definitions, NONE) };
     let fail_group = || vec![service(ROOT), failing_the_group(child(CHILD, ROOT))];
     let everywhere = RegistrationModel {
         broken: vec![(CHILD, 0), (CHILD, 1)],

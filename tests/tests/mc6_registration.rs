@@ -88,7 +88,7 @@ fn one_service() {
         (RunState::FenceRecovery, RunState::RecoveryCleanup),
         (RunState::PendRecovery, RunState::FailedRecovery),
         (RunState::FailedRecovery, RunState::Recovering), // cleared
-        (RunState::Recovering, RunState::PendRecovery), // lost
+        (RunState::Recovering, RunState::PendRecovery),   // lost
         (RunState::Failed, RunState::Starting),
     ];
     reached("root", &passages, &rows);

@@ -304,9 +304,7 @@ impl<'a> Books<'a> {
             Happened::Matured(lane) => Event::Matured { service: instance(lane).service },
             Happened::BackoffOver(lane) => Event::BackoffOver { instance: instance(lane) },
             Happened::CleanAgain(lane) => Event::CleanAgain { instance: instance(lane) },
-            Happened::RestOver(lane) => {
-                Event::RestOver { instance: instance(lane), generation: run(lane).generation }
-            }
+            Happened::RestOver(lane) => Event::RestOver { instance: instance(lane), generation: run(lane).generation },
             Happened::FailureAged(lane, place) => {
                 let generation = run(lane).restarts.get(usize::from(place)).copied().unwrap_or_default();
                 Event::FailureAged { instance: instance(lane), generation }
@@ -342,8 +340,7 @@ fn same(whole: &Decided, partly: &Decided) -> Option<String> {
 }
 
 fn result(instance: Instance, operation: OperationId, kind: CommandKind, ok: bool) -> OperationResult {
-    let outcome =
-        if ok { LaunchResult::Succeeded } else { LaunchResult::Failed { text: "failed".to_owned() } };
+    let outcome = if ok { LaunchResult::Succeeded } else { LaunchResult::Failed { text: "failed".to_owned() } };
     OperationResult { instance, operation, kind, outcome }
 }
 

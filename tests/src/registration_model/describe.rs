@@ -76,14 +76,12 @@ impl Books<'_> {
             Happened::FailureAged(lane, _) => format!("a failure of {} is forgotten", name(lane)),
             Happened::FailuresForgotten(lane) => format!("failures of {} are forgotten", name(lane)),
             Happened::Stable(lane, node) => format!("{} stable for {}", node.node, name(lane)),
-            Happened::Order(order) => {
-                match &self.model.orders[usize::from(order)] {
-                    RegistrationOrder::Service { service, order } => format!("{service} {order:?}"),
-                    order @ (RegistrationOrder::Apply(_)
-                    | RegistrationOrder::EnableGroup { .. }
-                    | RegistrationOrder::Standby { .. }) => format!("{order:?}"),
-                }
-            }
+            Happened::Order(order) => match &self.model.orders[usize::from(order)] {
+                RegistrationOrder::Service { service, order } => format!("{service} {order:?}"),
+                order @ (RegistrationOrder::Apply(_)
+                | RegistrationOrder::EnableGroup { .. }
+                | RegistrationOrder::Standby { .. }) => format!("{order:?}"),
+            },
             Happened::Failed(lane) => format!("{} has failed", name(lane)),
         }
     }

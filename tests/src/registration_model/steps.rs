@@ -8,7 +8,7 @@ use phalanx_messages::service::{ServiceDefinition, TransferCost};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, OperationId, Revision, Term};
 use phalanx_protocol::bugs::{self, Bug};
 use phalanx_protocol::registration::{
-    Admission, Executor, ExecutorInput, ExecutorOutput, LevelView, SightChange, Standing,
+    Admission, Executor, ExecutorInput, ExecutorOutput, LevelView, SightChange, Standing, is_only_member,
 };
 
 use super::decisions::{Books, Facts, Happened};
@@ -134,7 +134,9 @@ impl Steps<'_, '_> {
             self.put(Action::Marked(node), state, false, None);
         }
         let stuck = self.facts.victims.contains(&NodeIncarnation { node, incarnation: me });
-        let dispensable = sight == Some(Presence::Leaving) || self.nodes().any(|other| other != node && self.is_sound(other));
+        // Asked for by whoever decides; the master never forces out the last member that is not marked (protocol T-24).
+        let asked = !is_only_member(&self.facts.record.seen(), node);
+        let dispensable = asked && self.nodes().any(|other| other != node && self.is_sound(other));
         if sound && stuck && dispensable {
             let mut state = self.from.clone();
             state.marked |= bit(node);
@@ -509,8 +511,7 @@ fn executor(memory: Memory) -> Executor {
 }
 
 fn level_view(view: View) -> LevelView {
-    let change =
-        SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
+    let change = SightChange { joining: true, draining: false, formation: view.formation, standings: Vec::new() };
     let mut level = LevelView::default();
     level.adopt(&change, &view);
     level

@@ -12,7 +12,9 @@ use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 
 use super::Launcher;
 use super::io::{LauncherOutput, OrderFailure};
-use crate::registration::{DeciderInput, Event, Planning, explain, plan, service_statuses, simulate, tell_plan};
+use crate::registration::{
+    DeciderInput, Event, Planning, explain, plan, service_statuses, simulate, tell_plan, view_of_decision,
+};
 
 /// An order that nobody has decided about for so long is given up.
 const DECIDED_WITHIN_MS: u64 = 10_000;
@@ -91,9 +93,7 @@ impl Launcher {
 
     /// The level as this node sees it, and not older than the newest decision.
     fn present_view(&self) -> View {
-        let mut view = self.level.view().clone();
-        view.merge(&self.known.seen());
-        view
+        view_of_decision(&self.known, self.level.view())
     }
 
     fn maturity_ms(&self, service: &str, now: Instant) -> Option<u64> {

@@ -68,10 +68,11 @@ pub fn unfit(definition: &ServiceDefinition, view: &View, standby: &NodeSet, nod
     }
 }
 
-/// `node` takes services, and nobody else is at the level (protocol RL-8).
+/// Nobody else is at the level (protocol RL-8). One that leaves counts as well: nobody could take over from it, so it is never
+/// forced out (T-24), and must be able to let go of what it cannot stop.
 #[must_use]
 pub fn is_only_member(view: &View, node: NodeId) -> bool {
-    view.is_up(node) && view.nodes.keys().all(|other| *other == node || !view.is_present(*other))
+    view.is_present(node) && view.nodes.keys().all(|other| *other == node || !view.is_present(*other))
 }
 
 /// The rule of protocol §6.2, `mature(s)`, without the elapsed time, which is an event.

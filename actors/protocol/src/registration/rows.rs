@@ -3,10 +3,10 @@
 //! A row is a predicate over (database, view). [`Tree::settle`] applies rows until none applies. Losses and recoveries are in
 //! [`super::recovery`], results of commands in [`super::results`].
 
-use phalanx_messages::{NodeId, NodeIncarnation};
 use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
 use phalanx_messages::service::{AutoRegister, ChildFailure};
 use phalanx_messages::set::NodeSet;
+use phalanx_messages::{NodeId, NodeIncarnation};
 
 use super::choose::{best, incarnation_of, is_allowable, is_mature};
 use super::tree::{Member, Tree, notification};

@@ -1,9 +1,9 @@
 //! What the model check found (docs/design/model-checking.md, MC6), each as the shortest story.
 
-use phalanx_messages::{Instant, NodeId};
 use phalanx_messages::order::ServiceOrder;
 use phalanx_messages::registration::{Presence, RunState};
 use phalanx_messages::service::{AllowableNodes, PlacementPolicy, RestartPolicy, ServiceDefinition};
+use phalanx_messages::{Instant, NodeId};
 use phalanx_protocol::registration::{Event, TimerLimits, Timers, outstanding};
 
 use super::cluster::{Cluster, definition, instance};
@@ -64,6 +64,23 @@ fn children_have_no_instances_any_more_when_their_parent_is_registered_on_one_no
     let repeated: Vec<String> = outstanding(&cluster.record).iter().map(|command| command.instance.lane()).collect();
     assert_eq!(repeated, ["b"]);
     assert!(!cluster.record.is_drained(cluster.run("b").node));
+}
+
+/// The last member could not end its leave when a service could not be stopped: it was to be forced out, which nobody does with the
+/// last one.
+#[test]
+fn the_last_member_that_leaves_lets_go_of_what_it_could_only_kill() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    for node in [1, 2] {
+        cluster.sight(node, Presence::Leaving);
+        cluster.sight(node, Presence::Left);
+    }
+    cluster.sight(0, Presence::Leaving);
+    cluster.fails("s");
+    assert_eq!(cluster.at("s"), (RunState::StopKill, 0));
+    cluster.succeeds("s");
+    assert_eq!(cluster.at("s").0, RunState::DeRegistered);
 }
 
 /// As long as a lost parent waited for somebody to recover it, every decision told anew that its child waits for it.

@@ -74,7 +74,9 @@ impl World {
                     let root = root_of(record, service);
                     self.lost.retain(|lane| root_of(record, &instance(lane).service) != root);
                 }
-                ServiceOrder::Remove { skip_recovery: true } => self.lost.retain(|lane| instance(lane).service != *service),
+                ServiceOrder::Remove { skip_recovery: true } => {
+                    self.lost.retain(|lane| instance(lane).service != *service)
+                }
                 ServiceOrder::Register
                 | ServiceOrder::Deregister
                 | ServiceOrder::Transfer { .. }
@@ -106,7 +108,8 @@ impl World {
             (true, Some(_)) => "child of an instance",
         };
         *self.seen.entry(kin).or_default() += 1;
-        let freely = run.moving && self.committed.services[&lane.service].definition.transfer_cost == TransferCost::Free;
+        let freely =
+            run.moving && self.committed.services[&lane.service].definition.transfer_cost == TransferCost::Free;
         *self.seen.entry("free transfer").or_default() += usize::from(freely);
         *self.seen.entry("resting").or_default() += usize::from(run.resting);
     }
@@ -131,7 +134,8 @@ impl World {
             let victim = run.victim.expect("a recovery has a victim");
             assert!(self.dead.contains(&victim), "I-R5: {name} recovered, {victim} may live\n{}", self.read());
             let below = lanes(&self.committed).into_iter().filter(|(other, ..)| {
-                other.of == lane.of && self.committed.services[&other.service].definition.parent.as_ref() == Some(&lane.service)
+                other.of == lane.of
+                    && self.committed.services[&other.service].definition.parent.as_ref() == Some(&lane.service)
             });
             for (child, _, of_child) in below {
                 assert!(!in_recovery(of_child.state), "{name} is recovered before {}\n{}", child.lane(), self.read());
@@ -249,9 +253,9 @@ impl World {
 /// Every machine of a database, with the definition of its service.
 pub fn lanes(record: &RegistrationRecord) -> Vec<(Instance, ServiceDefinition, ServiceRun)> {
     let of_service = |(name, service): (&String, &ServiceRecord)| {
-        let runs = service.runs().map(|(of, run)| {
-            (Instance { service: name.clone(), of }, service.definition.clone(), run.clone())
-        });
+        let runs = service
+            .runs()
+            .map(|(of, run)| (Instance { service: name.clone(), of }, service.definition.clone(), run.clone()));
         let on_all = of_all(record, name);
         runs.filter(|(lane, ..)| lane.of.is_some() == on_all).collect::<Vec<_>>()
     };
@@ -294,10 +298,7 @@ fn held(record: &RegistrationRecord, lane: &Instance) -> bool {
 }
 
 const fn in_recovery(state: RunState) -> bool {
-    matches!(
-        state,
-        RunState::PendRecovery | RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery
-    )
+    matches!(state, RunState::PendRecovery | RunState::Recovering | RunState::RecoveryCleanup | RunState::FenceRecovery)
 }
 
 const fn word(state: RunState) -> &'static str {

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use phalanx_messages::launch::{LaunchResult, Leaves};
 use phalanx_messages::order::RegistrationOrder;
 use phalanx_messages::registration::{
-    CommandKind, DecisionRegister, Instance, OperationResult, Order, Presence, RegistrationMessage, RegistrationRecord, Sight,
-    View,
+    CommandKind, DecisionRegister, Instance, OperationResult, Order, Presence, RegistrationMessage, RegistrationRecord,
+    Sight, View,
 };
 use phalanx_messages::service::{
     AllowableNodes, ChildFailure, NodePreferences, PlacementPolicy, RestartPolicy, ServiceCommand, ServiceDefinition,
