@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use phalanx_messages::configuration::ConfigurationRecord;
-use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, WardenRequest};
+use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, Program, WardenRequest};
 use phalanx_messages::membership::{LevelRegistration, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::{NodeId, NodeIncarnation};
@@ -23,19 +23,19 @@ use crate::ports::{ConfigurationChanged, InjectPanic};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubsystemCommands {
     /// For each barrier of a join.
-    pub on_joining: Option<String>,
+    pub on_joining: Option<Program>,
     /// For each barrier of a graceful leave.
-    pub on_leaving: Option<String>,
+    pub on_leaving: Option<Program>,
     /// For each barrier of a forced leave.
-    pub on_forced_leaving: Option<String>,
+    pub on_forced_leaving: Option<Program>,
     /// Run by the warden after the node has died, before it may be called dead.
-    pub on_panic: Option<String>,
+    pub on_panic: Option<Program>,
     /// A command is killed and counted as failed after this long.
     pub timeout_ms: u64,
 }
 
 impl SubsystemCommands {
-    const fn of(&self, kind: TransitionKind) -> Option<&String> {
+    const fn of(&self, kind: TransitionKind) -> Option<&Program> {
         match kind {
             TransitionKind::Joining | TransitionKind::JoinExtending => self.on_joining.as_ref(),
             TransitionKind::Leaving => self.on_leaving.as_ref(),
@@ -103,7 +103,7 @@ impl CommandSubsystem {
         }
     }
 
-    fn launch(&mut self, notice: TransitionNotice, command: String, ctx: &mut Context<Self>) {
+    fn launch(&mut self, notice: TransitionNotice, command: Program, ctx: &mut Context<Self>) {
         self.running = Some(notice);
         let launched = self.warden.send(WardenRequest::Launch(self.request(&notice, command)));
         ctx.spawn(launched.into_actor(self).map(move |result, actor, ctx| {
@@ -126,7 +126,7 @@ impl CommandSubsystem {
         }));
     }
 
-    fn request(&self, notice: &TransitionNotice, command: String) -> LaunchRequest {
+    fn request(&self, notice: &TransitionNotice, command: Program) -> LaunchRequest {
         let CommandSubsystemSettings { registration, commands, configuration, .. } = &self.settings;
         let action = match notice.kind {
             TransitionKind::Joining | TransitionKind::JoinExtending => "joining",
@@ -156,6 +156,7 @@ impl CommandSubsystem {
             // Without `on_panic` the subsystem says that its processes are all there is.
             leaves: if commands.on_panic.is_some() { Leaves::State } else { Leaves::Processes },
             clean_up: commands.on_panic.clone(),
+            retries: 0,
         }
     }
 
@@ -222,7 +223,9 @@ mod tests {
             let (sender, receiver) = oneshot::channel();
             match request {
                 WardenRequest::Launch(request) => self.0.send((request, sender)).expect("the test listens"),
-                WardenRequest::Kill { .. } => panic!("a subsystem only launches"),
+                WardenRequest::Kill { .. } | WardenRequest::Watch { .. } | WardenRequest::Forget { .. } => {
+                    panic!("a subsystem only launches")
+                }
             }
             Box::pin(async move { receiver.await.expect("the test answers") })
         }
@@ -263,8 +266,8 @@ mod tests {
             optional: false,
         };
         let commands = SubsystemCommands {
-            on_joining: Some("join".to_owned()),
-            on_forced_leaving: Some("recover".to_owned()),
+            on_joining: Some(Program::shell("join")),
+            on_forced_leaving: Some(Program::shell("recover")),
             timeout_ms: 1_000,
             ..SubsystemCommands::default()
         };
@@ -310,7 +313,7 @@ mod tests {
         let batch = [(1, TransitionKind::Joining, 1), (2, TransitionKind::Leaving, 2), (3, TransitionKind::Joining, 3)];
         bench.subsystem.do_send(notification(&batch));
         let (request, end) = bench.requests.recv().await.unwrap();
-        assert_eq!(request.command, "join");
+        assert_eq!(request.command, Program::shell("join"));
         assert!(request.environment.contains(&("PHALANX_SUBJECT_INCARNATION".to_owned(), "1".to_owned())));
         end.send(LaunchResult::Succeeded).unwrap();
         let (_, end) = bench.requests.recv().await.unwrap();
@@ -333,7 +336,7 @@ mod tests {
         let (_, first) = bench.requests.recv().await.unwrap();
         bench.subsystem.do_send(notification(&[(1, TransitionKind::ForcedLeaving, 2)]));
         let (request, second) = bench.requests.recv().await.unwrap();
-        assert_eq!(request.command, "recover");
+        assert_eq!(request.command, Program::shell("recover"));
         first.send(LaunchResult::Succeeded).unwrap();
         second.send(LaunchResult::Succeeded).unwrap();
         let answer = bench.answers.recv().await.unwrap();

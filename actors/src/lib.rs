@@ -22,6 +22,7 @@ pub mod ports;
 pub mod register_repair;
 pub mod registration_and_launch;
 pub mod restart;
+pub mod service_actor;
 pub mod subsystem;
 pub mod supervisor;
 pub mod watchers;

@@ -52,6 +52,12 @@ impl Restarts {
         result
     }
 
+    /// Now, on the clock that panics are counted by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     /// How many panics the window holds.
     #[must_use]
     pub fn recorded(&self) -> usize {

@@ -44,6 +44,10 @@ pub const PEER_QUEUE_BYTES_MAX: usize = 16 * PEER_FRAME_BYTES_MAX;
 pub const HANDSHAKES_MAX: usize = NODES_MAX;
 /// Bytes of one command line of a service or subsystem.
 pub const COMMAND_BYTES_MAX: usize = 4096;
+/// Retries of a command within one operation, bad monitors in a row, and restarts in place that can be asked for.
+pub const RETRIES_MAX: u16 = 100;
+/// Lines of a service's output that are shown.
+pub const OUTPUT_LINES_MAX: usize = 20;
 /// Transitions kept for `phalanx trace`.
 pub const TRACES_KEPT_MAX: usize = 256;
 /// Steps kept of one of them; of a transition that is restarted for ever the first ones go.

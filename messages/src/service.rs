@@ -2,11 +2,13 @@
 //! Functions"; protocol §6.2).
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeId;
-use crate::launch::Leaves;
+use crate::launch::{Leaves, Program};
 
 /// How often, and over how long, a service that fails is restarted where it is, if nothing else is said.
 const RESTARTS_DEFAULT: RestartPolicy = RestartPolicy { limit: 2, window_ms: 600_000, backoff_ms: 1_000 };
@@ -105,6 +107,27 @@ pub enum Invocation {
     Agent,
 }
 
+impl Invocation {
+    /// What is run; none = the agent of the service knows.
+    #[must_use]
+    pub fn program(&self) -> Option<Program> {
+        match self {
+            Self::Arguments(words) => Some(Program::Arguments(words.clone())),
+            Self::Shell(command) => Some(Program::Shell(command.clone())),
+            Self::Agent => None,
+        }
+    }
+}
+
+impl From<Program> for Invocation {
+    fn from(program: Program) -> Self {
+        match program {
+            Program::Arguments(words) => Self::Arguments(words),
+            Program::Shell(command) => Self::Shell(command),
+        }
+    }
+}
+
 /// One action function.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServiceCommand {
@@ -144,6 +167,39 @@ pub enum AgentClass {
         /// The name that it was registered by.
         name: String,
     },
+}
+
+impl FromStr for AgentClass {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |name: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@' | b'\\');
+            !name.is_empty() && !name.starts_with('.') && name.bytes().all(allowed)
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts[..] {
+            ["ocf", provider, agent] if named(provider) && named(agent) => {
+                Ok(Self::Ocf { provider: provider.to_owned(), agent: agent.to_owned() })
+            }
+            ["systemd", unit] if named(unit) => {
+                let suffix = if unit.contains('.') { "" } else { ".service" };
+                Ok(Self::Systemd { unit: format!("{unit}{suffix}") })
+            }
+            ["actor", name] if named(name) => Ok(Self::Actor { name: name.to_owned() }),
+            _ => Err(format!("is `{text}`, which names no agent")),
+        }
+    }
+}
+
+impl fmt::Display for AgentClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ocf { provider, agent } => write!(f, "ocf:{provider}:{agent}"),
+            Self::Systemd { unit } => write!(f, "systemd:{unit}"),
+            Self::Actor { name } => write!(f, "actor:{name}"),
+        }
+    }
 }
 
 /// The agent of a service, and its parameters.

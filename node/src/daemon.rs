@@ -11,8 +11,10 @@ use phalanx_actors::interconnect::ClusterKeys;
 use phalanx_actors::local_api::{LogRing, LogSources};
 use phalanx_actors::membership_manager::MembershipEnded;
 use phalanx_actors::ports::WardenLine;
+use phalanx_messages::NodeId;
 use phalanx_messages::launch::Owner;
 use phalanx_messages::membership::{Certainty, LevelRegistration};
+use phalanx_messages::registration::Instance;
 use phalanx_storage::{Access, ClusterDisk, opening};
 use tokio::sync::mpsc;
 
@@ -199,14 +201,22 @@ async fn start(
     kept: LogRing,
 ) -> anyhow::Result<NodeHandle> {
     let commands = command_logs(config);
+    let builder = Node::of_config(config, listener)?;
+    let own = own_id(config, builder.disk())?;
     let logs = LogSources {
         own: Some(kept),
         service: Some(Arc::new(move |service| {
-            commands.join(crate::warden::command_log(&Owner::Service(service.to_owned())))
+            let file = |of| {
+                let owner = Owner::Service(Instance { service: service.to_owned(), of }.lane());
+                commands.join(crate::warden::command_log(&owner))
+            };
+            // One that is registered on all nodes has an instance of this node's own.
+            Some(file(None)).filter(|file| file.exists()).unwrap_or_else(|| file(own))
         })),
     };
-    let builder = Node::of_config(config, listener)?
+    let builder = builder
         .logs(logs)
+        .agent_runner(agent_runner()?)
         .on_panic(Box::new(halt))
         .refuse_connections(std::env::var_os("PHALANX_TEST_REFUSE_CONNECTIONS").is_some());
     let builder = config.subsystems.iter().cloned().map(command_level).fold(builder, NodeBuilder::command_level);
@@ -221,6 +231,21 @@ async fn start(
         Ok(WardenPort { requests: client.recipient(), fence, line: Some(Box::new(words)), watchdog })
     })?;
     Ok(node)
+}
+
+/// Number of this node, if it is configured.
+fn own_id(config: &NodeConfig, disk: &ClusterDisk) -> anyhow::Result<Option<NodeId>> {
+    let record = disk.configurations().newest()?;
+    Ok(record.and_then(|record| record.id_of(&config.node)))
+}
+
+/// This program, which becomes an agent.
+fn agent_runner() -> anyhow::Result<Vec<String>> {
+    let program = std::env::current_exe()?;
+    let program = program.into_os_string().into_string().map_err(|path| {
+        anyhow::anyhow!("the path of this program, {}, is no text, so that no agent can be run", path.display())
+    })?;
+    Ok(vec![program, "agent-run".to_owned()])
 }
 
 /// Whether the administrator vouches for this host's watchdog, and others may take its deadline for a proof (protocol §4.5).

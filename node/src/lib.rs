@@ -12,6 +12,7 @@ pub mod licence_server;
 pub mod local_fence;
 pub mod log;
 pub mod mapping_guard;
+pub mod ocf;
 pub mod subsystem_client;
 pub mod test_host;
 pub mod timing;

@@ -195,8 +195,8 @@ impl HostCluster {
         let command = self.journals.command(tick_seconds);
         let file = self.cluster.out().join(format!("{name}.txt"));
         let service = format!(
-            "[[service]]\nname = \"{name}\"\nleaves = \"processes\"\nstart_command = \"{command}\"\n\
-             stop_command = \"{command}\"\n{keys}"
+            "[[service]]\nname = \"{name}\"\nleaves = \"processes\"\nstart_command = {{ shell = \"{command}\" }}\n\
+             stop_command = {{ shell = \"{command}\" }}\n{keys}"
         );
         std::fs::write(&file, service).expect("written");
         file.display().to_string()

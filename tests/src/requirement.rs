@@ -20,6 +20,10 @@ pub enum Requirement {
     Python,
     /// This process may set up loop devices.
     Loop,
+    /// OCF resource agents are installed.
+    Agents,
+    /// A redis server is installed.
+    Redis,
     /// Network namespaces can be made, and nftables is installed.
     Namespaces,
 }
@@ -35,6 +39,8 @@ impl Requirement {
             Self::Mount => "mount",
             Self::Python => "python3",
             Self::Loop => "loop",
+            Self::Agents => "agents",
+            Self::Redis => "redis",
             Self::Namespaces => "netns",
         }
     }
@@ -47,6 +53,8 @@ impl Requirement {
             Self::Mount => (!may_mount()).then(|| "no capability to mount file systems".to_owned()),
             Self::Strace => not_installed("strace"),
             Self::Python => not_installed("python3"),
+            Self::Agents => no_agents(),
+            Self::Redis => not_installed("redis-server").or_else(|| not_installed("redis-cli")),
             Self::Loop => no_loop_device(),
             Self::Namespaces => no_namespaces(),
             Self::Cgroup => match cgroup2_mount() {
@@ -77,6 +85,11 @@ pub fn available(needed: &[Requirement]) -> bool {
         }
     }
     true
+}
+
+fn no_agents() -> Option<String> {
+    let dummy = std::path::Path::new("/usr/lib/ocf/resource.d/heartbeat/Dummy");
+    (!dummy.exists()).then(|| "no OCF resource agents are installed".to_owned())
 }
 
 /// Why no loop device can be set up here.

@@ -223,7 +223,7 @@ impl Churn {
         for timeout in ["5s", "6s"] {
             let text = format!(
                 "[[service]]\nname = \"{name}\"\nallowable_nodes = [\"n0\", \"n1\"]\nleaves = \"processes\"\n\
-                 start_command = \"sleep 1000 & echo started\"\nstart_timeout = \"{timeout}\"\n"
+                 start_command = {{ shell = \"sleep 1000 & echo started\" }}\nstart_timeout = \"{timeout}\"\n"
             );
             fs::write(&file, text).expect("written");
             succeeded(&self.cluster.run(&["service", "apply", &file.display().to_string()]));

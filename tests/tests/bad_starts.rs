@@ -275,8 +275,8 @@ fn a_state_directory_that_is_full() {
     let alive = cluster.out().join("alive");
     let service = format!(
         "\n[[service]]\nname = \"loud\"\nleaves = \"processes\"\n\
-         start_command = '''head -c 300000 /dev/zero | tr '\\0' x; (while sleep 0.05; do date >\"{0}\"; echo loud; done) & true'''\n\
-         stop_command = '''echo stopped; touch \"{0}-stopped\"'''\n",
+         start_command = {{ shell = '''head -c 300000 /dev/zero | tr '\\0' x; (while sleep 0.05; do date >\"{0}\"; echo loud; done) & true''' }}\n\
+         stop_command = {{ shell = '''echo stopped; touch \"{0}-stopped\"''' }}\n",
         alive.display()
     );
     cluster.edit(|text| format!("{text}{service}"));

@@ -99,6 +99,7 @@ fn check_schemas(cluster: &DevCluster) {
         ("service transfer", vec!["extra"]),
         ("service hold", vec!["extra"]),
         ("service clear", vec!["extra"]),
+        ("simulate", vec!["--fail", "n1"]),
         ("service deregister", vec!["extra", "--dry-run"]),
         ("service register", vec!["extra"]),
         ("node standby", vec!["n1"]),
@@ -120,6 +121,14 @@ fn check_schemas(cluster: &DevCluster) {
     let logged = lines(&cluster.succeed(&["logs", "--output", "json"]));
     assert!(!logged.is_empty());
     logged.iter().for_each(|line| check("logs", line));
+    let status = cluster.status().expect("a node answers");
+    let licences = find(&status, "services", "licences").expect("the demo service");
+    let generation = licences["generation"].as_str().expect("it is registered");
+    let failed = ["service", "failed", "licences", "--generation", generation, "--dry-run"];
+    check("service failed", &json(&failed));
+    check("agent list", &json(&["agent", "list"]));
+    // `agent describe` needs an agent: tests/tests/agents.rs.
+    checked.extend(["service failed", "agent list", "agent describe"]);
     let all = phalanx_node::cli::schema::all().expect("schemas");
     let left: Vec<_> = all.iter().map(|(command, _)| *command).filter(|known| !checked.contains(known)).collect();
     assert!(left.is_empty(), "not checked against running nodes: {left:?}");
@@ -154,11 +163,11 @@ fn check_logs(cluster: &DevCluster, runner: &str, other: &str) {
 const TALKER: &str = r#"
 [[service]]
 name = "licences"
-start_command = "sleep 1000000 &"
+start_command = { shell = "sleep 1000000 &" }
 
 [[service]]
 name = "talker"
-start_command = "echo talker says hello; (while sleep 0.1; do echo talker goes on; done) &"
+start_command = { shell = "echo talker says hello; (while sleep 0.1; do echo talker goes on; done) &" }
 "#;
 
 /// One cluster for all of them: forming one is what takes time.

@@ -37,7 +37,8 @@ fn one_node() -> (InitCluster, NodeProcess) {
     let node = cluster.start("n0", &[], None);
     let _ = cluster.wait_joined(1);
     let file = cluster.out().join("services.txt").display().to_string();
-    let service = "[[service]]\nname = \"clock\"\nstart_command = \"sleep 1000 &\"\nleaves = \"processes\"\n";
+    let service =
+        "[[service]]\nname = \"clock\"\nstart_command = { shell = \"sleep 1000 &\" }\nleaves = \"processes\"\n";
     std::fs::write(&file, service).expect("written");
     assert!(cluster.run(&["service", "apply", &file]).status.success());
     cluster.wait_status("the service", |status| {

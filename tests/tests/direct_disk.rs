@@ -24,8 +24,8 @@ fn formed(disk: &Path) -> (InitCluster, Vec<NodeProcess>) {
     let journal = cluster.out().join("clock.journal").display().to_string();
     let service = format!(
         "[[service]]\nname = \"clock\"\nnode_preferences = {{ ordered = [\"n2\"] }}\nleaves = \"processes\"\n\
-         start_command = \"echo start $PHALANX_NODE >> {journal}; sleep 1000 &\"\n\
-         recovery_command = \"echo recover $PHALANX_VICTIM >> {journal}\"\n"
+         start_command = {{ shell = \"echo start $PHALANX_NODE >> {journal}; sleep 1000 &\" }}\n\
+         recovery_command = {{ shell = \"echo recover $PHALANX_VICTIM >> {journal}\" }}\n"
     );
     std::fs::write(&file, service).expect("written");
     let applied = cluster.run(&["service", "apply", &file]);

@@ -119,7 +119,8 @@ fn fault_60_daemons_of_two_minor_versions_are_one_cluster() {
     let cluster = InitCluster::new(3);
     cluster.create_disk();
     let file = cluster.out().join("services.txt").display().to_string();
-    let service = "[[service]]\nname = \"clock\"\nstart_command = \"sleep 1000 &\"\nleaves = \"processes\"\n";
+    let service =
+        "[[service]]\nname = \"clock\"\nstart_command = { shell = \"sleep 1000 &\" }\nleaves = \"processes\"\n";
     std::fs::write(&file, service).expect("written");
     let minors = |node: u16| {
         let disk = opening::open(&cluster.disk(), Access::ReadOnly).expect("it is formatted");
@@ -162,7 +163,8 @@ fn a_cluster_forms_on_a_repaired_disk_and_on_a_restored_one() {
     let cluster = InitCluster::new(2);
     cluster.create_disk();
     let file = cluster.out().join("services.txt").display().to_string();
-    let service = "[[service]]\nname = \"clock\"\nstart_command = \"sleep 1000 &\"\nleaves = \"processes\"\n";
+    let service =
+        "[[service]]\nname = \"clock\"\nstart_command = { shell = \"sleep 1000 &\" }\nleaves = \"processes\"\n";
     std::fs::write(&file, service).expect("written");
     let (disk, copy) = (cluster.disk().display().to_string(), cluster.out().join("copy").display().to_string());
     let succeeds = |arguments: &[&str]| {

@@ -13,13 +13,13 @@ const CONFIG: &str = r#"
 name = "escapee"
 allowable_nodes = "*"
 auto_register = "always"
-start_command = """
+start_command = { shell = '''
 ( ( env -i /usr/bin/setsid /bin/sh -c 'trap "" TERM; echo $$ >> "@DIR@/escaped"; while :; do /bin/sleep 1; done' & ) & )
 while [ ! -s "@DIR@/escaped" ]; do /bin/sleep 0.01; done
-"""
-recovery_command = """
+''' }
+recovery_command = { shell = '''
 kill -0 "$(tail -n 1 "@DIR@/escaped")" && echo alive >> "@DIR@/verdict" || echo dead >> "@DIR@/verdict"
-"""
+''' }
 leaves = "processes"
 recover_lost_start = true
 "#;

@@ -15,7 +15,7 @@ const CONFIG: &str = r#"
 name = "pinned"
 allowable_nodes = ["n0", "n1"]
 auto_register = "always"
-start_command = "exec sleep 1000 &"
+start_command = { shell = "exec sleep 1000 &" }
 leaves = "processes"
 "#;
 

@@ -4,7 +4,7 @@ use actix::prelude::*;
 use phalanx_actors::membership_manager::MembershipEnded;
 use phalanx_actors::ports::{AskTraces, GetMembership, GetServices, InjectPanic, RequestLeave};
 use phalanx_messages::NodeId;
-use phalanx_messages::launch::{Leaves, WardenRequest};
+use phalanx_messages::launch::{Leaves, Program, WardenRequest};
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::service::{
     AllowableNodes, AutoRegister, NodePreferences, ServiceCommand, ServiceDefinition, StopFailure,
@@ -52,8 +52,7 @@ async fn a_membership_manager_is_driven_by_its_mailbox_alone() {
         }
         tokio::task::yield_now().await;
     }
-    let started =
-        |request: &WardenRequest| matches!(request, WardenRequest::Launch(launch) if launch.command == "start");
+    let started = |request: &WardenRequest| matches!(request, WardenRequest::Launch(launch) if launch.command == Program::shell("start"));
     assert_eq!(nodes.iter().flat_map(|node| node.requests()).filter(started).count(), 1, "one instance");
 
     let leave: Recipient<RequestLeave> = nodes[1].handle.actors().membership.clone().recipient();

@@ -35,8 +35,8 @@ fn a_cluster_is_set_up_grown_shrunk_and_changed_while_a_service_runs() {
     let services = |timeout: &str| {
         format!(
             "[[service]]\nname = \"clock\"\nnode_preferences = {{ ordered = [\"n1\"] }}\n\
-             start_command = \"echo start $PHALANX_NODE >> {journal_path}; sleep 1000 &\"\n\
-             stop_command = \"echo stop $PHALANX_NODE >> {journal_path}\"\nleaves = \"processes\"\n{timeout}"
+             start_command = {{ shell = \"echo start $PHALANX_NODE >> {journal_path}; sleep 1000 &\" }}\n\
+             stop_command = {{ shell = \"echo stop $PHALANX_NODE >> {journal_path}\" }}\nleaves = \"processes\"\n{timeout}"
         )
     };
     let file = cluster.out().join("services.txt").display().to_string();

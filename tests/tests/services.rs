@@ -37,7 +37,7 @@ fn service(cluster: &DevCluster, name: &str) -> Value {
 #[test]
 fn a_service_is_defined_changed_moved_held_and_removed() {
     let cluster = cluster();
-    let keys = "allowable_nodes = [\"n0\", \"n1\"]\nstart_command = \"sleep 1000 &\"\n";
+    let keys = "allowable_nodes = [\"n0\", \"n1\"]\nstart_command = { shell = \"sleep 1000 &\" }\n";
     let planned = stdout(&apply(&cluster, "web", keys, &["--dry-run"]));
     assert!(planned.contains("+ service web\n") && planned.contains("web: start on n0: "), "{planned}");
     assert!(!cluster.succeed(&["service", "list"]).contains("web"), "a dry run changes nothing");
@@ -101,7 +101,7 @@ fn orders_about_unknown_services_and_nodes_have_exit_code_105() {
 #[test]
 fn a_start_command_that_fails_is_tried_everywhere_and_its_words_are_shown() {
     let cluster = cluster();
-    let keys = "start_command = \"echo broken by design >&2; exit 3\"\nstart_retries = 0\n";
+    let keys = "start_command = { shell = \"echo broken by design >&2; exit 3\" }\nstart_retries = 0\n";
     let (code, text) = failure(&apply(&cluster, "bad", keys, &[]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("every allowable node failed to start it") && text.contains("broken by design"), "{text}");
@@ -117,7 +117,7 @@ fn a_start_command_that_hangs_is_killed_with_everything_that_it_started() {
     let mark = format!("{}/hanging", cluster.dir().display());
     copy_program(Path::new("/bin/sleep"), Path::new(&mark));
     let keys = format!(
-        "allowable_nodes = [\"n1\"]\nstart_command = \"setsid {mark} 1000 & {mark} 1001\"\nstart_timeout = \"300ms\"\n\
+        "allowable_nodes = [\"n1\"]\nstart_command = {{ shell = \"setsid {mark} 1000 & {mark} 1001\" }}\nstart_timeout = \"300ms\"\n\
          start_retries = 0\n"
     );
     let (code, text) = failure(&apply(&cluster, "bad", &keys, &[]));
@@ -134,7 +134,8 @@ fn fault_48_what_a_failed_start_command_leaves_behind_is_killed_before_the_next_
     copy_program(Path::new("/bin/sleep"), Path::new(&mark));
     // It fails on n0, where it leaves a child, and on n1 it fails if that child is still there.
     let start = format!("if [ $PHALANX_NODE = n0 ]; then setsid {mark} 1000 & exit 1; else ! pgrep -f '^{mark}'; fi");
-    let keys = format!("allowable_nodes = [\"n0\", \"n1\"]\nstart_command = \"{start}\"\nstart_retries = 0\n");
+    let keys =
+        format!("allowable_nodes = [\"n0\", \"n1\"]\nstart_command = {{ shell = \"{start}\" }}\nstart_retries = 0\n");
     let started = stdout(&apply(&cluster, "bad", &keys, &[]));
     assert!(started.contains("bad: registered on n1"), "{started}");
 }
@@ -173,7 +174,7 @@ fn a_start_command_may_use_the_command_line_itself() {
         out = out.display(),
         config = config.display()
     );
-    stdout(&apply(&cluster, "curious", &format!("start_command = \"{start}\"\n"), &[]));
+    stdout(&apply(&cluster, "curious", &format!("start_command = {{ shell = \"{start}\" }}\n"), &[]));
     let seen = std::fs::read_to_string(&out).expect("the start command has written it");
     assert!(seen.contains("cluster dev") && seen.contains("no mistake") && seen.contains("curious"), "{seen}");
 }

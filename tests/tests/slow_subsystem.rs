@@ -27,7 +27,8 @@ const BRAKE: &str = "brake";
 /// A subsystem whose every command logs its begin and end and runs `work` in between.
 fn subsystem(dir: &str, name: &str, level: Level, work: &str) -> String {
     let command = log_command(&format!("\"{dir}/$PHALANX_NODE-steps.log\""), work);
-    let actions = ["on_joining", "on_leaving", "on_forced_leaving"].map(|key| format!("{key} = '''{command}'''\n"));
+    let actions =
+        ["on_joining", "on_leaving", "on_forced_leaving"].map(|key| format!("{key} = {{ shell = '''{command}''' }}\n"));
     format!("[[subsystem]]\nname = \"{name}\"\nlevel = {level}\ntimeout = \"2m\"\n{}\n", actions.concat())
 }
 

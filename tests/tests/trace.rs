@@ -10,7 +10,8 @@ use serde_json::Value;
 /// A subsystem with two barriers of each kind whose commands run `work`.
 fn subsystem(name: &str, level: u16, work: &str) -> String {
     let command = log_command("\"@DIR@/$PHALANX_NODE-steps.log\"", work);
-    let actions = ["on_joining", "on_leaving", "on_forced_leaving"].map(|key| format!("{key} = '''{command}'''\n"));
+    let actions =
+        ["on_joining", "on_leaving", "on_forced_leaving"].map(|key| format!("{key} = {{ shell = '''{command}''' }}\n"));
     format!(
         "[[subsystem]]\nname = \"{name}\"\nlevel = {level}\ntimeout = \"2m\"\n\
          barriers = {{ joining = 2, leaving = 2, forced_leaving = 2 }}\n{}\n",

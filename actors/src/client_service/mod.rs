@@ -3,8 +3,13 @@
 //!
 //! Nothing is begun unless the gate is open. The warden runs the commands and remembers them for the life of the incarnation, so
 //! a panic here is survived: the owner of the decisions sends again, and the warden repeats the result.
+//!
+//! While the service is registered here, its monitor runs and the end of its processes is heard of; a failure is told as anybody
+//! may tell it, and decided where everything is.
 
 mod environment;
+mod health;
+mod invoke;
 #[cfg(test)]
 mod tests;
 
@@ -12,17 +17,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, WardenRequest};
+use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::registration::{Command, CommandKind, OperationResult, Order};
-use phalanx_messages::service::{Invocation, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{OperationId, Revision};
-use phalanx_protocol::registration::{Executor, ExecutorInput, ExecutorOutput, refused};
+use phalanx_protocol::registration::{Executor, ExecutorInput, ExecutorOutput, Health, refused};
 
 pub use environment::{CommandSurroundings, fencing_token};
+pub use health::{Registered, RegisteredHere};
+pub(crate) use invoke::monitor_owner;
 
 use crate::gate::Gate;
-use crate::ports::InjectPanic;
+use crate::ports::{CarryOut, InjectPanic};
 use crate::restart::Restarts;
+use crate::service_actor::ServiceActors;
 
 /// A result that nobody has consumed is told again this often.
 const REPEAT: Duration = Duration::from_secs(1);
@@ -65,32 +72,41 @@ pub struct ClientServiceSettings {
     pub restarts: Restarts,
     /// Runs the commands.
     pub warden: Recipient<WardenRequest>,
+    /// Actors of the application that perform services.
+    pub actors: ServiceActors,
     /// Hears of results.
     pub reported: Recipient<Reported>,
+    /// Takes requests as from an administrator: a failure is one.
+    pub orders: Recipient<CarryOut>,
 }
 
 /// See the module.
 pub struct ClientService {
     settings: ClientServiceSettings,
     executor: Executor,
+    /// What is registered here.
+    here: Option<Box<RegisteredHere>>,
+    health: Health,
+    /// When the health machine needs to look next.
+    alarm: Option<SpawnHandle>,
 }
 
 impl ClientService {
     /// A service that has run nothing on this node yet.
     #[must_use]
     pub fn new(settings: ClientServiceSettings) -> Self {
-        Self { settings, executor: Executor::default() }
+        let (executor, health) = (Executor::default(), Health::default());
+        Self { settings, executor, here: None, health, alarm: None }
     }
 
     fn step(&mut self, input: ExecutorInput, victim: Option<String>, ctx: &mut Context<Self>) {
         let executor = &mut self.executor;
         let Some(outputs) = self.settings.restarts.run(|| executor.step(input)) else {
-            self.executor = Executor::default();
-            return;
+            return self.begin_anew(ctx);
         };
         for output in outputs {
             match output {
-                ExecutorOutput::Run(order) => self.launch(*order, victim.as_deref(), ctx),
+                ExecutorOutput::Run(order) => self.launch(&order, victim.as_deref(), ctx),
                 // A node without lease says nothing; it will be asked, or says it again.
                 ExecutorOutput::Report(result) if self.settings.gate.is_open() => {
                     self.settings.reported.do_send(Reported(result));
@@ -100,71 +116,26 @@ impl ClientService {
         }
     }
 
-    fn launch(&mut self, order: Order, victim: Option<&str>, ctx: &mut Context<Self>) {
+    /// After a panic: the machines remember nothing. The owner of the decisions sends again, and what is registered here is known.
+    fn begin_anew(&mut self, ctx: &mut Context<Self>) {
+        self.executor = Executor::default();
+        self.health = Health::default();
+        ctx.run_later(REPEAT, |actor, ctx| actor.look_after(true, ctx));
+    }
+
+    fn launch(&mut self, order: &Order, victim: Option<&str>, ctx: &mut Context<Self>) {
         let Command { instance, operation, kind, .. } = order.command.clone();
         let service = instance.service.clone();
-        let Some(request) = self.request(&order, victim) else {
-            let result = refused(&order, "the service has no such command".to_owned());
+        let Some(outcome) = self.begin(order, victim) else {
+            let result = refused(order, "the service has no such command".to_owned());
             return self.step(ExecutorInput::Finished(result), None, ctx);
         };
         tracing::info!(service, ?kind, %operation, "running a command of a service");
-        let answer = self.settings.warden.send(request);
-        ctx.spawn(answer.into_actor(self).map(move |answer, actor, ctx| {
-            let outcome = answer.unwrap_or_else(|closed| LaunchResult::Failed { text: closed.to_string() });
+        ctx.spawn(outcome.into_actor(self).map(move |outcome, actor, ctx| {
             tracing::info!(service, ?kind, %operation, ?outcome, "a command of a service has ended");
             let result = OperationResult { instance, operation, kind, outcome };
             actor.step(ExecutorInput::Finished(result), None, ctx);
         }));
-    }
-
-    fn request(&self, order: &Order, victim: Option<&str>) -> Option<WardenRequest> {
-        let Order { command, definition } = order;
-        let owner = Owner::Service(command.instance.lane());
-        let Some(action) = action_of(command.kind) else {
-            let timeout_ms = self.settings.kill_ms;
-            return Some(WardenRequest::Kill { owner, operation: Some(command.operation), timeout_ms });
-        };
-        let run = command_of(definition, action)?;
-        let cleans = definition.leaves == Leaves::State && action != Action::Notify;
-        let clean_up = definition.stop_command.as_ref().filter(|_| cleans).and_then(|stop| text_of(&stop.run));
-        Some(WardenRequest::Launch(LaunchRequest {
-            owner,
-            operation: Some(command.operation),
-            action,
-            command: text_of(&run.run)?,
-            environment: environment::environment(&self.settings.surroundings, order, action, victim),
-            timeout_ms: run.timeout_ms,
-            leaves: definition.leaves,
-            clean_up,
-        }))
-    }
-}
-
-fn text_of(run: &Invocation) -> Option<String> {
-    match run {
-        Invocation::Shell(command) => Some(command.clone()),
-        Invocation::Arguments(_) | Invocation::Agent => None,
-    }
-}
-
-/// `None` = no command runs: it is a kill.
-const fn action_of(kind: CommandKind) -> Option<Action> {
-    match kind {
-        CommandKind::Start => Some(Action::Start),
-        CommandKind::Stop => Some(Action::Stop),
-        CommandKind::Recovery => Some(Action::Recovery),
-        CommandKind::Notify => Some(Action::Notify),
-        CommandKind::Kill => None,
-    }
-}
-
-const fn command_of(definition: &ServiceDefinition, action: Action) -> Option<&ServiceCommand> {
-    match action {
-        Action::Start => definition.start_command.as_ref(),
-        Action::Stop => definition.stop_command.as_ref(),
-        Action::Notify => definition.notify_command.as_ref(),
-        Action::Recovery => definition.recovery_command.as_ref(),
-        Action::Transition | Action::Event => None,
     }
 }
 
@@ -175,6 +146,7 @@ impl Actor for ClientService {
         ctx.run_interval(REPEAT, |actor, ctx| {
             if ctx.connected() {
                 actor.step(ExecutorInput::Repeat, None, ctx);
+                actor.look_again(ctx);
             } else {
                 ctx.stop(); // its definition was removed; the interval alone would keep it for ever
             }
@@ -201,12 +173,20 @@ impl Handler<DatabaseSeen> for ClientService {
     }
 }
 
+impl Handler<Registered> for ClientService {
+    type Result = ();
+
+    fn handle(&mut self, Registered(here): Registered, ctx: &mut Self::Context) {
+        self.registered(here, ctx);
+    }
+}
+
 impl Handler<InjectPanic> for ClientService {
     type Result = ();
 
-    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+    fn handle(&mut self, _: InjectPanic, ctx: &mut Self::Context) {
         if self.settings.restarts.run(|| panic!("injected")).is_none() {
-            self.executor = Executor::default();
+            self.begin_anew(ctx);
         }
     }
 }

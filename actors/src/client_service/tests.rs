@@ -1,7 +1,11 @@
 //! The actor by its mailbox alone, with a warden that answers when the test lets it.
 
+use phalanx_messages::launch::{Action, LaunchResult, Leaves, Owner, Program};
+use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{Command, CommandKind, Instance};
+use phalanx_messages::service::{Invocation, Monitor, ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, NodeId, NodeIncarnation, Term};
+use phalanx_protocol::launcher::OrderFailure;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
@@ -15,6 +19,7 @@ type Asked = (WardenRequest, oneshot::Sender<LaunchResult>);
 
 /// Warden, registration-and-launch and supervisor.
 struct Others {
+    orders: mpsc::UnboundedSender<RegistrationOrder>,
     asked: mpsc::UnboundedSender<Asked>,
     reported: mpsc::UnboundedSender<OperationResult>,
     panics: mpsc::UnboundedSender<String>,
@@ -42,6 +47,15 @@ impl Handler<Reported> for Others {
     }
 }
 
+impl Handler<CarryOut> for Others {
+    type Result = Result<(), OrderFailure>;
+
+    fn handle(&mut self, CarryOut(order): CarryOut, _: &mut Self::Context) -> Self::Result {
+        self.orders.send(order).unwrap();
+        Ok(())
+    }
+}
+
 impl Handler<NodePanic> for Others {
     type Result = ();
 
@@ -55,6 +69,7 @@ struct Bench {
     asked: mpsc::UnboundedReceiver<Asked>,
     reported: mpsc::UnboundedReceiver<OperationResult>,
     panics: mpsc::UnboundedReceiver<String>,
+    orders: mpsc::UnboundedReceiver<RegistrationOrder>,
     gate: Gate,
     clock: Clock,
 }
@@ -64,7 +79,8 @@ fn bench() -> Bench {
     let (asks, asked) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::unbounded_channel();
     let (reasons, panics) = mpsc::unbounded_channel();
-    let others = Others { asked: asks, reported: reports, panics: reasons }.start();
+    let (ordering, orders) = mpsc::unbounded_channel();
+    let others = Others { orders: ordering, asked: asks, reported: reports, panics: reasons }.start();
     let clock = Clock::tokio();
     let gate = Gate::new(clock);
     gate.extend(clock.now().plus(1_000_000));
@@ -73,14 +89,17 @@ fn bench() -> Bench {
             cluster: "dev".to_owned(),
             node: "n1".to_owned(),
             socket: "/run/n1.sock".to_owned(),
+            agent_runner: vec!["phalanx".to_owned(), "agent-run".to_owned()],
         },
         kill_ms: 7_000,
         gate: gate.clone(),
         restarts: Restarts::new(PanicGuard::new("service", gate.clone(), others.clone().recipient()), clock),
         warden: others.clone().recipient(),
-        reported: others.recipient(),
+        actors: ServiceActors::default(),
+        reported: others.clone().recipient(),
+        orders: others.recipient(),
     };
-    Bench { service: ClientService::new(settings).start(), asked, reported, panics, gate, clock }
+    Bench { service: ClientService::new(settings).start(), asked, reported, panics, orders, gate, clock }
 }
 
 fn revision(seq: u64) -> Revision {
@@ -121,8 +140,11 @@ async fn a_command_runs_once_with_its_environment_and_its_result_is_repeated_unt
     }
     let (request, answer) = bench.asked.recv().await.unwrap();
     let WardenRequest::Launch(launch) = request else { panic!("a launch") };
-    assert_eq!((launch.action, launch.command.as_str(), launch.timeout_ms), (Action::Recovery, "recover", 1_500));
-    assert_eq!((launch.operation, launch.clean_up.as_deref()), (Some(operation(14)), Some("stop")));
+    assert_eq!(
+        (launch.action, launch.command, launch.timeout_ms),
+        (Action::Recovery, Program::shell("recover"), 1_500)
+    );
+    assert_eq!((launch.operation, launch.clean_up), (Some(operation(14)), Some(Program::shell("stop"))));
     let variables: Vec<String> = launch.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let expected = [
         "PHALANX_SOCKET=/run/n1.sock",
@@ -212,4 +234,59 @@ async fn a_service_that_nobody_asks_any_more_ends() {
     drop(service);
     let ended = tokio::time::timeout(2 * REPEAT, asked.recv()).await;
     assert!(ended.is_ok_and(|asked| asked.is_none()), "it holds its warden no more");
+}
+
+fn registered(monitor: Option<Monitor>) -> Registered {
+    let definition = ServiceDefinition { monitor, ..ServiceDefinition::new("licence") };
+    let here = RegisteredHere { instance: Instance::only("licence"), generation: operation(12), definition };
+    Registered(Some(Box::new(here)))
+}
+
+fn failed(text: &str) -> RegistrationOrder {
+    let order = ServiceOrder::Failed { generation: revision(12), node: None, text: text.to_owned() };
+    RegistrationOrder::Service { service: "licence".to_owned(), order }
+}
+
+/// Issue 7: "its action is the public request, so nothing is returned directly to registration-and-launch".
+#[actix_rt::test]
+async fn the_end_of_a_services_processes_is_told_as_an_administrator_would() {
+    let mut bench = bench();
+    bench.service.send(registered(None)).await.unwrap();
+    let (request, answer) = bench.asked.recv().await.unwrap();
+    let owner = Owner::Service("licence".to_owned());
+    assert_eq!(request, WardenRequest::Watch { owner, operation: operation(12) });
+    assert!(bench.orders.try_recv().is_err());
+    answer.send(LaunchResult::Failed { text: "its processes have ended".to_owned() }).unwrap();
+    assert_eq!(bench.orders.recv().await.unwrap(), failed("its processes have ended"));
+    assert_eq!(bench.orders.recv().await.unwrap(), failed("its processes have ended"), "until it is taken up");
+    bench.service.send(Registered(None)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(bench.orders.try_recv().is_err());
+}
+
+#[actix_rt::test]
+async fn a_monitor_runs_while_the_gate_is_open_and_is_killed_when_the_registration_ends() {
+    let mut bench = bench();
+    let run = Invocation::Arguments(vec!["check".to_owned()]);
+    bench
+        .service
+        .send(registered(Some(Monitor { run, interval_ms: 500, timeout_ms: 300, tolerance: 1 })))
+        .await
+        .unwrap();
+    let (_watch, _nobody_ends) = bench.asked.recv().await.unwrap();
+    bench.gate.close();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(bench.asked.try_recv().is_err(), "a node without lease looks at nothing");
+    bench.gate.extend(bench.clock.now().plus(1_000_000));
+    let (request, answer) = bench.asked.recv().await.unwrap();
+    let WardenRequest::Launch(launch) = request else { panic!("a launch") };
+    assert_eq!((launch.action, launch.operation, launch.timeout_ms), (Action::Watch, None, 300));
+    assert_eq!((launch.owner, launch.retries), (Owner::Event("monitor:licence".to_owned()), 0));
+    answer.send(LaunchResult::Failed { text: LaunchResult::exit_status(1) }).unwrap();
+    assert_eq!(bench.orders.recv().await.unwrap(), failed("its monitor failed: exit status 1"));
+    let (_monitor, _runs) = bench.asked.recv().await.unwrap();
+    bench.service.send(Registered(None)).await.unwrap();
+    let (request, _) = bench.asked.recv().await.unwrap();
+    let owner = Owner::Event("monitor:licence".to_owned());
+    assert_eq!(request, WardenRequest::Kill { owner, operation: None, timeout_ms: 7_000 });
 }

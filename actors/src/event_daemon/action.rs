@@ -1,6 +1,6 @@
 //! Action functions for the warden: the one place that turns a run into its requests.
 
-use phalanx_messages::launch::{Action, LaunchRequest, Leaves, Owner, WardenRequest};
+use phalanx_messages::launch::{Action, LaunchRequest, Leaves, Owner, Program, WardenRequest};
 use phalanx_messages::service::Invocation;
 use phalanx_protocol::events::{Purpose, Run};
 
@@ -27,30 +27,27 @@ pub(crate) fn launch(
     WardenRequest::Launch(LaunchRequest {
         owner,
         operation: None,
-        action: Action::Event,
-        command: command_line(run),
+        action: Action::Watch,
+        command: program(run),
         environment,
         timeout_ms,
         leaves: Leaves::Processes,
         clean_up: None,
+        retries: 0,
     })
 }
 
-/// Every argument quoted, so that a shell hands on what it is given and interprets nothing.
-fn command_line(run: &Invocation) -> String {
+fn program(run: &Invocation) -> Program {
     match run {
-        Invocation::Shell(text) => text.clone(),
-        Invocation::Arguments(words) => {
-            let quoted = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''")));
-            format!("exec {}", quoted.collect::<Vec<_>>().join(" "))
-        }
-        Invocation::Agent => "false".to_owned(), // refused when it was defined
+        Invocation::Shell(text) => Program::Shell(text.clone()),
+        Invocation::Arguments(words) => Program::Arguments(words.clone()),
+        Invocation::Agent => Program::Arguments(vec!["false".to_owned()]), // refused when it was defined
     }
 }
 
 /// What every command of an event finds in its environment.
 pub(super) fn surroundings(surroundings: &CommandSurroundings) -> Vec<(String, String)> {
-    let CommandSurroundings { cluster, node, socket } = surroundings.clone();
+    let CommandSurroundings { cluster, node, socket, .. } = surroundings.clone();
     [("PHALANX_SOCKET", socket), ("PHALANX_CLUSTER", cluster), ("PHALANX_NODE", node)]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
@@ -68,19 +65,4 @@ fn environment(run: &Run, around: &CommandSurroundings) -> Vec<(String, String)>
         add("PHALANX_GENERATION", fencing_token(*generation).to_string());
     }
     variables
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A real shell is asked: whatever the words hold, the program gets just them.
-    #[test]
-    fn a_shell_hands_on_every_argument_as_it_is() {
-        let words = ["printf", "%s|", "a b", "it's", "$(echo evil)", "`x`; exit 3", "", "\"\\\n*", "${out.line}", "-n"];
-        let run = Invocation::Arguments(words.iter().map(|word| (*word).to_owned()).collect());
-        let output = std::process::Command::new("/bin/sh").arg("-c").arg(command_line(&run)).output().unwrap();
-        let expected: String = words[2..].iter().map(|word| format!("{word}|")).collect();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
-    }
 }

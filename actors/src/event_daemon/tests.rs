@@ -96,7 +96,7 @@ async fn an_event_of_a_registered_service_runs_its_action_with_everything_it_nee
     rig.daemon.do_send(database(2, RunState::Registered));
     let request = launched(&mut rig).await;
     assert_eq!(request.owner, Owner::Event("tick@web".to_owned()));
-    assert_eq!((request.action, request.timeout_ms, request.operation), (Action::Event, 900, None));
+    assert_eq!((request.action, request.timeout_ms, request.operation), (Action::Watch, 900, None));
     assert_eq!(request.command, "exec 'tell' '10000' '1'");
     let expected = [
         ("PHALANX_SOCKET", "/run/x.sock"),

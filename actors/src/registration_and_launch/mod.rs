@@ -33,6 +33,7 @@ use crate::membership_watcher::AdoptView;
 use crate::ports::{
     ConfigurationChanged, DatabaseCommitted, InjectPanic, PeerEvent, RequestForce, SendToPeer, ServiceHappened,
 };
+use crate::service_actor::ServiceActors;
 
 /// Sent by the membership manager whenever it changes: whose lease has ended, and who is certainly dead. The decisions of a node
 /// that is named here are taken over at once (protocol §6.1).
@@ -79,6 +80,8 @@ pub struct RegistrationEdges {
     pub peers: Recipient<SendToPeer>,
     /// Runs commands.
     pub warden: Recipient<WardenRequest>,
+    /// Actors of the application that perform services.
+    pub actors: ServiceActors,
     /// Can force a node out.
     pub force: Recipient<RequestForce>,
     /// Shows what happens.
@@ -94,7 +97,7 @@ pub struct RegistrationAndLaunch {
     machine: Launcher,
     services: BTreeMap<Instance, Addr<ClientService>>,
     /// Itself, for the client services; set when it starts.
-    own: Option<Recipient<Reported>>,
+    own: Option<Addr<Self>>,
     /// Changes of the level that are not adopted yet, by number.
     changes: BTreeMap<u64, oneshot::Sender<Result<(), String>>>,
     last_change: u64,
@@ -139,7 +142,7 @@ impl Actor for RegistrationAndLaunch {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.own = Some(ctx.address().recipient());
+        self.own = Some(ctx.address());
         let tau = Duration::from_millis(self.settings.profile.io_timeout_ms);
         ctx.run_interval(tau, |actor, ctx| actor.give(LauncherInput::Tick, ctx));
     }

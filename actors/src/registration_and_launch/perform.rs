@@ -1,6 +1,7 @@
 //! Carries the machine's outputs out.
 
 use actix::prelude::*;
+use phalanx_messages::launch::{Owner, WardenRequest};
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::registration::Instance;
 use phalanx_protocol::launcher::{LauncherInput, LauncherOutput, LauncherRead, LauncherWrite};
@@ -11,7 +12,7 @@ use super::{
     ReadDecisions, ReadRegistration, RegistrationAndLaunch, RequestForce, SendToPeer, ServiceHappened, WriteDecision,
     WriteRegistration,
 };
-use crate::client_service::{ClientService, ClientServiceSettings, DatabaseSeen, Perform};
+use crate::client_service::{ClientService, ClientServiceSettings, DatabaseSeen, Perform, Registered, monitor_owner};
 use crate::disk::DiskFailure;
 use crate::ports::DatabaseCommitted;
 use crate::restart::Restarts;
@@ -45,9 +46,22 @@ impl RegistrationAndLaunch {
                 }
             }
             LauncherOutput::DatabaseSeen { instance, revision, awaited, defined } => {
-                let address = if defined { self.service(&instance) } else { self.services.remove(&instance) };
+                let address = if defined {
+                    self.service(&instance)
+                } else {
+                    self.forget(&instance);
+                    self.services.remove(&instance)
+                };
                 if let Some(address) = address {
                     address.do_send(DatabaseSeen { revision, awaited });
+                }
+            }
+            LauncherOutput::Registered { instance, here } => {
+                // A service that was removed hears by its end; one that never ran here has nobody to tell.
+                let address =
+                    if here.is_some() { self.service(&instance) } else { self.services.get(&instance).cloned() };
+                if let Some(address) = address {
+                    address.do_send(Registered(here));
                 }
             }
             LauncherOutput::Force { victim, reason } => self.edges.force.do_send(RequestForce { victim, reason }),
@@ -77,6 +91,13 @@ impl RegistrationAndLaunch {
         }
     }
 
+    /// What is kept of the output of an instance that is defined no more goes with it.
+    fn forget(&self, instance: &Instance) {
+        for owner in [Owner::Service(instance.lane()), monitor_owner(&instance.lane())] {
+            self.edges.warden.do_send(WardenRequest::Forget { owner });
+        }
+    }
+
     fn answer_later<T: 'static>(
         &self,
         request: impl Future<Output = Result<Result<T, DiskFailure>, MailboxError>> + 'static,
@@ -103,7 +124,9 @@ impl RegistrationAndLaunch {
             gate: self.settings.gate.clone(),
             restarts: Restarts::new(self.settings.guard.clone(), self.settings.clock),
             warden: self.edges.warden.clone(),
-            reported: self.own.clone()?,
+            actors: self.edges.actors.clone(),
+            reported: self.own.clone()?.recipient(),
+            orders: self.own.clone()?.recipient(),
         })
         .start();
         self.services.insert(instance.clone(), service.clone());

@@ -25,6 +25,7 @@ use phalanx_actors::ports::ConfigurationChanged;
 use phalanx_actors::register_repair::RegisterRepair;
 use phalanx_actors::registration_and_launch::{RegistrationAndLaunch, RegistrationEdges, RegistrationSettings};
 use phalanx_actors::restart::Restarts;
+use phalanx_actors::service_actor::ServiceActors;
 use phalanx_actors::supervisor::{Guarded, NodeSupervisor};
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::LevelRegistration;
@@ -190,6 +191,7 @@ fn start_actors(
             socket: builder.socket.as_ref().map_or_else(String::new, |path| path.display().to_string()),
             cluster: common.configuration.cluster.clone(),
             node: builder.name.clone(),
+            agent_runner: builder.agent_runner.clone(),
         };
         let local_api_edges =
             |registration: &Addr<RegistrationAndLaunch>, interconnect: &Addr<Interconnect>, events| LocalApiEdges {
@@ -242,6 +244,7 @@ fn start_actors(
             write_registration: disk.clone().recipient(),
             peers: interconnect.clone().recipient(),
             warden: common.warden.clone(),
+            actors: ServiceActors::new(builder.service_actors),
             force: membership.clone().recipient(),
             happened: vec![local_api.clone().recipient()],
             committed: vec![event_manager.clone().recipient()],

@@ -34,7 +34,7 @@ impl Node {
     /// Everything that is wrong with the file, or cannot be opened; nothing is waited for, except what another host or an earlier
     /// boot may still write.
     pub fn from_file(file: &Path) -> anyhow::Result<NodeBuilder> {
-        let config = NodeConfig::load(file)?;
+        let config = NodeConfig::load_to_run(file)?;
         anyhow::ensure!(
             config.subsystems.is_empty(),
             "`[[subsystem]]` in {} runs commands, and a node inside an application runs none",
@@ -113,7 +113,10 @@ impl Handler<WardenRequest> for NoWarden {
                 let text = "this node runs inside an application, without a warden: it runs no commands".to_owned();
                 LaunchResult::Failed { text }
             }
-            WardenRequest::Kill { .. } => LaunchResult::Succeeded, // nothing runs here
+            // Nothing runs here.
+            WardenRequest::Kill { .. } | WardenRequest::Watch { .. } | WardenRequest::Forget { .. } => {
+                LaunchResult::Succeeded
+            }
         })
     }
 }

@@ -9,6 +9,7 @@ mod from_file;
 pub(crate) mod hosts;
 mod identity;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use actix::prelude::*;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 
 pub use error::BootError;
 pub use identity::{HostIdentity, TEST_HOST_VARIABLE};
+pub use phalanx_actors::service_actor::{ServiceAction, ServiceActionKind};
 pub use phalanx_actors::subsystem::{DeathPolicy, Notification, RegisterError, Subsystem, SubsystemEvent};
 
 /// What runs this node's commands, knows how to fence it, and waits for its signs of life.
@@ -85,6 +87,8 @@ pub struct NodeBuilder {
     command_levels: Vec<CommandLevel>,
     levels: Vec<(LevelRegistration, MakeLevel)>,
     subsystems: Vec<Subsystem>,
+    service_actors: BTreeMap<String, Recipient<ServiceAction>>,
+    agent_runner: Vec<String>,
     fence_methods: FenceMethods,
     panic: PanicAction,
     refuse_connections: bool,
@@ -125,6 +129,8 @@ impl Node {
             command_levels: Vec::new(),
             levels: Vec::new(),
             subsystems: Vec::new(),
+            service_actors: BTreeMap::new(),
+            agent_runner: Vec::new(),
             fence_methods: FenceMethods::default(),
             panic: Box::new(|_| std::process::abort()),
             refuse_connections: false,
@@ -189,6 +195,21 @@ impl NodeBuilder {
     #[must_use]
     pub fn subsystem(mut self, subsystem: Subsystem) -> Self {
         self.subsystems.push(subsystem);
+        self
+    }
+
+    /// Registers the actor that performs services whose `agent` is `actor:NAME`. It runs on the executor of its own; a second one
+    /// of a name takes the place of the first.
+    #[must_use]
+    pub fn service_actor(mut self, name: impl Into<String>, actor: Recipient<ServiceAction>) -> Self {
+        self.service_actors.insert(name.into(), actor);
+        self
+    }
+
+    /// The command line that becomes an agent when its name and an action follow it; the warden runs it.
+    #[must_use]
+    pub fn agent_runner(mut self, words: Vec<String>) -> Self {
+        self.agent_runner = words;
         self
     }
 

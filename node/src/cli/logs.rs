@@ -46,7 +46,7 @@ fn say_where(client: &mut Client, service: &str) {
 }
 
 /// The node of that name: beside the socket that was named, or in the directory.
-fn connect_to(name: &str, global: &Global) -> Result<Client, Exit> {
+pub(super) fn connect_to(name: &str, global: &Global) -> Result<Client, Exit> {
     let named = locate::socket(global);
     if let Some(socket) = &named {
         let mut client = Client::connect(socket)?;

@@ -3,6 +3,7 @@
 //! Results on stdout, talk on stderr, `--output text|json` on every command that prints state, exit codes of the contract.
 //! Nothing is listed that is not built.
 
+mod agent;
 mod apply;
 mod apply_events;
 mod args;
@@ -92,6 +93,8 @@ fn dispatch(cli: Cli) -> Result<u8, Exit> {
         Command::Key(command) => key::run(command, &global).map(|()| 0),
         Command::Fence(arguments) => fence_command(arguments, &global).map(|()| 0),
         Command::LicenceServer(command) => crate::licence_server::run(command).map(|_| 0).map_err(Exit::from),
+        Command::Agent(command) => agent::run(command, &global).map(|()| 0),
+        Command::AgentRun { agent, action } => Ok(crate::ocf::run::run(&agent, &action)),
         Command::Keeper { arguments } => Ok(crate::warden::keeper_main(&arguments)),
     }
 }

@@ -32,7 +32,7 @@ pub(super) enum Progress {
 /// Printed by every order with `--output json`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct OrderReport {
-    /// The order: `register`, `deregister`, `transfer`, `hold`, `clear`, `remove`, `standby`, `unstandby`.
+    /// The order: `register`, `deregister`, `transfer`, `hold`, `clear`, `remove`, `failed`, `standby`, `unstandby`.
     pub order: String,
     /// The service or node it is about.
     pub subject: String,

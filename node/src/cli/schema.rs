@@ -12,20 +12,22 @@ use super::order::OrderReport;
 use super::report::disk::{CheckReport, CreatedReport, DiskReport, RepairReport};
 use super::report::subsystem::SubsystemReport;
 use super::report::timing::TimingReport;
+use super::service::ServiceShown;
 use super::simulate::SimulationReport;
+use crate::ocf::Metadata;
 
 /// Makes the schema of one type.
 type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
 /// `status --watch` and `logs` print one such value a line, `event tail --follow` one occurrence.
-const TABLE: [(&str, Make); 32] = [
+const TABLE: [(&str, Make); 35] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
     ("node unstandby", || schema_for!(OrderReport)),
     ("service list", || schema_for!(Vec<ServiceStatus>)),
-    ("service show", || schema_for!(ServiceStatus)),
+    ("service show", || schema_for!(ServiceShown)),
     ("service apply", || schema_for!(ApplyReport)),
     ("service register", || schema_for!(OrderReport)),
     ("service deregister", || schema_for!(OrderReport)),
@@ -39,10 +41,13 @@ const TABLE: [(&str, Make); 32] = [
     ("event disable", || schema_for!(EventGroupStatus)),
     ("event tail", || schema_for!(Vec<OccurrenceReport>)),
     ("event test", || schema_for!(Vec<OccurrenceReport>)),
+    ("service failed", || schema_for!(OrderReport)),
     ("subsystem list", || schema_for!(Vec<SubsystemReport>)),
     ("explain", || schema_for!(ServiceExplanation)),
     ("simulate", || schema_for!(SimulationReport)),
     ("trace", || schema_for!(Trace)),
+    ("agent list", || schema_for!(Vec<String>)),
+    ("agent describe", || schema_for!(Metadata)),
     ("logs", || schema_for!(LogLine)),
     ("config show", || schema_for!(ConfigurationShown)),
     ("config apply", || schema_for!(ConfigurationApplied)),

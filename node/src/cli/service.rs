@@ -2,9 +2,12 @@
 
 use phalanx_messages::NodeId;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest, ServiceStatus, Status};
+use phalanx_messages::limits::OUTPUT_LINES_MAX;
 use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::ServiceExplanation;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::args::{Following, Global, Output, ServiceCommand};
 use super::client::{Client, unexpected};
@@ -12,6 +15,18 @@ use super::order::{Progress, Said, give, state_text};
 use super::show::EXIT_UNKNOWN;
 use super::{Exit, apply, locate, print};
 use crate::config::service_text;
+
+/// Printed by `service show` with `--output json`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ServiceShown {
+    /// The service.
+    #[serde(flatten)]
+    pub service: ServiceStatus,
+    /// Whose lines `output` are; none = no node could be asked.
+    pub output_of: Option<String>,
+    /// The last lines that its commands have written on that node, oldest first.
+    pub output: Vec<String>,
+}
 
 pub(super) fn run(command: ServiceCommand, global: &Global) -> Result<(), Exit> {
     match command {
@@ -32,6 +47,21 @@ pub(super) fn run(command: ServiceCommand, global: &Global) -> Result<(), Exit> 
             let order = ServiceOrder::Clear { skip_recovery: force };
             let progress = |service: &ServiceStatus| if service.wanted { runs(service, None) } else { rests(service) };
             one("clear", &service, order, following, global, progress)
+        }
+        ServiceCommand::Failed { service, generation, on, reason, following } => {
+            let node = match &on {
+                None => None,
+                Some(name) => Some(node_id(&locate::connect(global)?.status()?, name)?),
+            };
+            let order = ServiceOrder::Failed { generation, node, text: reason };
+            let failed = generation.to_string();
+            let progress = move |service: &ServiceStatus| {
+                if service.generation.as_deref() == Some(failed.as_str()) && service.state == "registered" {
+                    return Progress::Waits("has not been stopped yet".to_owned());
+                }
+                if service.wanted { runs(service, None) } else { rests(service) }
+            };
+            one("failed", &service, order, following, global, progress)
         }
         ServiceCommand::Remove { service, force, following } => {
             let order = ServiceOrder::Remove { skip_recovery: force };
@@ -127,10 +157,18 @@ fn show(service: &str, global: &Global) -> Result<(), Exit> {
     let mut client = locate::connect(global)?;
     let status = client.status()?;
     let Some(found) = find(&status, service) else { return Err(unknown(&status, service)) };
+    let (output_of, output) = last_lines(&mut client, &status, found, global);
     match global.output {
-        Output::Json => anstream::println!("{}", print::json(found)?),
+        Output::Json => {
+            let shown = ServiceShown { service: found.clone(), output_of, output };
+            anstream::println!("{}", print::json(&shown)?);
+        }
         Output::Text => {
             anstream::print!("{}", print::service(found));
+            if let Some(node) = output_of.filter(|_| !output.is_empty()) {
+                anstream::println!("\nlast output on {node} (`phalanx logs {node} --service {service}` shows more):");
+                output.iter().for_each(|line| anstream::println!("  {line}"));
+            }
             let definition = definitions(&mut client)?.into_iter().find(|definition| definition.name == service);
             let name_of = |node| name_of(&status, node);
             let text = definition.map(|definition| service_text(&definition, &name_of));
@@ -138,6 +176,24 @@ fn show(service: &str, global: &Global) -> Result<(), Exit> {
         }
     }
     Ok(())
+}
+
+/// The last lines of its commands on the node that has it, or else on the node that answers.
+fn last_lines(
+    client: &mut Client,
+    status: &Status,
+    service: &ServiceStatus,
+    global: &Global,
+) -> (Option<String>, Vec<String>) {
+    let elsewhere = service.node.as_ref().filter(|node| **node != status.node);
+    let mut other = elsewhere.and_then(|node| super::logs::connect_to(node, global).ok());
+    let node = if other.is_some() { service.node.clone() } else { Some(status.node.clone()) };
+    let lines = u32::try_from(OUTPUT_LINES_MAX).unwrap_or(u32::MAX);
+    let request = AdminRequest::Logs { service: Some(service.name.clone()), lines, follow: false };
+    match other.as_mut().unwrap_or(client).ask(&request) {
+        Ok(AdminAnswer::Logs(lines)) => (node, lines.into_iter().map(|line| line.text).collect()),
+        Ok(_) | Err(_) => (None, Vec::new()), // what it said is not what was asked for
+    }
 }
 
 fn unknown(status: &Status, service: &str) -> Exit {

@@ -69,6 +69,11 @@ impl<'a> Mistakes<'a> {
         self.found.len()
     }
 
+    /// An agent that is not installed here is no mistake.
+    pub const fn agents_may_be_absent(&self) -> bool {
+        self.documents.agents_may_be_absent
+    }
+
     pub fn ended<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.found.is_empty() { Ok(value) } else { Err(ConfigErrors(self.found)) }
     }

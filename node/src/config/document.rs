@@ -45,6 +45,8 @@ struct Document {
 pub(super) struct Documents {
     /// Absolute path of the main file; empty for a text that is no file.
     pub file: PathBuf,
+    /// An agent that is not installed on this host is no mistake: the file is only run by, not applied.
+    pub agents_may_be_absent: bool,
     /// The merged values.
     pub raw: RawConfig,
     /// Lowest precedence first.
@@ -100,7 +102,7 @@ impl Documents {
             return Err(ConfigErrors(mistakes));
         }
         let raw = merge(&layers, &environment).map_err(|error| environment_mistake(&error, &environment))?;
-        Ok(Self { file, raw, layers, environment })
+        Ok(Self { file, agents_may_be_absent: false, raw, layers, environment })
     }
 
     /// Where the value at `path` was given: the environment first, then the last file that has it; else the nearest table

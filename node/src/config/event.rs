@@ -1,6 +1,7 @@
 //! Checks `[[event]]` and `[[event_group]]` (spec, Table 4), and the groups that services name.
 
 use phalanx_messages::event::{EventDefinition, EventGroupDefinition, ParameterValue, Parameters};
+use phalanx_messages::launch::Program;
 use phalanx_messages::limits::{EVENT_GROUPS_MAX, EVENTS_MAX};
 use phalanx_messages::service::{Invocation, ServiceCommand};
 use phalanx_messages::watcher::{ParameterKind, WatcherSchema};
@@ -8,8 +9,8 @@ use phalanx_protocol::events::{EXTERNAL, EventMistake, builtin, check, mistake_i
 
 use super::check::{KnownNodes, Mistakes};
 use super::document::Key;
-use super::raw::{RawAction, RawConfig, RawEvent, RawEventGroup, RawScalar};
-use super::{EventDefinitions, duration, names, subsystem};
+use super::raw::{RawConfig, RawEvent, RawEventGroup, RawScalar};
+use super::{EventDefinitions, command, duration, names, subsystem};
 
 /// An action function may take this long if nothing else is said.
 pub(super) const TIMEOUT_MS: u64 = 60_000;
@@ -152,26 +153,10 @@ fn check_action(raw: &RawEvent, index: usize, mistakes: &mut Mistakes<'_>) -> Op
         }
         return None;
     };
-    let run = match action {
-        RawAction::Arguments(words) => Invocation::Arguments(words.clone()),
-        RawAction::Shell(shell) => Invocation::Shell(shell.shell.clone()),
-        RawAction::Text(text) => {
-            let message = format!("action of event `{}` is the text `{text}`", raw.name);
-            let hint =
-                "write a program and its arguments as a list, or { shell = \"...\" } if a shell must interpret it";
-            mistakes.add(&at("event", index, "action"), message, hint);
-            return None;
-        }
+    let run = match command::program(&at("event", index, "action"), "action", action, mistakes)? {
+        Program::Arguments(words) => Invocation::Arguments(words),
+        Program::Shell(text) => Invocation::Shell(text),
     };
-    let words: Vec<&str> = match &run {
-        Invocation::Arguments(words) => words.iter().map(String::as_str).collect(),
-        Invocation::Shell(text) => vec![text],
-        Invocation::Agent => Vec::new(),
-    };
-    let whole = words.join(" ");
-    if let Some(message) = names::mistake_in_command("action", &whole).filter(|_| !whole.trim().is_empty()) {
-        mistakes.add(&at("event", index, "action"), message, "call a script if the command is long");
-    }
     let timeout = &at("event", index, "timeout");
     let timeout_ms = subsystem::timeout_ms(timeout, raw.timeout.as_deref(), TIMEOUT_MS, mistakes);
     Some(ServiceCommand { run, timeout_ms, retries: 0 })

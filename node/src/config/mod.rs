@@ -6,6 +6,7 @@
 
 mod check;
 mod cluster;
+mod command;
 mod document;
 mod duration;
 mod error;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration, NodeSettings, PanicPolicy};
 use phalanx_messages::event::{EventDefinition, EventGroupDefinition};
+use phalanx_messages::launch::Program;
 use phalanx_messages::membership::BarrierCounts;
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::service::ServiceDefinition;
@@ -167,13 +169,13 @@ pub struct SubsystemConfig {
     /// Its barriers.
     pub barriers: BarrierCounts,
     /// Run for each barrier of a join; none = nothing to do.
-    pub on_joining: Option<String>,
+    pub on_joining: Option<Program>,
     /// Run for each barrier of a graceful leave.
-    pub on_leaving: Option<String>,
+    pub on_leaving: Option<Program>,
     /// Run for each barrier of a forced leave.
-    pub on_forced_leaving: Option<String>,
+    pub on_forced_leaving: Option<Program>,
     /// Run by the warden after the node has died, before it may be called dead.
-    pub on_panic: Option<String>,
+    pub on_panic: Option<Program>,
     /// A command is killed and counted as failed after this long.
     pub timeout_ms: u64,
 }
@@ -207,6 +209,16 @@ impl NodeConfig {
     /// Every mistake found, each with its place.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
         let documents = document::Documents::open(file)?;
+        check::node(&documents)
+    }
+
+    /// The same for a node that is about to run, which takes its services from the disk: their agents need not be installed.
+    ///
+    /// # Errors
+    /// Every mistake found, each with its place.
+    pub fn load_to_run(file: &Path) -> Result<Self, ConfigErrors> {
+        let mut documents = document::Documents::open(file)?;
+        documents.agents_may_be_absent = true;
         check::node(&documents)
     }
 

@@ -1,6 +1,6 @@
 //! Names and other small values that several tables share.
 
-use phalanx_messages::limits::{COMMAND_BYTES_MAX, NAME_BYTES_MAX};
+use phalanx_messages::limits::NAME_BYTES_MAX;
 
 /// What is wrong with a name, if something is: names appear in file names, cgroups, environment variables and command lines.
 pub(crate) fn mistake_in_name(name: &str) -> Option<String> {
@@ -12,18 +12,6 @@ pub(crate) fn mistake_in_name(name: &str) -> Option<String> {
     (!starts_well || !name.bytes().all(allowed)).then(|| {
         format!("name `{name}` must begin with a letter or digit and hold only letters, digits, `-`, `_` and `.`")
     })
-}
-
-/// What is wrong with a command line, if something is.
-pub(super) fn mistake_in_command(key: &str, command: &str) -> Option<String> {
-    if command.trim().is_empty() {
-        return Some(format!("{key} is empty; leave the key out if there is nothing to do"));
-    }
-    if command.contains('\0') {
-        return Some(format!("{key} contains a zero byte"));
-    }
-    (command.len() > COMMAND_BYTES_MAX)
-        .then(|| format!("{key} has {} bytes; at most {COMMAND_BYTES_MAX} are allowed", command.len()))
 }
 
 /// What is wrong with an address `host:port`, if something is.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::timing::RawTiming;
 
@@ -36,16 +35,6 @@ impl RawConfig {
     /// It has `[cluster]` and nothing of one node: it is about the whole cluster.
     pub fn is_of_cluster(&self) -> bool {
         self.cluster.is_some() && self.node.is_none() && self.disk.is_none() && self.interconnect.is_none()
-    }
-}
-
-/// A key that is known and not built: only its presence counts.
-#[derive(Debug)]
-pub(super) struct Present;
-
-impl<'de> Deserialize<'de> for Present {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
 
@@ -162,11 +151,29 @@ pub(super) struct RawSubsystem {
     pub level: i64,
     #[serde(default)]
     pub barriers: RawBarriers,
-    pub on_joining: Option<String>,
-    pub on_leaving: Option<String>,
-    pub on_forced_leaving: Option<String>,
-    pub on_panic: Option<String>,
+    pub on_joining: Option<RawCommand>,
+    pub on_leaving: Option<RawCommand>,
+    pub on_forced_leaving: Option<RawCommand>,
+    pub on_panic: Option<RawCommand>,
     pub timeout: Option<String>,
+}
+
+/// A command: a line that is split into words, the words, or a line for the shell.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a command is \"PROGRAM ARGUMENT\", [\"PROGRAM\", \"ARGUMENT\"] or { shell = \"COMMAND LINE\" }"
+)]
+pub(super) enum RawCommand {
+    Line(String),
+    Words(Vec<String>),
+    Shell(RawShell),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawShell {
+    pub shell: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -191,6 +198,34 @@ pub(super) struct RawPreferences {
     pub unordered: Option<Vec<String>>,
 }
 
+/// How a service is looked at; `false` = not at all.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "monitor is false or { command = [...], interval = \"10s\", timeout = \"20s\", tolerance = 1 }"
+)]
+pub(super) enum RawMonitor {
+    Flag(bool),
+    Keys(RawMonitorKeys),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMonitorKeys {
+    pub command: Option<RawCommand>,
+    pub interval: Option<String>,
+    pub timeout: Option<String>,
+    pub tolerance: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRestart {
+    pub limit: Option<i64>,
+    pub window: Option<String>,
+    pub backoff: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawService {
@@ -202,14 +237,21 @@ pub(super) struct RawService {
     pub auto_register: Option<String>,
     pub maturity_count: Option<i64>,
     pub maturity_time: Option<String>,
-    pub start_command: Option<String>,
+    pub start_command: Option<RawCommand>,
     pub start_timeout: Option<String>,
-    pub stop_command: Option<String>,
+    pub stop_command: Option<RawCommand>,
     pub stop_timeout: Option<String>,
-    pub notify_command: Option<String>,
+    pub stop_retries: Option<i64>,
+    pub notify_command: Option<RawCommand>,
     pub notify_timeout: Option<String>,
-    pub recovery_command: Option<String>,
+    pub notify_retries: Option<i64>,
+    pub recovery_command: Option<RawCommand>,
     pub recovery_timeout: Option<String>,
+    pub recovery_retries: Option<i64>,
+    pub agent: Option<String>,
+    pub agent_parameters: Option<BTreeMap<String, RawScalar>>,
+    pub monitor: Option<RawMonitor>,
+    pub restart: Option<RawRestart>,
     pub leaves: Option<String>,
     pub start_retries: Option<i64>,
     pub stop_failure: Option<String>,
@@ -222,9 +264,6 @@ pub(super) struct RawService {
     pub placement_policy: Option<String>,
     pub inherit_actions: Option<bool>,
     pub child_failure: Option<String>,
-    // Keys of the contract that are not built.
-    pub monitor: Option<Present>,
-    pub agent: Option<Present>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -234,24 +273,9 @@ pub(super) struct RawEvent {
     pub watcher: String,
     #[serde(rename = "in", default)]
     pub input: BTreeMap<String, RawScalar>,
-    pub action: Option<RawAction>,
+    pub action: Option<RawCommand>,
     pub timeout: Option<String>,
     pub quiet: Option<String>,
-}
-
-/// A program and its arguments, or a text for a shell. A text alone could mean either.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawAction {
-    Arguments(Vec<String>),
-    Shell(RawShell),
-    Text(String),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawShell {
-    pub shell: String,
 }
 
 #[derive(Debug, Deserialize)]

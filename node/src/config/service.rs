@@ -1,15 +1,20 @@
 //! Checks `[[service]]`: the choosing parameters and action functions of a client service (spec, "2. Choosing Parameters").
 
+mod actions;
+
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, NodePreferences, STABLE_MS_DEFAULT, ServiceCommand, ServiceDefinition, StopFailure,
+    AllowableNodes, AutoRegister, NodePreferences, STABLE_MS_DEFAULT, ServiceDefinition, StopFailure,
 };
 
 use super::check::{KnownNodes, Mistakes};
 use super::document::Key;
 use super::raw::{RawNodes, RawService};
 use super::{group, names, subsystem};
+
+use self::actions::Actions;
+pub(super) use self::actions::{MONITOR_INTERVAL_MS, MONITOR_TIMEOUT_MS, TOLERANCE};
 
 /// An action function may take this long if nothing else is said.
 pub(super) const TIMEOUT_MS: u64 = 60_000;
@@ -55,15 +60,13 @@ impl Checker<'_, '_, '_> {
         if let Some(message) = names::mistake_in_name(&raw.name) {
             self.wrong("name", message, "choose another name");
         }
-        self.refuse_unbuilt();
         self.check_child();
         let allowable_nodes = self.allowable_nodes();
         let disallowable_nodes = self.node_list("disallowable_nodes", &raw.disallowable_nodes);
         self.check_somewhere_to_run(&allowable_nodes, &disallowable_nodes);
-        let start_command = self.command("start", &raw.start_command, &raw.start_timeout);
-        let stop_command = self.command("stop", &raw.stop_command, &raw.stop_timeout);
-        let leaves = self.leaves(panic_may_exit);
-        ServiceDefinition {
+        let actions = self.actions();
+        let leaves = self.leaves(&actions, panic_may_exit);
+        actions.into_definition(ServiceDefinition {
             name: raw.name.clone(),
             node_preferences: self.preferences(),
             auto_register: self.auto_register(),
@@ -74,10 +77,6 @@ impl Checker<'_, '_, '_> {
                 .map(|text| subsystem::timeout_ms(&at(self.index, "maturity_time"), Some(text), 0, self.mistakes)),
             allowable_nodes,
             disallowable_nodes,
-            start_command,
-            stop_command,
-            notify_command: self.command("notify", &raw.notify_command, &raw.notify_timeout),
-            recovery_command: self.command("recovery", &raw.recovery_command, &raw.recovery_timeout),
             leaves,
             start_retries: self.start_retries(),
             stop_failure: self.stop_failure(),
@@ -96,7 +95,7 @@ impl Checker<'_, '_, '_> {
             inherit_actions: raw.inherit_actions.unwrap_or(false),
             child_failure: self.child_failure(),
             ..ServiceDefinition::new("")
-        }
+        })
     }
 
     pub fn wrong(&mut self, key: &str, message: impl Into<String>, hint: &str) {
@@ -105,15 +104,6 @@ impl Checker<'_, '_, '_> {
 
     pub fn clash(&mut self, key: &str, other: &str, message: String, hint: &str) {
         self.mistakes.clash(&at(self.index, key), &at(self.index, other), message, hint);
-    }
-
-    fn refuse_unbuilt(&mut self) {
-        let raw = self.raw;
-        let keys = [("monitor", raw.monitor.is_some()), ("agent", raw.agent.is_some())];
-        for (text, _) in keys.into_iter().filter(|(_, given)| *given) {
-            let key = text.split(' ').next().unwrap_or(text);
-            self.mistakes.not_built(&at(self.index, key), text);
-        }
     }
 
     fn node_list(&mut self, key: &str, names: &[String]) -> Vec<NodeId> {
@@ -217,40 +207,20 @@ impl Checker<'_, '_, '_> {
         count
     }
 
-    fn command(&mut self, action: &str, command: &Option<String>, timeout: &Option<String>) -> Option<ServiceCommand> {
-        let (command_key, timeout_key) = (format!("{action}_command"), format!("{action}_timeout"));
-        let path = at(self.index, &timeout_key);
-        let Some(command) = command else {
-            if let Some(timeout) = timeout {
-                let message = format!(
-                    "{timeout_key} of service `{}` is \"{timeout}\", and there is no {command_key}",
-                    self.raw.name
-                );
-                self.mistakes.add(&path, message, format!("add {command_key}, or remove {timeout_key}"));
-            }
-            return None;
-        };
-        if let Some(message) = names::mistake_in_command(&command_key, command) {
-            self.wrong(&command_key, message, "call a script if the command is long");
-        }
-        let timeout_ms = subsystem::timeout_ms(&path, timeout.as_deref(), TIMEOUT_MS, self.mistakes);
-        Some(ServiceCommand::shell(command.clone(), timeout_ms))
-    }
-
     /// Architecture §4, "What outlives a process".
-    fn leaves(&mut self, panic_may_exit: bool) -> Leaves {
+    fn leaves(&mut self, actions: &Actions, panic_may_exit: bool) -> Leaves {
         let raw = self.raw;
         let leaves = match raw.leaves.as_deref() {
             Some("processes") => Leaves::Processes,
             Some("state") => Leaves::State,
-            None if raw.stop_command.is_some() => Leaves::State,
+            None if actions.has_stop() && !actions.is_actor() => Leaves::State,
             None => Leaves::Processes,
             Some(other) => {
                 self.wrong("leaves", format!("leaves `{other}` is unknown"), "use \"processes\" or \"state\"");
                 Leaves::State
             }
         };
-        if leaves == Leaves::State && raw.stop_command.is_none() && !panic_may_exit {
+        if leaves == Leaves::State && !actions.has_stop() && !panic_may_exit {
             let message = format!(
                 "leaves of service `{}` is \"state\" without a stop_command, and node.panic is \"exit\"",
                 raw.name

@@ -1,16 +1,18 @@
 //! A service definition as it is written in a file: for `config show`, and for differences that name keys.
 
+mod actions;
+
 use phalanx_messages::NodeId;
 use phalanx_messages::launch::Leaves;
 use phalanx_messages::service::{
-    AllowableNodes, AutoRegister, ChildFailure, Invocation, NodePreferences, PlacementPolicy, STABLE_MS_DEFAULT,
-    ServiceCommand, ServiceDefinition, StopFailure, TransferCost, WEIGHT_DEFAULT,
+    AgentClass, AllowableNodes, AutoRegister, ChildFailure, NodePreferences, PlacementPolicy, STABLE_MS_DEFAULT,
+    ServiceDefinition, StopFailure, TransferCost, WEIGHT_DEFAULT,
 };
 use serde::Serialize;
 use toml::Value;
 
 use super::duration;
-use super::service::{START_RETRIES, TIMEOUT_MS};
+use super::service::START_RETRIES;
 
 /// One key of a difference. A value is written as in a file; none = the key is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -84,11 +86,9 @@ pub fn keys(definition: &ServiceDefinition, name_of: NameOf<'_>) -> Vec<(&'stati
     }
     keys.extend(definition.maturity_count.map(|count| ("maturity_count", Value::Integer(count.into()))));
     keys.extend(definition.maturity_time_ms.map(|ms| ("maturity_time", Value::String(duration::text(ms)))));
-    push_command(&mut keys, "start_command", "start_timeout", definition.start_command.as_ref());
-    push_command(&mut keys, "stop_command", "stop_timeout", definition.stop_command.as_ref());
-    push_command(&mut keys, "notify_command", "notify_timeout", definition.notify_command.as_ref());
-    push_command(&mut keys, "recovery_command", "recovery_timeout", definition.recovery_command.as_ref());
-    let default = if definition.stop_command.is_some() { Leaves::State } else { Leaves::Processes };
+    actions::push(&mut keys, definition);
+    let is_actor = definition.agent.as_ref().is_some_and(|agent| matches!(agent.class, AgentClass::Actor { .. }));
+    let default = if definition.stop_command.is_some() && !is_actor { Leaves::State } else { Leaves::Processes };
     if definition.leaves != default {
         let leaves = match definition.leaves {
             Leaves::Processes => "processes",
@@ -131,30 +131,11 @@ fn push_group(keys: &mut Vec<(&'static str, Value)>, definition: &ServiceDefinit
     keys.extend(said.into_iter().filter_map(|(key, value)| Some((key, value?))));
 }
 
-fn push_command(
-    keys: &mut Vec<(&'static str, Value)>,
-    command_key: &'static str,
-    timeout_key: &'static str,
-    command: Option<&ServiceCommand>,
-) {
-    let Some(command) = command else { return };
-    keys.push((command_key, Value::String(text_of(&command.run))));
-    if command.timeout_ms != TIMEOUT_MS {
-        keys.push((timeout_key, Value::String(duration::text(command.timeout_ms))));
-    }
-}
-
-fn text_of(run: &Invocation) -> String {
-    match run {
-        Invocation::Shell(command) => command.clone(),
-        Invocation::Arguments(words) => words.join(" "),
-        Invocation::Agent => "agent".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use phalanx_messages::service::{Invocation, Monitor, RestartPolicy, ServiceCommand};
 
     use super::super::{ClusterNode, services_of_text};
     use super::*;
@@ -178,8 +159,31 @@ mod tests {
     }
 
     fn command() -> impl Strategy<Value = Option<ServiceCommand>> {
-        let command = ("[a-z][ -~]{0,20}[a-z]", 1_u64..200_000);
-        proptest::option::of(command.prop_map(|(command, timeout_ms)| ServiceCommand::shell(command, timeout_ms)))
+        let run = prop_oneof![
+            "[a-z][ -~]{0,20}[a-z]".prop_map(Invocation::Shell),
+            proptest::collection::vec("[ -~]{0,8}[a-z]", 1..4).prop_map(Invocation::Arguments),
+        ];
+        let command = (run, 1_u64..200_000, 0_u16..5);
+        proptest::option::of(command.prop_map(|(run, timeout_ms, retries)| ServiceCommand { run, timeout_ms, retries }))
+    }
+
+    fn monitor() -> impl Strategy<Value = Option<Monitor>> {
+        let monitor = ("[a-z]{1,9}", 1_u64..50_000, 1_u64..50_000, 1_u16..9);
+        proptest::option::of(monitor.prop_map(|(program, interval_ms, timeout_ms, tolerance)| Monitor {
+            run: Invocation::Arguments(vec![program]),
+            interval_ms,
+            timeout_ms,
+            tolerance,
+        }))
+    }
+
+    fn restart() -> impl Strategy<Value = RestartPolicy> {
+        let given = (0_u16..9, 1_u64..50_000, 1_u64..50_000).prop_map(|(limit, window_ms, backoff_ms)| RestartPolicy {
+            limit,
+            window_ms,
+            backoff_ms,
+        });
+        prop_oneof![Just(RestartPolicy::default()), given]
     }
 
     fn definition() -> impl Strategy<Value = ServiceDefinition> {
@@ -193,7 +197,7 @@ mod tests {
         let maturity = (proptest::option::of(1_u16..2), proptest::option::of(1_u64..100_000));
         let commands = (command(), command(), command(), command());
         let group = proptest::option::of("[a-z]{1,5}");
-        let rest = (any::<bool>(), 0_u32..10, any::<bool>(), any::<bool>(), group);
+        let rest = (any::<bool>(), 0_u32..10, any::<bool>(), any::<bool>(), monitor(), restart(), group);
         (allowable, preferences, auto, maturity, commands, rest).prop_map(
             |(allowable_nodes, node_preferences, auto_register, maturity, commands, rest)| ServiceDefinition {
                 name: "clock".to_owned(),
@@ -203,7 +207,8 @@ mod tests {
                 auto_register,
                 maturity_count: maturity.0,
                 maturity_time_ms: maturity.1,
-                start_command: commands.0,
+                // A start is tried again on other nodes, not on the same.
+                start_command: commands.0.map(|start| ServiceCommand { retries: 0, ..start }),
                 stop_command: commands.1,
                 notify_command: commands.2,
                 recovery_command: commands.3,
@@ -211,7 +216,9 @@ mod tests {
                 start_retries: rest.1,
                 stop_failure: if rest.2 { StopFailure::Fence } else { StopFailure::Ignore },
                 recover_lost_start: rest.3,
-                event_group: rest.4,
+                monitor: rest.4,
+                restart: rest.5,
+                event_group: rest.6,
                 ..ServiceDefinition::new("")
             },
         )

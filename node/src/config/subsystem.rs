@@ -6,8 +6,8 @@ use phalanx_messages::membership::BarrierCounts;
 
 use super::check::Mistakes;
 use super::document::Key;
-use super::raw::RawSubsystem;
-use super::{SubsystemConfig, duration, names};
+use super::raw::{RawCommand, RawSubsystem};
+use super::{SubsystemConfig, command, duration, names};
 
 /// A command may take this long if nothing else is said.
 const TIMEOUT_MS: u64 = 30_000;
@@ -66,25 +66,21 @@ fn check(raw: &RawSubsystem, index: usize, mistakes: &mut Mistakes<'_>) -> Subsy
         let message = format!("level of subsystem `{}` is {}; it must lie in 1..{}", raw.name, raw.level, top - 1);
         mistakes.add(&at(index, "level"), message, "the event manager must stay the highest level");
     }
-    let commands = [
-        ("on_joining", &raw.on_joining),
-        ("on_leaving", &raw.on_leaving),
-        ("on_forced_leaving", &raw.on_forced_leaving),
-        ("on_panic", &raw.on_panic),
-    ];
-    for (key, command) in commands {
-        if let Some(message) = command.as_deref().and_then(|command| names::mistake_in_command(key, command)) {
-            mistakes.add(&at(index, key), message, "call a script if the command is long");
-        }
-    }
+    let mut program = |key: &str, raw: &Option<RawCommand>| {
+        raw.as_ref().and_then(|raw| command::program(&at(index, key), key, raw, mistakes))
+    };
+    let on_joining = program("on_joining", &raw.on_joining);
+    let on_leaving = program("on_leaving", &raw.on_leaving);
+    let on_forced_leaving = program("on_forced_leaving", &raw.on_forced_leaving);
+    let on_panic = program("on_panic", &raw.on_panic);
     SubsystemConfig {
         name: raw.name.clone(),
         level: Level(u16::try_from(raw.level).unwrap_or_default()),
         barriers: check_barriers(raw, index, mistakes),
-        on_joining: raw.on_joining.clone(),
-        on_leaving: raw.on_leaving.clone(),
-        on_forced_leaving: raw.on_forced_leaving.clone(),
-        on_panic: raw.on_panic.clone(),
+        on_joining,
+        on_leaving,
+        on_forced_leaving,
+        on_panic,
         timeout_ms: timeout_ms(&at(index, "timeout"), raw.timeout.as_deref(), TIMEOUT_MS, mistakes),
     }
 }

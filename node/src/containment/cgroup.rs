@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <mount>/<key>/<pid>-<start ticks>/    this start of the node; named in its register's fence handle
-//!     warden/  daemon/  cleanup/<n>/  services/<name>/<n>/  subsystems/<name>/<n>/
+//!     warden/  daemon/  cleanup/<n>/  services/<name>/<n>/  subsystems/<name>/<n>/  events/<name>/<n>/
 //! ```
 //!
 //! `<key>` is the same at every start, so the next one finds leftovers; the directory below it is new at every start, so
@@ -17,13 +17,17 @@ use phalanx_messages::Instant;
 use phalanx_messages::launch::Owner;
 use phalanx_messages::register::ProcessIdentity;
 use rustix::event::{PollFd, PollFlags};
+use rustix::process::Signal;
 
+use super::process::{self, Process};
 use super::timespec;
 
 /// The kernel tells of changes of one file at most every 10 ms, so a waiting reader also looks by itself.
 const LOOK_MS: u64 = 1;
 /// Directories of one start that hold what the warden kills.
-const KILLED: [&str; 4] = ["daemon", "services", "subsystems", "cleanup"];
+const KILLED: [&str; 5] = ["daemon", "services", "subsystems", "events", "cleanup"];
+/// Of those, what is frozen while the lease is lost.
+const FROZEN: [&str; 3] = ["services", "subsystems", "events"];
 
 /// The containment of one start of a node.
 #[derive(Debug, Clone)]
@@ -106,7 +110,7 @@ impl NodeCgroup {
     /// # Errors
     /// If the kernel refuses.
     pub fn freeze(&self, on: bool) -> io::Result<()> {
-        for part in ["services", "subsystems"] {
+        for part in FROZEN {
             fs::write(self.directory.join(part).join("cgroup.freeze"), if on { "1" } else { "0" })?;
         }
         Ok(())
@@ -117,8 +121,12 @@ impl NodeCgroup {
     /// # Errors
     /// If the state cannot be read.
     pub fn is_frozen(&self) -> io::Result<bool> {
-        let frozen = |part| event(&self.directory.join(part), "frozen 1");
-        Ok(frozen("services")? && frozen("subsystems")?)
+        for part in FROZEN {
+            if !event(&self.directory.join(part), "frozen 1")? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Kills everything but the warden once. `true` = nothing is left.
@@ -176,6 +184,24 @@ pub fn file_name(name: &str) -> String {
         }
     }
     safe
+}
+
+/// Sends a signal to every process in `directory` and below. One that comes in meanwhile may not get it.
+///
+/// # Errors
+/// If a process may not be signalled; the others get the signal all the same.
+pub fn signal(directory: &Path, signal: Signal) -> io::Result<()> {
+    let mut result = Ok(());
+    let opened: Vec<Process> = members(directory)
+        .into_iter()
+        .filter_map(|pid| Process::open(process::stat(pid).ok()?.identity()).ok()?)
+        .collect();
+    // Read again after the descriptors were had: a process id that is still here is the one that was opened.
+    let still = members(directory);
+    for process in opened.iter().filter(|process| still.contains(&process.identity().pid)) {
+        result = process.signal(signal).and(result);
+    }
+    result
 }
 
 /// Kills whatever is in `directory` and below. `true` = nothing was left; a directory that is not there is empty.

@@ -4,7 +4,7 @@
 //! they detach. It tells the warden how the command ended, stays until its last descendant has ended, and kills them all if
 //! the warden is gone. It decides nothing.
 //!
-//! Command line: `<keeper command> <node>/<owner> <command>`; stdin is a socket to the warden, stdout and stderr are the log.
+//! Command line: `<keeper command> <node>/<owner> <program> <argument>...`; stdin is a socket to the warden, stdout and stderr are the log.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -18,6 +18,8 @@ use rustix::process::{WaitOptions, WaitStatus};
 
 use super::tree::{Scope, TreeKill};
 
+/// The wait status of a process that ended with exit status 127.
+const NOT_FOUND: i32 = 127 << 8;
 /// How long the keeper tries to kill what is below it after the warden's death; then it leaves that to whoever comes.
 const ORPHANED_KILL_MS: u64 = 60_000;
 
@@ -26,11 +28,13 @@ const ORPHANED_KILL_MS: u64 = 60_000;
 /// Must run in a process without other threads or children.
 #[must_use]
 pub fn keeper_main(arguments: &[OsString]) -> u8 {
-    let [title, command] = arguments else {
+    let [title, program, arguments @ ..] = arguments else {
         eprintln!("this command is for the warden only");
         return 2;
     };
-    match keep(title, command) {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    match keep(&mut command) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("keeper of {}: {error}", title.display());
@@ -39,14 +43,21 @@ pub fn keeper_main(arguments: &[OsString]) -> u8 {
     }
 }
 
-fn keep(title: &OsString, command: &OsString) -> io::Result<()> {
+fn keep(command: &mut Command) -> io::Result<()> {
     let mut warden = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     become_subreaper()?;
     std::fs::write("/proc/self/oom_score_adj", "0").ok(); // the warden may have lowered it; services get the default
     let (children, at_end) = UnixStream::pair()?;
     children.set_nonblocking(true)?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, at_end)?;
-    let started = shell(title, command).stdin(Stdio::null()).process_group(0).spawn()?;
+    let started = match command.stdin(Stdio::null()).process_group(0).spawn() {
+        Ok(started) => started,
+        Err(error) => {
+            // As a shell says that there is no such program.
+            eprintln!("{}: {error}", command.get_program().display());
+            return warden.write_all(&[&NOT_FOUND.to_le_bytes()[..], &[0]].concat());
+        }
+    };
     let mut command_pid = Some(started.id());
     loop {
         let mut fds = [PollFd::new(&children, PollFlags::IN), PollFd::new(&warden, PollFlags::IN)];
@@ -56,12 +67,16 @@ fn keep(title: &OsString, command: &OsString) -> io::Result<()> {
         }
         let spoken = !fds[1].revents().is_empty();
         drain(&children);
+        let mut ended = None;
         let alone = reap(|pid, status| {
             if command_pid == Some(pid) {
-                command_pid = None;
-                warden.write_all(&status.as_raw().to_le_bytes()).ok(); // if it is gone, that is seen below
+                (command_pid, ended) = (None, Some(status));
             }
         });
+        if let Some(status) = ended {
+            let words = [&status.as_raw().to_le_bytes()[..], &[u8::from(!alone)]].concat();
+            warden.write_all(&words).ok(); // if it is gone, that is seen below
+        }
         if alone {
             return Ok(());
         }
@@ -75,13 +90,6 @@ fn keep(title: &OsString, command: &OsString) -> io::Result<()> {
                 .map_err(io::Error::other);
         }
     }
-}
-
-/// `/bin/sh -c command` with the node's name where `ps` shows it.
-fn shell(title: &OsString, command: &OsString) -> Command {
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(command).arg(title);
-    shell
 }
 
 /// Reads away the bytes that only wake a poll.

@@ -65,6 +65,20 @@ impl Scope {
     }
 }
 
+/// Sends a signal once to everybody in a scope.
+///
+/// # Errors
+/// If `/proc` cannot be read or a process may not be signalled; the others get the signal all the same.
+pub fn signal(scope: &Scope, signal: Signal) -> io::Result<()> {
+    let mut result = Ok(());
+    for stat in scope.select(&process::all()?).0 {
+        if let Some(process) = Process::open(stat.identity())? {
+            result = process.signal(signal).and(result);
+        }
+    }
+    result
+}
+
 /// How far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

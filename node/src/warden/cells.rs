@@ -4,37 +4,53 @@
 //! gone only when the containment is empty *and* the child that was started has been reaped, because that child enters its
 //! directory by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod clean_up;
+mod freeze;
+mod kills;
+mod watch;
+
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use phalanx_messages::launch::{LaunchRequest, LaunchResult, Owner};
+use phalanx_messages::launch::{LaunchRequest, LaunchResult, Owner, Program};
 use rustix::process::{Pid, Signal, WaitStatus};
 
+use self::kills::Killing;
+use self::watch::Watches;
 use super::desk::CellId;
 use super::log::Log;
 use crate::containment::cgroup::{self, NodeCgroup};
 use crate::containment::keeper::failure;
-use crate::containment::tree::{Progress, Roundup, Scope, TreeKill};
-use crate::containment::{now, owner_text, pause};
+use crate::containment::owner_text;
+use crate::containment::tree::Roundup;
 
-/// Enters the directory given first, takes the default OOM score, becomes the command.
-const PRELUDE: &str =
-    r#"echo 0 >"$1" || exit 125; echo 0 2>/dev/null >/proc/self/oom_score_adj; exec /bin/sh -c "$2" "$3""#;
+/// Enters the directory given first, takes the default OOM score, becomes the command. No word of the command is read by this shell.
+const PRELUDE: &str = r#"echo 0 >"$1" || exit 125; echo 0 2>/dev/null >/proc/self/oom_score_adj; shift; exec "$@""#;
 /// Enters the directory given first and becomes the daemon, which keeps the warden's OOM score.
 const DAEMON_PRELUDE: &str = r#"echo 0 >"$1" || exit 125; shift; exec "$@""#;
 /// Variables that commands get from the warden's own environment.
-const INHERITED: [&str; 10] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
+const INHERITED: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "OCF_ROOT",
+    "HA_RSCTMP",
+];
 /// Marks every process of a node, so that the next start finds what an earlier one could not keep together.
 pub const MARK: &str = "PHALANX_CONTAINMENT";
-/// How long a freeze may take to be seen, in milliseconds: a process stops only once it gets a processor.
-const FREEZE_MS: u64 = 1_000;
 
 /// The containment in use.
 #[derive(Debug)]
@@ -66,20 +82,11 @@ struct Cell {
     directory: Option<PathBuf>,
     report: Option<UnixStream>,
     told: bool,
+    /// Something lived on when the command ended, as its keeper says.
+    left: bool,
+    /// Whoever asked is to be told when nothing of it is alive any more.
+    watched: bool,
     log: Log,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    Cell(CellId),
-    Owner,
-}
-
-#[derive(Debug)]
-struct Killing {
-    owner: Owner,
-    target: Target,
-    tree: TreeKill,
 }
 
 /// Something ended.
@@ -89,8 +96,21 @@ pub enum Event {
     Ended(Owner, CellId, LaunchResult),
     /// Everything of a cell, after [`Cells::kill_cell`].
     CellGone(Owner, CellId),
-    /// Everything of an owner, after [`Cells::kill_owner`].
+    /// Everything of an owner, after [`Cells::kill_owner`] or [`Cells::end_owner`].
     OwnerGone(Owner),
+    /// What a cell's command left running, by itself, after [`Cells::watch`].
+    Emptied(Owner, CellId),
+}
+
+/// What a command left running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing, as far as can be known.
+    Nothing,
+    /// It lives.
+    Living,
+    /// It has ended since.
+    Ended,
 }
 
 /// See the module.
@@ -102,13 +122,15 @@ pub struct Cells {
     cells: BTreeMap<CellId, Cell>,
     killings: Vec<Killing>,
     frozen: Option<Roundup>,
+    watches: Watches,
 }
 
 impl Cells {
     /// No cell yet.
     #[must_use]
-    pub const fn new(keep: Keep, around: Surroundings) -> Self {
-        Self { keep, around, daemon: 0, cells: BTreeMap::new(), killings: Vec::new(), frozen: None }
+    pub fn new(keep: Keep, around: Surroundings) -> Self {
+        let (cells, killings, watches) = (BTreeMap::new(), Vec::new(), Watches::default());
+        Self { keep, around, daemon: 0, cells, killings, frozen: None, watches }
     }
 
     /// The containment in use.
@@ -153,7 +175,8 @@ impl Cells {
             .spawn(directory.as_deref(), &title, &request.command, &request.environment, &log)
             .map_err(not_started)?;
         let owner = request.owner.clone();
-        self.cells.insert(id, Cell { owner, child: Some(child), directory, report, told: false, log });
+        let cell = Cell { owner, child: Some(child), directory, report, told: false, left: false, watched: false, log };
+        self.cells.insert(id, cell);
         Ok(())
     }
 
@@ -161,25 +184,25 @@ impl Cells {
         &self,
         directory: Option<&Path>,
         title: &str,
-        command: &str,
+        program: &Program,
         environment: &[(String, String)],
         log: &Log,
     ) -> io::Result<(u32, Option<UnixStream>)> {
         let mut report = None;
         let mut shell = if let Some(directory) = directory {
             let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", PRELUDE, "sh"]).arg(directory.join("cgroup.procs")).arg(command).arg(title);
+            shell.args(["-c", PRELUDE, "sh"]).arg(directory.join("cgroup.procs")).args(program.words(title));
             shell.stdin(Stdio::null());
             shell
         } else {
-            let [program, arguments @ ..] = self.around.keeper_command.as_slice() else {
+            let [keeper, arguments @ ..] = self.around.keeper_command.as_slice() else {
                 return Err(io::Error::other("no keeper command is given"));
             };
             let (here, there) = UnixStream::pair()?;
             here.set_nonblocking(true)?;
             report = Some(here);
-            let mut keeper = Command::new(program);
-            keeper.args(arguments).arg(title).arg(command).stdin(OwnedFd::from(there));
+            let mut keeper = Command::new(keeper);
+            keeper.args(arguments).arg(title).args(program.words(title)).stdin(OwnedFd::from(there));
             keeper
         };
         let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -189,71 +212,46 @@ impl Cells {
         Ok((shell.spawn()?.id(), report))
     }
 
-    /// Begins to kill what is left of a cell.
-    pub fn kill_cell(&mut self, owner: Owner, cell: CellId) {
-        self.killings.push(Killing { owner, target: Target::Cell(cell), tree: TreeKill::new(now()) });
-    }
-
-    /// Begins to kill everything of an owner, instead of whatever was being killed of it.
-    pub fn kill_owner(&mut self, owner: Owner) {
-        self.killings.retain(|killing| killing.owner != owner);
-        self.killings.push(Killing { owner, target: Target::Owner, tree: TreeKill::new(now()) });
-    }
-
-    /// True while [`Cells::step_kills`] has something to do.
-    #[must_use]
-    pub const fn is_killing(&self) -> bool {
-        !self.killings.is_empty()
-    }
-
-    /// Goes on with all kills.
-    pub fn step_kills(&mut self, events: &mut Vec<Event>) {
-        for mut killing in std::mem::take(&mut self.killings) {
-            match self.step_kill(&mut killing) {
-                Ok(true) => {
-                    self.tidy(&killing.owner);
-                    events.push(match killing.target {
-                        Target::Cell(cell) => Event::CellGone(killing.owner, cell),
-                        Target::Owner => Event::OwnerGone(killing.owner),
-                    });
-                }
-                Ok(false) => self.killings.push(killing),
-                Err(error) => {
-                    // Not proved, so it goes on; the one who asked gives up at its own time-out.
-                    tracing::debug!(owner = %owner_text(&killing.owner), %error, "kill is not complete");
-                    self.killings.push(killing);
-                }
-            }
-        }
-    }
-
-    fn step_kill(&self, killing: &mut Killing) -> io::Result<bool> {
-        let is_meant = |id: &CellId, cell: &Cell| match &killing.target {
-            Target::Cell(target) => id == target,
-            Target::Owner => cell.owner == killing.owner,
+    /// From now on the end of what that cell's command left running is told, if it lives.
+    pub fn watch(&mut self, id: CellId) -> Left {
+        let Some(cell) = self.cells.get_mut(&id) else { return Left::Nothing };
+        let left = match &cell.directory {
+            Some(directory) if self.watches.add(directory, id) => match cgroup::populated(directory) {
+                Ok(false) => Left::Nothing, // if something was there, nobody knows
+                Ok(true) | Err(_) => Left::Living,
+            },
+            None if cell.left && cell.child.is_none() => Left::Ended,
+            None if cell.left => Left::Living,
+            Some(_) | None => Left::Nothing,
         };
-        let (meant, others): (Vec<_>, Vec<_>) = self.cells.iter().partition(|(id, cell)| is_meant(id, cell));
-        let children: Vec<u32> = meant.iter().filter_map(|(_, cell)| cell.child).collect();
-        match &self.keep {
-            Keep::Cgroup(node) => {
-                children.iter().for_each(|child| kill_child(*child));
-                let empty = match killing.target {
-                    Target::Owner => cgroup::kill(&node.owner(&killing.owner))?,
-                    Target::Cell(_) => {
-                        let directory = meant.first().and_then(|(_, cell)| cell.directory.as_deref());
-                        directory.map_or(Ok(true), cgroup::kill)?
-                    }
-                };
-                Ok(empty && children.is_empty())
-            }
-            Keep::Subreaper => {
-                // Whatever lost its keeper is nobody's, and goes with the first one that is killed.
-                let spared: BTreeSet<u32> =
-                    others.iter().filter_map(|(_, cell)| cell.child).chain([self.daemon]).collect();
-                let scope = Scope { spared, ..Scope::below(std::process::id()) };
-                Ok(killing.tree.step(&scope, now())? == Progress::Done && children.is_empty())
+        cell.watched = left == Left::Living;
+        if left != Left::Living {
+            self.watches.remove(id);
+        }
+        left
+    }
+
+    /// Wakes when something may have happened to what is watched.
+    pub fn watches(&self) -> Option<BorrowedFd<'_>> {
+        self.watches.fd()
+    }
+
+    /// Tells of watched cells in which nothing lives any more.
+    pub fn hear_watches(&mut self, events: &mut Vec<Event>) {
+        for id in self.watches.hear() {
+            let Some(cell) = self.cells.get_mut(&id) else { continue };
+            let lives = cell.directory.as_deref().is_some_and(|directory| cgroup::populated(directory).unwrap_or(true));
+            if !lives {
+                cell.watched = false;
+                self.watches.remove(id);
+                events.push(Event::Emptied(cell.owner.clone(), id));
             }
         }
+    }
+
+    /// Removes the files with the output of an owner.
+    pub fn forget(&self, owner: &Owner) {
+        Log::remove(&self.around.log_dir, owner);
     }
 
     /// A child has been reaped.
@@ -261,6 +259,9 @@ impl Cells {
         let Some((id, cell)) = self.cells.iter_mut().find(|(_, cell)| cell.child == Some(pid)) else { return };
         cell.child = None;
         if cell.told {
+            if std::mem::take(&mut cell.watched) && cell.report.is_some() {
+                events.push(Event::Emptied(cell.owner.clone(), *id)); // a keeper ends when nothing is left below it
+            }
             return;
         }
         if cell.report.is_some() && cell.hear(*id, events) {
@@ -290,134 +291,25 @@ impl Cells {
 
     /// Forgets cells of `owner` in which nothing lives any more.
     fn tidy(&mut self, owner: &Owner) {
-        self.cells.retain(|_, cell| {
+        let watches = &mut self.watches;
+        self.cells.retain(|id, cell| {
             if cell.owner != *owner || cell.child.is_some() || !cell.told {
                 return true;
             }
-            match &cell.directory {
+            let kept = match &cell.directory {
                 Some(directory) => cgroup::populated(directory).unwrap_or(true) || cgroup::remove(directory).is_err(),
                 None => false,
+            };
+            if !kept {
+                watches.remove(*id);
             }
+            kept
         });
-    }
-
-    /// Stops or continues every process of every owner. Gives whether all of them have: one that waits for the disk inside the
-    /// kernel stops when that lets it go.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn freeze(&mut self, on: bool) -> io::Result<bool> {
-        match (&self.keep, on) {
-            (Keep::Cgroup(node), _) => node.freeze(on)?,
-            (Keep::Subreaper, true) => self.frozen = Some(Roundup::default()),
-            (Keep::Subreaper, false) => {
-                self.frozen.take().map_or(Ok(()), |roundup| roundup.signal(Signal::CONT))?;
-            }
-        }
-        let until = now().plus(FREEZE_MS);
-        while on && !self.is_frozen()? {
-            if now() >= until {
-                return Ok(false);
-            }
-            pause(1);
-        }
-        Ok(true)
-    }
-
-    fn is_frozen(&mut self) -> io::Result<bool> {
-        match &self.keep {
-            Keep::Cgroup(node) => node.is_frozen(),
-            Keep::Subreaper => self.keep_frozen(),
-        }
-    }
-
-    /// Looks once whether something of a frozen owner still runs, and stops it. `true` = nothing does.
-    ///
-    /// # Errors
-    /// If `/proc` cannot be read or a process may not be signalled.
-    pub fn keep_frozen(&mut self) -> io::Result<bool> {
-        let Some(roundup) = &mut self.frozen else { return Ok(true) };
-        let keepers = self.cells.values().filter_map(|cell| cell.child).collect();
-        let scope = Scope { spared: [self.daemon].into(), passed: keepers, ..Scope::below(std::process::id()) };
-        roundup.look(&scope)
     }
 
     /// The daemon has been reaped; its process id may be anybody's.
     pub const fn daemon_reaped(&mut self) {
         self.daemon = 0;
-    }
-
-    /// Kills the children that have not been reaped, so that none of them can still enter a directory that was found empty.
-    pub fn kill_children(&self) {
-        let children = self.cells.values().filter_map(|cell| cell.child);
-        children.chain([self.daemon]).filter(|child| *child != 0).for_each(kill_child);
-    }
-
-    /// Kills everything but this process, once. `true` = nothing is left.
-    ///
-    /// # Errors
-    /// Why it cannot be known.
-    pub fn kill_everything(&self, tree: &mut TreeKill) -> io::Result<bool> {
-        match &self.keep {
-            Keep::Cgroup(node) => node.kill_all_but_warden(),
-            Keep::Subreaper => Ok(tree.step(&Scope::below(std::process::id()), now())? == Progress::Done),
-        }
-    }
-
-    /// Starts a clean-up command outside of any cell, and gives its process.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub fn start_clean_up(
-        &self,
-        number: u64,
-        owner: &Owner,
-        command: &str,
-        environment: &[(String, String)],
-    ) -> io::Result<CleaningUp> {
-        let log = Log::open(&self.around.log_dir, owner);
-        let directory = match &self.keep {
-            Keep::Cgroup(node) => Some(node.cleanup(number)?),
-            Keep::Subreaper => None,
-        };
-        let title = format!("{}: clean-up of {}", self.around.node_name, owner_text(owner));
-        let (child, report) = self.spawn(directory.as_deref(), &title, command, environment, &log)?;
-        let cell = Cell { owner: owner.clone(), child: Some(child), directory, report, told: false, log };
-        Ok(CleaningUp(cell))
-    }
-}
-
-/// A clean-up command that runs.
-#[derive(Debug)]
-pub struct CleaningUp(Cell);
-
-impl CleaningUp {
-    /// Whose state it cleans.
-    #[must_use]
-    pub const fn owner(&self) -> &Owner {
-        &self.0.owner
-    }
-
-    /// Kills a clean-up that took too long; it has not been reaped, else it would have a result.
-    pub fn kill(&self) {
-        self.0.child.iter().for_each(|child| kill_child(*child));
-    }
-
-    /// How it ended, once it has.
-    pub fn result(&mut self, reaped: &[(u32, WaitStatus)]) -> Option<LaunchResult> {
-        let mut events = Vec::new();
-        if !self.0.hear(CellId(0), &mut events) {
-            let (_, status) = reaped.iter().find(|(pid, _)| self.0.child == Some(*pid))?;
-            events.push(Event::Ended(
-                self.0.owner.clone(),
-                CellId(0),
-                self.0.result(ExitStatus::from_raw(status.as_raw())),
-            ));
-        }
-        match events.pop()? {
-            Event::Ended(_, _, result) => Some(result),
-            Event::CellGone(..) | Event::OwnerGone(_) => None,
-        }
     }
 }
 
@@ -425,11 +317,13 @@ impl Cell {
     /// Reads the keeper's report. `true` = the command has ended.
     fn hear(&mut self, id: CellId, events: &mut Vec<Event>) -> bool {
         let Some(mut report) = self.report.as_ref() else { return false };
-        let mut status = [0; 4];
-        if report.read_exact(&mut status).is_err() {
+        let mut words = [0; 5];
+        if report.read_exact(&mut words).is_err() {
             return false; // not yet, or never: then its end is seen when it is reaped
         }
+        let [status @ .., left] = words;
         self.told = true;
+        self.left = left > 0;
         let result = self.result(ExitStatus::from_raw(i32::from_le_bytes(status)));
         events.push(Event::Ended(self.owner.clone(), id, result));
         true

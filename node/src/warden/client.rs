@@ -112,7 +112,7 @@ impl Words {
 pub fn kill_services(fence: &FenceHandle) {
     match &fence.containment {
         Containment::Cgroup { path } => {
-            for part in ["services", "subsystems", "cleanup"] {
+            for part in ["services", "subsystems", "events", "cleanup"] {
                 if let Err(error) = cgroup::kill(&std::path::Path::new(path).join(part)) {
                     tracing::error!(%error, part, "failed to kill what the warden kept");
                 }

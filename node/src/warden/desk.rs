@@ -4,17 +4,30 @@
 //! command's processes are gone; a repeated one gets the first one's result; an older one is refused. What may have to be
 //! cleaned after the node's death is recorded before the command starts.
 //!
+//! A command that fails is run again as often as its request says, each time after what it left has been killed. A stop command
+//! that succeeds is not believed: what still lives of its owner is asked to end, then killed, and seen to be gone before the
+//! operation succeeds. What a start command left running is watched, and whoever asks is told when it has ended.
+//!
 //! Pure: no process, no clock. The caller carries out each [`Output`].
+
+mod place;
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, WardenRequest};
-use phalanx_messages::{Instant, OperationId};
+use phalanx_messages::Instant;
+use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, Program, WardenRequest};
 
+use self::place::{Job, Kind, Now, Place, Then, answer, failed};
 use crate::containment::owner_text;
 
 /// How long a command that timed out or was aborted may take to vanish after it was killed, in milliseconds.
 const CLEAR_MS: u64 = 2_000;
+/// How long what a successful stop command left alive may take to end by itself, in milliseconds. With [`CLEAR_MS`] it is less
+/// than what whoever decides allows on top of the command's own time-out (`T_kill`, protocol RL-9).
+const END_MS: u64 = 3_000;
+
+/// Why nothing is begun.
+const NO_LEASE: &str = "this node has lost its lease; nothing is started";
 
 /// One launch and everything it leaves running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +65,16 @@ pub enum Input {
         /// When.
         now: Instant,
     },
-    /// Nothing of that owner is alive any more; answer to [`Output::KillOwner`].
+    /// What that launch left running has ended, or there was nothing; answer to [`Output::Watch`].
+    Emptied {
+        /// Whose.
+        owner: Owner,
+        /// Which.
+        cell: CellId,
+        /// It left something.
+        left: bool,
+    },
+    /// Nothing of that owner is alive any more; answer to [`Output::EndOwner`] and [`Output::KillOwner`].
     OwnerGone {
         /// Whose.
         owner: Owner,
@@ -87,8 +109,19 @@ pub enum Output {
         /// Which.
         cell: CellId,
     },
+    /// Ask everything of that owner to end (SIGTERM), and tell when nothing of it is left.
+    EndOwner(Owner),
     /// Kill everything of that owner, until it is gone.
     KillOwner(Owner),
+    /// Tell once nothing of that launch is alive any more; nothing is killed.
+    Watch {
+        /// Whose.
+        owner: Owner,
+        /// Which.
+        cell: CellId,
+    },
+    /// Remove what was kept of the output of that owner, who is no more.
+    Forget(Owner),
     /// Freeze or thaw every owner.
     Freeze(bool),
     /// Answer the daemon.
@@ -101,44 +134,9 @@ pub struct CleanUp {
     /// Whose.
     pub owner: Owner,
     /// Command; without one nothing can be cleaned.
-    pub command: Option<String>,
+    pub command: Option<Program>,
     /// Variables of its environment.
     pub environment: Vec<(String, String)>,
-}
-
-/// What an operation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Launch,
-    Kill,
-}
-
-/// A request that has not been answered.
-#[derive(Debug)]
-struct Job {
-    tickets: Vec<u64>,
-    operation: Option<OperationId>,
-    kind: Kind,
-    deadline: Instant,
-    launch: Option<LaunchRequest>,
-}
-
-#[derive(Debug)]
-enum Now {
-    /// The command runs.
-    Running { cell: CellId, job: Job },
-    /// It was killed; `verdict` goes to the job once its processes are gone.
-    Clearing { cell: CellId, until: Instant, job: Option<(Job, String)> },
-    /// Everything of the owner is being killed.
-    Killing { job: Job },
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    newest: Option<(OperationId, Kind)>,
-    finished: Option<LaunchResult>,
-    now: Option<Now>,
-    next: Option<Job>,
 }
 
 /// See the module.
@@ -169,8 +167,11 @@ impl Desk {
         let mut out = Vec::new();
         match input {
             Input::Asked { ticket, request, now } => self.asked(ticket, request, now, &mut out),
-            Input::Ended { owner, cell, result, now } => self.ended(&owner, cell, &result, now, &mut out),
+            Input::Ended { owner, cell, result, now } => self.ended(&owner, cell, result, now, &mut out),
             Input::CellGone { owner, cell, now } => self.cell_gone(&owner, cell, now, &mut out),
+            Input::Emptied { owner, cell, left } => {
+                self.places.get_mut(&owner).into_iter().for_each(|place| place.emptied(cell, left, &mut out));
+            }
             Input::OwnerGone { owner, now } => self.owner_gone(&owner, now, &mut out),
             Input::Lease { valid, now } => self.lease(valid, now, &mut out),
             Input::Tick(now) => {
@@ -183,16 +184,24 @@ impl Desk {
     }
 
     fn asked(&mut self, ticket: u64, request: WardenRequest, now: Instant, out: &mut Vec<Output>) {
-        let tickets = vec![ticket];
         match request {
             WardenRequest::Launch(launch) => {
-                let (owner, operation, kind) = (launch.owner.clone(), launch.operation, Kind::Launch);
+                let (owner, operation) = (launch.owner.clone(), launch.operation);
                 let deadline = now.plus(launch.timeout_ms);
-                self.accept(&owner, Job { tickets, operation, kind, deadline, launch: Some(launch) }, now, out);
+                let job = Job { operation, deadline, launch: Some(launch), ..Job::new(ticket, Kind::Launch) };
+                self.accept(&owner, job, now, out);
             }
             WardenRequest::Kill { owner, operation, timeout_ms } => {
                 let deadline = now.plus(timeout_ms);
-                self.accept(&owner, Job { tickets, operation, kind: Kind::Kill, deadline, launch: None }, now, out);
+                self.accept(&owner, Job { operation, deadline, ..Job::new(ticket, Kind::Kill) }, now, out);
+            }
+            WardenRequest::Watch { owner, operation } => match self.places.get_mut(&owner) {
+                Some(place) => place.watch(ticket, operation, out),
+                None => out.push(Output::Answer(ticket, LaunchResult::Succeeded)),
+            },
+            WardenRequest::Forget { owner } => {
+                out.push(Output::Forget(owner));
+                out.push(Output::Answer(ticket, LaunchResult::Succeeded));
             }
         }
     }
@@ -223,17 +232,9 @@ impl Desk {
             }
         }
         if self.frozen.is_some() && job.kind == Kind::Launch {
-            return answer(job, &failed("this node has lost its lease; nothing is started".to_owned()), out);
+            return answer(job, &failed(NO_LEASE.to_owned()), out);
         }
-        if let Some(operation) = job.operation {
-            place.newest = Some((operation, job.kind));
-            place.finished = None;
-        }
-        if let Some(replaced) = place.next.take() {
-            answer(replaced, &failed(superseded(&job)), out);
-        }
-        place.abort(owner, &job, now, out);
-        place.next = Some(job);
+        place.take_over(owner, job, now, out);
         self.go_on(owner, now, out);
     }
 
@@ -253,56 +254,94 @@ impl Desk {
         match &job.launch {
             None => {
                 out.push(Output::KillOwner(owner.clone()));
-                place.now = Some(Now::Killing { job });
+                place.now = Some(Now::Killing { until: job.deadline, job });
             }
             Some(_) if job.deadline <= now => {
                 let text = format!("{}: what ran before could not be killed in time", owner_text(owner));
                 place.finish(job, failed(text), out);
             }
-            Some(launch) => {
-                self.cells += 1;
-                let cell = CellId(self.cells);
-                // Recorded before it starts: from here on it may leave something behind.
-                match launch.leaves {
-                    Leaves::Processes => {}
-                    Leaves::State => {
-                        let (command, environment) = (launch.clean_up.clone(), launch.environment.clone());
-                        self.clean_ups.insert(owner.clone(), CleanUp { owner: owner.clone(), command, environment });
-                    }
-                }
-                out.push(Output::Start { cell, request: launch.clone() });
-                place.now = Some(Now::Running { cell, job });
-            }
+            Some(_) => self.start(owner, job, out),
         }
     }
 
-    fn ended(&mut self, owner: &Owner, cell: CellId, result: &LaunchResult, now: Instant, out: &mut Vec<Output>) {
+    fn start(&mut self, owner: &Owner, job: Job, out: &mut Vec<Output>) {
+        let (Some(place), Some(launch)) = (self.places.get_mut(owner), &job.launch) else { return };
+        self.cells += 1;
+        let cell = CellId(self.cells);
+        // Recorded before it starts: from here on it may leave something behind.
+        match launch.leaves {
+            Leaves::Processes => {}
+            Leaves::State => {
+                let (command, environment) = (launch.clean_up.clone(), launch.environment.clone());
+                self.clean_ups.insert(owner.clone(), CleanUp { owner: owner.clone(), command, environment });
+            }
+        }
+        out.push(Output::Start { cell, request: launch.clone() });
+        place.now = Some(Now::Running { cell, job });
+    }
+
+    fn ended(&mut self, owner: &Owner, cell: CellId, result: LaunchResult, now: Instant, out: &mut Vec<Output>) {
         let Some(place) = self.places.get_mut(owner) else { return };
         let Some(Now::Running { job, .. }) =
             place.now.take_if(|at| matches!(at, Now::Running { cell: c, .. } if *c == cell))
         else {
             return; // killed or aborted before
         };
-        let stopped = job.launch.as_ref().is_some_and(|launch| launch.action == Action::Stop);
-        if stopped && *result == LaunchResult::Succeeded {
-            self.clean_ups.remove(owner);
+        let action = job.launch.as_ref().map(|launch| launch.action);
+        match (result, action) {
+            (LaunchResult::Failed { text }, _) if job.may_be_tried_again() => {
+                out.push(Output::KillCell { owner: owner.clone(), cell });
+                place.now = Some(Now::Clearing { cell, until: now.plus(CLEAR_MS), then: Then::Again(job, text) });
+            }
+            (LaunchResult::Succeeded, Some(Action::Stop)) => {
+                out.push(Output::EndOwner(owner.clone()));
+                place.now = Some(Now::Ending { job, until: now.plus(END_MS) });
+            }
+            (result, Some(Action::Watch)) => {
+                place.finish(job, result, out);
+                out.push(Output::KillCell { owner: owner.clone(), cell }); // nothing of it may stay
+                place.now = Some(Now::Clearing { cell, until: now.plus(CLEAR_MS), then: Then::Nothing });
+            }
+            (result, action) => {
+                if let (LaunchResult::Succeeded, Some(Action::Start), Some(operation)) =
+                    (&result, action, job.operation)
+                {
+                    place.left_by(operation, cell);
+                    out.push(Output::Watch { owner: owner.clone(), cell });
+                }
+                place.finish(job, result, out);
+            }
         }
-        place.finish(job, result.clone(), out);
         self.go_on(owner, now, out);
     }
 
     fn cell_gone(&mut self, owner: &Owner, cell: CellId, now: Instant, out: &mut Vec<Output>) {
         let Some(place) = self.places.get_mut(owner) else { return };
         let cleared = place.now.take_if(|at| matches!(at, Now::Clearing { cell: c, .. } if *c == cell));
-        if let Some(Now::Clearing { job: Some((job, text)), .. }) = cleared {
-            place.finish(job, failed(text), out);
+        match cleared {
+            Some(Now::Clearing { then: Then::Fail(job, text), .. }) => place.finish(job, failed(text), out),
+            Some(Now::Clearing { then: Then::Again(job, _), .. }) if self.frozen.is_some() => {
+                place.finish(job, failed(NO_LEASE.to_owned()), out);
+            }
+            Some(Now::Clearing { then: Then::Again(job, _), .. }) => self.start(owner, job.again(now), out),
+            Some(
+                Now::Clearing { then: Then::Nothing, .. }
+                | Now::Running { .. }
+                | Now::Ending { .. }
+                | Now::Killing { .. },
+            )
+            | None => {}
         }
         self.go_on(owner, now, out);
     }
 
     fn owner_gone(&mut self, owner: &Owner, now: Instant, out: &mut Vec<Output>) {
         let Some(place) = self.places.get_mut(owner) else { return };
-        if let Some(Now::Killing { job }) = place.now.take_if(|at| matches!(at, Now::Killing { .. })) {
+        let gone = place.now.take_if(|at| matches!(at, Now::Killing { .. } | Now::Ending { .. }));
+        if let Some(Now::Killing { job, .. } | Now::Ending { job, .. }) = gone {
+            if job.kind == Kind::Launch {
+                self.clean_ups.remove(owner); // stopped, and nothing of it is left
+            }
             place.finish(job, LaunchResult::Succeeded, out);
         }
         self.go_on(owner, now, out);
@@ -315,101 +354,29 @@ impl Desk {
             Some(Now::Running { cell, job }) if thawed && job.deadline <= now => {
                 let timeout_ms = job.launch.as_ref().map_or(0, |launch| launch.timeout_ms);
                 out.push(Output::KillCell { owner: owner.clone(), cell });
-                let job = Some((job, format!("timed out after {timeout_ms} ms and was killed")));
-                place.now = Some(Now::Clearing { cell, until: now.plus(CLEAR_MS), job });
+                let text = LaunchResult::timed_out(timeout_ms);
+                let then = if job.may_be_tried_again() { Then::Again(job, text) } else { Then::Fail(job, text) };
+                place.now = Some(Now::Clearing { cell, until: now.plus(CLEAR_MS), then });
             }
-            Some(Now::Clearing { until, job, .. }) if until <= now => {
-                if let Some((job, text)) = job {
+            Some(Now::Clearing { until, then, .. }) if until <= now => match then {
+                Then::Fail(job, text) | Then::Again(job, text) => {
                     place.finish(job, failed(format!("{text}, but some of its processes do not end")), out);
                 }
+                Then::Nothing => {}
+            },
+            Some(Now::Ending { job, until }) if thawed && until <= now => {
+                out.push(Output::KillOwner(owner.clone()));
+                place.now = Some(Now::Killing { job, until: now.plus(CLEAR_MS) });
             }
-            Some(Now::Killing { job }) if job.deadline <= now => {
-                place.finish(job, failed(format!("processes of {} do not end", owner_text(owner))), out);
+            Some(Now::Killing { job, until }) if until <= now => {
+                let text = format!("processes of {} do not end", owner_text(owner));
+                let text = if job.kind == Kind::Kill { text } else { format!("it was stopped, but {text}") };
+                place.finish(job, failed(text), out);
             }
             other => place.now = other,
         }
         self.go_on(owner, now, out);
     }
-}
-
-impl Place {
-    /// Frozen commands cannot hurry, so their time stands still.
-    fn deadline(&self, thawed: bool) -> Option<Instant> {
-        match self.now.as_ref()? {
-            Now::Running { job, .. } => thawed.then_some(job.deadline),
-            Now::Killing { job } => Some(job.deadline),
-            Now::Clearing { until, .. } => Some(*until),
-        }
-    }
-
-    /// The command that runs was frozen for so long, and gets that time back.
-    fn postpone(&mut self, ms: u64) {
-        if let Some(Now::Running { job, .. }) = &mut self.now {
-            job.deadline = job.deadline.plus(ms);
-        }
-    }
-
-    /// The same operation again: its result, or wait for it with the first one.
-    fn repeat(&mut self, job: Job, out: &mut Vec<Output>) {
-        if let Some(result) = &self.finished {
-            return answer(job, result, out);
-        }
-        let current = match &mut self.now {
-            Some(Now::Running { job, .. } | Now::Killing { job } | Now::Clearing { job: Some((job, _)), .. }) => {
-                Some(job)
-            }
-            Some(Now::Clearing { job: None, .. }) | None => None,
-        };
-        let same = |waiting: &&mut Job| waiting.operation == job.operation;
-        match current.filter(same).or_else(|| self.next.as_mut().filter(same)) {
-            Some(waiting) => waiting.tickets.extend(job.tickets),
-            None => answer(job, &failed("this operation was aborted".to_owned()), out),
-        }
-    }
-
-    /// The running job ends without a result of its own, because `by` was accepted.
-    fn abort(&mut self, owner: &Owner, by: &Job, now: Instant, out: &mut Vec<Output>) {
-        match self.now.take() {
-            Some(Now::Running { cell, job }) => {
-                answer(job, &failed(superseded(by)), out);
-                match by.kind {
-                    Kind::Kill => {}
-                    Kind::Launch => out.push(Output::KillCell { owner: owner.clone(), cell }),
-                }
-                self.now = Some(Now::Clearing { cell, until: now.plus(CLEAR_MS), job: None });
-            }
-            Some(Now::Clearing { cell, until, job }) => {
-                if let Some((job, text)) = job {
-                    answer(job, &failed(text), out);
-                }
-                self.now = Some(Now::Clearing { cell, until, job: None });
-            }
-            Some(Now::Killing { job }) => match by.kind {
-                Kind::Kill => answer(job, &failed(superseded(by)), out), // the new one kills the same
-                Kind::Launch => self.now = Some(Now::Killing { job }),
-            },
-            None => {}
-        }
-    }
-
-    fn finish(&mut self, job: Job, result: LaunchResult, out: &mut Vec<Output>) {
-        if job.operation.is_some() && job.operation == self.newest.map(|(newest, _)| newest) {
-            self.finished = Some(result.clone());
-        }
-        answer(job, &result, out);
-    }
-}
-
-fn answer(job: Job, result: &LaunchResult, out: &mut Vec<Output>) {
-    out.extend(job.tickets.into_iter().map(|ticket| Output::Answer(ticket, result.clone())));
-}
-
-const fn failed(text: String) -> LaunchResult {
-    LaunchResult::Failed { text }
-}
-
-fn superseded(by: &Job) -> String {
-    by.operation.map_or_else(|| "aborted by a later request".to_owned(), |by| format!("aborted by operation {by}"))
 }
 
 #[cfg(test)]

@@ -46,6 +46,14 @@ impl Log {
         Self { file, begin }
     }
 
+    /// Removes what was kept of an owner.
+    pub fn remove(directory: &Path, owner: &Owner) {
+        let path = directory.join(command_log(owner));
+        for path in [path.with_extension("log.1"), path] {
+            std::fs::remove_file(path).ok(); // it may never have said anything
+        }
+    }
+
     /// Where a process writes.
     pub fn output(&self) -> Stdio {
         self.file.as_ref().and_then(|file| file.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)

@@ -11,7 +11,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::WaitStatus;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use super::cells::{Cells, Event};
+use super::cells::{Cells, Event, Left};
 use super::desk::{Desk, Input, Output};
 use super::frames::{Line, WardenSays, Word};
 use super::settings::WardenSettings;
@@ -173,6 +173,7 @@ impl<'a> Server<'a> {
             PollFd::new(&self.words.0, PollFlags::IN),
         ];
         fds.extend(self.cells.reports().map(|report| PollFd::new(report, PollFlags::IN)));
+        fds.extend(self.cells.watches().map(|watches| PollFd::from_borrowed_fd(watches, PollFlags::IN)));
         rustix::event::poll(&mut fds, Some(&timespec(self.timeout_ms()))).ok(); // interrupted: look as well
     }
 
@@ -206,6 +207,7 @@ impl<'a> Server<'a> {
         let mut events = Vec::new();
         let daemon = self.reap(&mut events);
         self.cells.hear_keepers(&mut events);
+        self.cells.hear_watches(&mut events);
         self.cells.step_kills(&mut events);
         self.cells.keep_frozen().ok(); // what cannot be looked at now is looked at next time
         if let Some(status) = daemon {
@@ -307,7 +309,14 @@ impl<'a> Server<'a> {
                 }
             }
             Output::KillCell { owner, cell } => self.cells.kill_cell(owner, cell),
+            Output::EndOwner(owner) => self.cells.end_owner(owner),
             Output::KillOwner(owner) => self.cells.kill_owner(owner),
+            Output::Watch { owner, cell } => match self.cells.watch(cell) {
+                Left::Living => {}
+                Left::Nothing => return Ok(Some(Input::Emptied { owner, cell, left: false })),
+                Left::Ended => return Ok(Some(Input::Emptied { owner, cell, left: true })),
+            },
+            Output::Forget(owner) => self.cells.forget(&owner),
             // A node whose services run on without a lease is no node that rides a stall through (protocol §4.7).
             Output::Freeze(on) => {
                 let which = if on { "frozen" } else { "thawed" };
@@ -332,6 +341,7 @@ fn input(event: Event, now: Instant) -> Input {
         Event::Ended(owner, cell, result) => Input::Ended { owner, cell, result, now },
         Event::CellGone(owner, cell) => Input::CellGone { owner, cell, now },
         Event::OwnerGone(owner) => Input::OwnerGone { owner, now },
+        Event::Emptied(owner, cell) => Input::Emptied { owner, cell, left: true },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::rig::{Kind, Rig, Tell, Told, fugitive, is_dead, signal, start};
 use phalanx_messages::configuration::PanicPolicy;
-use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, WardenRequest};
+use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Program, WardenRequest};
 use phalanx_messages::register::OwnState;
 use phalanx_node::containment::now;
 use phalanx_node::containment::process::{Stillness, stillness};
@@ -115,6 +115,7 @@ fn the_first_signal_asks_the_daemon_to_leave_and_the_second_kills() {
 }
 
 fn with_state(seq: u64, clean_up: Option<String>) -> LaunchRequest {
+    let clean_up = clean_up.map(Program::shell);
     LaunchRequest { leaves: Leaves::State, clean_up, ..start(seq, "true") }
 }
 

@@ -1,7 +1,7 @@
 //! What the daemon may ask of its warden: launches, kills, freezes (protocol RL-4, RL-5; architecture §4).
 
 use crate::rig::{Kind, Rig, Tell, clock, fugitive, is_dead, operation, signal, start};
-use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Owner, WardenRequest};
+use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Owner, Program, WardenRequest};
 use phalanx_node::containment::now;
 use phalanx_node::containment::process;
 use rustix::process::Signal;
@@ -195,5 +195,90 @@ fn launches_are_quick() {
             rig.launch(start(seq, ":"));
         }
         println!("{kind:?}: {} ms for 50 launches, the test's own connections included", now().since(begun));
+    }
+}
+
+/// A start whose program is run as it is.
+fn vector(seq: u64, words: &[&str]) -> LaunchRequest {
+    let command = Program::Arguments(words.iter().map(|word| (*word).to_owned()).collect());
+    LaunchRequest { command, ..start(seq, "") }
+}
+
+#[test]
+fn no_shell_reads_the_arguments_of_a_program() {
+    for kind in Kind::available() {
+        let rig = Rig::start(kind);
+        let name = "$(touch evil); `id` \"x\" 'y' * | & \\ -n";
+        let path = rig.path(name);
+        rig.launch(vector(1, &["touch", "--", &path.to_string_lossy()]));
+        assert!(path.exists(), "{}", path.display());
+        let result = text(rig.ask(WardenRequest::Launch(vector(2, &["/nowhere/to/be/found", "x"]))));
+        assert!(result.starts_with("exit status 127") && result.contains("/nowhere/to/be/found"), "{result}");
+    }
+}
+
+/// Issue 7: "A stop command that succeeds is verified".
+#[test]
+fn what_a_successful_stop_command_leaves_alive_is_ended_before_the_stop_succeeds() {
+    for kind in Kind::available() {
+        let rig = Rig::start(kind);
+        let (gentle, deaf) = (rig.path("gentle"), rig.path("deaf"));
+        let said = rig.path("said");
+        let polite = format!(
+            "(trap 'echo ended > {}; exit' TERM; echo $$ >> /dev/null; sh -c 'echo $PPID' > {}; while :; do sleep 0.02; done) &",
+            said.display(),
+            gentle.display()
+        );
+        rig.launch(start(1, polite));
+        let polite = rig.pids("gentle", 1)[0];
+        let stop = |seq| WardenRequest::Launch(LaunchRequest { action: Action::Stop, ..start(seq, "true") });
+        assert_eq!(rig.ask(stop(2)), LaunchResult::Succeeded);
+        assert!(is_dead(polite));
+        assert_eq!(std::fs::read_to_string(&said).unwrap(), "ended\n", "it was asked first");
+
+        rig.launch(start(3, fugitive(&deaf)));
+        let deaf = rig.pids("deaf", 1)[0];
+        assert_eq!(rig.ask(stop(4)), LaunchResult::Succeeded);
+        assert!(is_dead(deaf), "who is deaf is killed");
+    }
+}
+
+#[test]
+fn whoever_watches_hears_of_the_end_of_what_a_start_left() {
+    for kind in Kind::available() {
+        let rig = Rig::start(kind);
+        let path = rig.path("service");
+        rig.launch(start(1, format!("sleep 1000 & echo $! > {}", path.display())));
+        let service = rig.pids("service", 1)[0];
+        let watch = |seq| WardenRequest::Watch { owner: clock(), operation: operation(seq).expect("one") };
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(|| rig.ask(watch(1)));
+            // Of another owner and another operation: nothing to see.
+            assert_eq!(rig.ask(watch(7)), LaunchResult::Succeeded);
+            assert!(!watching.is_finished());
+            signal(service, Signal::KILL);
+            assert_eq!(text(watching.join().unwrap()), "its processes have ended");
+        });
+        assert_eq!(text(rig.ask(watch(1))), "its processes have ended", "who asks late hears it too");
+        rig.launch(start(2, "true"));
+        assert_eq!(rig.ask(watch(2)), LaunchResult::Succeeded, "it left nothing that could end");
+    }
+}
+
+#[test]
+fn a_command_is_tried_again_after_what_it_left_is_gone() {
+    for kind in Kind::available() {
+        let rig = Rig::start(kind);
+        let (tries, left) = (rig.path("tries"), rig.path("left"));
+        let command = format!(
+            "{}\nwhile [ ! -s {left} ]; do sleep 0.01; done\nfor pid in $(head -n -1 {left}); do kill -0 $pid && exit 9; done\n\
+             echo try >> {tries}; [ $(wc -l < {tries}) = 3 ]",
+            fugitive(&left),
+            left = left.display(),
+            tries = tries.display()
+        );
+        let request = LaunchRequest { retries: 5, action: Action::Recovery, ..start(1, command) };
+        rig.launch(request);
+        assert_eq!(std::fs::read_to_string(&tries).unwrap(), "try\ntry\ntry\n");
     }
 }

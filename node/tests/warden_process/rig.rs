@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use phalanx_actors::ports::NodePanic;
 use phalanx_messages::configuration::{ConfigurationRecord, PanicPolicy};
-use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, WardenRequest};
+use phalanx_messages::launch::{Action, LaunchRequest, LaunchResult, Leaves, Owner, Program, WardenRequest};
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{NodeRegister, OwnState};
 use phalanx_messages::registration::RegistrationRecord;
@@ -83,8 +83,8 @@ fn other_roles() {
         "warden" => warden(),
         "daemon" => daemon(),
         "keeper" => {
-            let arguments: Vec<_> = std::env::args_os().collect();
-            phalanx_node::warden::keeper_main(&arguments[arguments.len() - 2..])
+            let arguments: Vec<_> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
+            phalanx_node::warden::keeper_main(&arguments)
         }
         other => panic!("no role {other}"),
     };
@@ -101,7 +101,8 @@ fn disk(dir: &Path) -> ClusterDisk {
 
 fn as_role(role: &str) -> Vec<std::ffi::OsString> {
     let exe = std::env::current_exe().unwrap();
-    let words = ["--exact", "rig::other_roles", "--nocapture", "--test-threads=1"];
+    // What follows is none of the test runner's business.
+    let words = ["--exact", "rig::other_roles", "--nocapture", "--test-threads=1", "--"];
     let start = ["/usr/bin/env".into(), format!("{ROLE}={role}").into(), exe.into_os_string()];
     start.into_iter().chain(words.map(Into::into)).collect()
 }
@@ -482,11 +483,12 @@ pub fn start(seq: u64, command: impl Into<String>) -> LaunchRequest {
         owner: clock(),
         operation: operation(seq),
         action: Action::Start,
-        command: command.into(),
+        command: Program::shell(command),
         environment: vec![("PHALANX_SERVICE".to_owned(), "clock".to_owned())],
         timeout_ms: 20_000,
         leaves: Leaves::Processes,
         clean_up: None,
+        retries: 0,
     }
 }
 

@@ -52,7 +52,7 @@ impl Confirmed {
         let file = directory.join("defined.txt").display().to_string();
         let name = format!("d{service}");
         let definition = format!(
-            "[[service]]\nname = \"{name}\"\nauto_register = \"manual\"\nstart_command = \"true # {number}\"\n"
+            "[[service]]\nname = \"{name}\"\nauto_register = \"manual\"\nstart_command = [\"true\", \"{number}\"]\n"
         );
         let (setting, seconds) = (format!("n{node}"), SECONDS + number);
         let run = |text: &str, arguments: &[&str]| {
@@ -90,8 +90,8 @@ impl Confirmed {
     #[must_use]
     pub fn lost(&self, config: &Value) -> Vec<String> {
         let service = |name: &str| {
-            let command = find(config, "services", name)?["start_command"].as_str()?;
-            command.strip_prefix("true # ")?.parse::<u64>().ok()
+            let command = find(config, "services", name)?["start_command"].as_array()?;
+            command.get(1)?.as_str()?.parse::<u64>().ok()
         };
         let node = |name: &str| (find(config, "nodes", name)?["shutdown_ms"].as_u64()? / 1_000).checked_sub(SECONDS);
         let lost = |(name, number): &(&String, &u64), there: Option<u64>| {
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn what_is_older_than_what_was_confirmed_or_is_not_there_is_lost() {
         let config = serde_json::json!({
-            "services": [{"name": "d0", "start_command": "true # 7"}],
+            "services": [{"name": "d0", "start_command": ["true", "7"]}],
             "nodes": [{"name": "n1", "shutdown_ms": 1_009_000}, {"name": "n2", "shutdown_ms": 300_000}],
         });
         let confirmed = |services: &[(&str, u64)], nodes: &[(&str, u64)]| {

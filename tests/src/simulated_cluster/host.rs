@@ -82,7 +82,9 @@ impl Handler<WardenRequest> for Warden {
             WardenRequest::Kill { owner: Owner::Service(_), .. } => {
                 self.stage.serve(self.node, Served { action: Action::Stop, generation: 0 });
             }
-            WardenRequest::Kill { owner: Owner::Subsystem(_) | Owner::Event(_), .. } => {}
+            WardenRequest::Kill { owner: Owner::Subsystem(_) | Owner::Event(_), .. }
+            | WardenRequest::Watch { .. }
+            | WardenRequest::Forget { .. } => {}
         }
         MessageResult(LaunchResult::Succeeded)
     }

@@ -144,7 +144,7 @@ impl Stage {
                 inner.serving.push(node);
             }
             Action::Stop => inner.serving.retain(|other| *other != node),
-            Action::Notify | Action::Recovery | Action::Transition | Action::Event => {}
+            Action::Notify | Action::Recovery | Action::Transition | Action::Watch => {}
         }
     }
 

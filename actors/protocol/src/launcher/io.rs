@@ -10,6 +10,7 @@ use phalanx_messages::registration::{
 };
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision};
 
+use super::registered::RegisteredHere;
 use crate::registration::{LeaseSigns, SightChange};
 
 /// Who waits for the newest database.
@@ -122,6 +123,14 @@ pub enum LauncherOutput {
         awaited: BTreeSet<(CommandKind, OperationId)>,
         /// The service is defined. One that was removed ends with its last result.
         defined: bool,
+    },
+    /// Tell a service where it is registered at this incarnation of this node, and how it is defined; none = it is not. Said when
+    /// it changes.
+    Registered {
+        /// Which machine of the service.
+        instance: Instance,
+        /// Where, and how it is defined.
+        here: Option<Box<RegisteredHere>>,
     },
     /// This node can't let go of a service and must be forced out (protocol RL-8). Repeated while the need exists.
     Force {

@@ -11,6 +11,7 @@
 //! - `level`: changes of the event-manager level, and when they are answered
 //! - `loads`: how hard the nodes are pressed
 //! - `orders`: what administrators ask
+//! - `registered`: what is registered on this node
 //! - `services`: the newest database known, commands for this node, and results
 //!
 //! Pure: time and the state of the gate are inputs.
@@ -22,7 +23,9 @@ mod level;
 mod loads;
 mod machine;
 mod orders;
+mod registered;
 mod services;
 
 pub use io::{LauncherInput, LauncherOutput, LauncherRead, LauncherWrite, OrderFailure, RegistrationReader};
 pub use machine::{Launcher, LauncherSettings};
+pub use registered::RegisteredHere;

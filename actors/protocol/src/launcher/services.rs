@@ -52,8 +52,9 @@ impl Launcher {
             return;
         }
         self.admission.see(record.revision.term);
-        self.known = record;
+        let before = std::mem::replace(&mut self.known, record);
         self.tell_services();
+        self.tell_registered(&before);
         self.run_timers();
         self.answer_orders();
         self.show_committed();

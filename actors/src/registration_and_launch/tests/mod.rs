@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
-use phalanx_messages::launch::{Action, LaunchResult, Leaves};
+use phalanx_messages::launch::{Action, LaunchResult, Leaves, Program};
 use phalanx_messages::membership::{LevelState, TransitionKind};
 use phalanx_messages::notification::{SubsystemAcknowledged, SubsystemAnswer, SubsystemNotification, TransitionNotice};
 use phalanx_messages::registration::{
@@ -51,13 +51,14 @@ impl World {
         self.record().services["licence"].run.clone()
     }
 
-    /// Actions that the warden of a node was asked for.
+    /// Actions that the warden of a node was asked for; none = a kill.
     fn actions(&self, node: NodeIncarnation) -> Vec<Option<Action>> {
         let of_node = self.asked.iter().filter(|(asked, _)| *asked == node.node);
         of_node
-            .map(|(_, request)| match request {
-                WardenRequest::Launch(launch) => Some(launch.action),
-                WardenRequest::Kill { .. } => None,
+            .filter_map(|(_, request)| match request {
+                WardenRequest::Launch(launch) => Some(Some(launch.action)),
+                WardenRequest::Kill { .. } => Some(None),
+                WardenRequest::Watch { .. } | WardenRequest::Forget { .. } => None,
             })
             .collect()
     }
@@ -220,6 +221,7 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
             cluster: "dev".to_owned(),
             node: format!("n{}", me.node),
             socket: "socket".to_owned(),
+            agent_runner: Vec::new(),
         },
         room: DatabaseRoom::default(),
     };
@@ -230,6 +232,7 @@ fn boot(world: &Shared, me: NodeIncarnation) -> Node {
         write_registration: surroundings.clone().recipient(),
         peers: surroundings.clone().recipient(),
         warden: surroundings.clone().recipient(),
+        actors: Default::default(),
         force: surroundings.clone().recipient(),
         happened: vec![surroundings.clone().recipient()],
         committed: Vec::new(),
@@ -325,11 +328,15 @@ async fn the_next_node_recovers_and_starts_what_the_dead_decision_maker_ran_with
     let world = world.lock().unwrap();
     assert_eq!(world.run().node, N1);
     assert_eq!(world.actions(N1), [Some(Action::Recovery), Some(Action::Start)]);
-    let WardenRequest::Launch(recovery) = &world.asked[1].1 else { panic!("a launch") };
+    let mut launches = world.asked.iter().filter_map(|(_, request)| match request {
+        WardenRequest::Launch(launch) => Some(launch),
+        WardenRequest::Kill { .. } | WardenRequest::Watch { .. } | WardenRequest::Forget { .. } => None,
+    });
+    let recovery = launches.find(|launch| launch.action == Action::Recovery).expect("it recovers");
     let variable =
         |name: &str| recovery.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     assert_eq!((variable("PHALANX_VICTIM"), variable("PHALANX_NODE")), (Some("n0"), Some("n1")));
-    assert_eq!(recovery.clean_up.as_deref(), Some("stop"));
+    assert_eq!(recovery.clean_up, Some(Program::shell("stop")));
     assert!(world.told.contains(&"service licence: recovering on n1 what n0 left".to_owned()));
 }
 

@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+mod agent;
 mod config;
 mod disk;
 mod event;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use agent::AgentCommand;
 pub use config::ConfigCommand;
 pub use disk::{CreateArguments, DiskCommand};
 pub use event::EventCommand;
@@ -197,11 +199,22 @@ pub enum Command {
     /// The demo service of `dev`.
     #[command(subcommand, hide = true)]
     LicenceServer(LicenceServerCommand),
+    /// List and describe the agents that can perform the actions of services.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Started by the warden: becomes an agent.
+    #[command(hide = true, name = "agent-run")]
+    AgentRun {
+        /// As in `agent = "..."` of a service.
+        agent: String,
+        /// `start`, `stop`, `monitor`, ...
+        action: String,
+    },
     /// Started by the warden.
     #[command(hide = true, name = "warden-keeper")]
     Keeper {
         /// Title and command.
-        #[arg(allow_hyphen_values = true)]
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
         arguments: Vec<OsString>,
     },
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use phalanx_messages::{Revision, Term};
 
 use crate::config::parse_duration_ms;
 
@@ -81,6 +82,26 @@ pub enum ServiceCommand {
         #[command(flatten)]
         following: Following,
     },
+    /// Say that a registered service has failed: it is restarted where it is, or started elsewhere, as its `restart` says. A
+    /// monitor that finds it bad asks for the same.
+    #[command(after_help = "Example:\n  phalanx service failed web --generation 3.12 --reason slow")]
+    Failed {
+        /// Its name.
+        service: String,
+        /// Which registration has failed: `generation` of its status, or the number in PHALANX_GENERATION. Any other than the
+        /// present one is refused, so that nobody speaks of an instance that is not there any more.
+        #[arg(long, value_name = "GENERATION", value_parser = generation)]
+        generation: Revision,
+        /// The node whose instance has failed, of a service that is registered on all nodes.
+        #[arg(long = "on", value_name = "NODE")]
+        on: Option<String>,
+        /// What was seen.
+        #[arg(long, value_name = "TEXT", default_value = "said by an administrator")]
+        reason: String,
+        /// How to go about it.
+        #[command(flatten)]
+        following: Following,
+    },
     /// Forget a service that does not run.
     #[command(after_help = "Example:\n  phalanx service remove web")]
     Remove {
@@ -95,6 +116,22 @@ pub enum ServiceCommand {
     },
 }
 
+/// `3.12`, or the fencing token of the same registration.
+///
+/// # Errors
+/// One sentence that names the text.
+fn generation(text: &str) -> Result<Revision, String> {
+    let revision = match text.split_once('.') {
+        Some((term, seq)) => term.parse().ok().zip(seq.parse().ok()),
+        None => text.parse::<u128>().ok().and_then(|token| {
+            Some((u64::try_from(token >> 32).ok()?, u32::try_from(token & u128::from(u32::MAX)).ok()?))
+        }),
+    };
+    let (term, seq) =
+        revision.ok_or_else(|| format!("`{text}` is no generation; it looks like 3.12 or 12884901900"))?;
+    Ok(Revision { term: Term(term), seq: seq.into() })
+}
+
 /// How an order is followed.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Following {
@@ -107,4 +144,19 @@ pub struct Following {
     /// Wait so long for its effect; the cluster goes on by itself after that.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration_ms)]
     pub within: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_a_revision_or_the_number_that_commands_get() {
+        let twelfth = Revision { term: Term(3), seq: 12 };
+        assert_eq!(generation("3.12"), Ok(twelfth));
+        assert_eq!(generation("12884901900"), Ok(twelfth), "3 * 2^32 + 12");
+        for wrong in ["", "3.", "x", "-1", "3.12.0"] {
+            assert!(generation(wrong).is_err(), "{wrong}");
+        }
+    }
 }

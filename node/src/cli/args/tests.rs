@@ -41,3 +41,14 @@ fn every_visible_command_has_an_example_and_every_example_can_be_said() {
 fn no_flag_means_two_things() {
     Cli::command().debug_assert();
 }
+
+/// Whatever the words of a command are, the keeper gets all of them.
+#[test]
+fn the_keeper_gets_every_word_of_a_command() {
+    let words = ["n0: service s", "/bin/echo", "--", "-n", "--help", "--output", "json", ""];
+    let line = ["phalanx", "warden-keeper"].into_iter().chain(words);
+    let super::Command::Keeper { arguments } = Cli::try_parse_from(line).unwrap().command else {
+        panic!("not the keeper")
+    };
+    assert_eq!(arguments, words);
+}

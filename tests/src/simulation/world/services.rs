@@ -170,7 +170,8 @@ impl World {
             LauncherOutput::Leader(_)
             | LauncherOutput::DiskFailed(_)
             | LauncherOutput::Happened { .. }
-            | LauncherOutput::Committed(_) => {}
+            | LauncherOutput::Committed(_)
+            | LauncherOutput::Registered { .. } => {}
         }
     }
 
