@@ -40,8 +40,12 @@ fn daemon(result: LaunchResult) -> Rig {
     let clock = Clock::tokio();
     let gate = Gate::new(clock);
     gate.extend(clock.now().plus(1_000_000_000));
-    let surroundings =
-        CommandSurroundings { cluster: "dev".to_owned(), node: "n0".to_owned(), socket: "/run/x.sock".to_owned() };
+    let surroundings = CommandSurroundings {
+        cluster: "dev".to_owned(),
+        node: "n0".to_owned(),
+        socket: "/run/x.sock".to_owned(),
+        agent_runner: Vec::new(),
+    };
     let warden = Warden(sender, result).start().recipient();
     let settings = DaemonSettings { me: ME, clock, gate: gate.clone(), surroundings, kill_ms: 5_000, warden };
     Rig { daemon: EventDaemon::new(settings).start(), asked, gate, clock }
@@ -97,7 +101,7 @@ async fn an_event_of_a_registered_service_runs_its_action_with_everything_it_nee
     let request = launched(&mut rig).await;
     assert_eq!(request.owner, Owner::Event("tick@web".to_owned()));
     assert_eq!((request.action, request.timeout_ms, request.operation), (Action::Watch, 900, None));
-    assert_eq!(request.command, "exec 'tell' '10000' '1'");
+    assert_eq!(request.command.to_string(), "tell 10000 1");
     let expected = [
         ("PHALANX_SOCKET", "/run/x.sock"),
         ("PHALANX_CLUSTER", "dev"),
@@ -137,7 +141,7 @@ async fn an_occurrence_waits_for_the_lease_and_is_then_acted_on() {
     assert!(rig.asked.try_recv().is_err());
     assert_eq!(tail(&rig).await[0].done, "waiting");
     rig.gate.extend(rig.clock.now().plus(1_000_000_000));
-    assert_eq!(launched(&mut rig).await.command, "exec 'tell' '10000' '1'");
+    assert_eq!(launched(&mut rig).await.command.to_string(), "tell 10000 1");
     pass(1).await;
     let told = &tail(&rig).await[0];
     assert_eq!((told.done.as_str(), told.text.as_str()), ("failed", "exit status 3"));
@@ -153,7 +157,7 @@ async fn a_daemon_that_panics_begins_anew_until_it_is_too_much() {
         rig.daemon.send(InjectPanic).await.unwrap();
     }
     rig.asked.recv().await.unwrap(); // the kill after the first
-    assert_eq!(launched(&mut rig).await.command, "exec 'tell' '10000' '1'", "watched anew");
+    assert_eq!(launched(&mut rig).await.command.to_string(), "tell 10000 1", "watched anew");
     let numbers: Vec<u64> = tail(&rig).await.iter().map(|told| told.number).collect();
     assert!(numbers.len() == 2 && numbers[0] < numbers[1], "numbers go on: {numbers:?}");
     rig.daemon.send(InjectPanic).await.unwrap();
