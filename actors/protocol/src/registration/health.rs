@@ -254,7 +254,7 @@ mod tests {
     const RULE: MonitorRule = MonitorRule { interval_ms: 100, tolerance: 3 };
 
     fn generation(seq: u64) -> OperationId {
-        OperationId { revision: Revision { term: Term(1), seq: seq.try_into().unwrap() }, index: 0 }
+        OperationId { revision: Revision { term: Term(1), seq }, index: 0 }
     }
 
     fn registered(monitor: Option<MonitorRule>) -> Health {
