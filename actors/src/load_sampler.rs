@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use phalanx_protocol::registration::{Pressure, percent_of};
+use phalanx_protocol::events::{LoadScore, Pressures, parse_pressure};
 
+use crate::clock::Clock;
 use crate::restart::Restarts;
 
 /// Between two samples; the kernel's own average is over ten seconds.
 const EVERY: Duration = Duration::from_secs(5);
-/// Processors, memory, disks.
-const FILES: [&str; 3] = ["/proc/pressure/cpu", "/proc/pressure/memory", "/proc/pressure/io"];
 
 /// Sent to registration-and-launch at every sample.
 #[derive(Debug, Clone, Copy, Message)]
@@ -21,7 +20,8 @@ pub struct Pressed(pub u8);
 
 /// See the module.
 pub struct LoadSampler {
-    pressure: Pressure,
+    score: LoadScore,
+    clock: Clock,
     restarts: Restarts,
     listener: Recipient<Pressed>,
 }
@@ -29,17 +29,19 @@ pub struct LoadSampler {
 impl LoadSampler {
     /// Tells `listener`.
     #[must_use]
-    pub fn new(restarts: Restarts, listener: Recipient<Pressed>) -> Self {
-        Self { pressure: Pressure::default(), restarts, listener }
+    pub fn new(clock: Clock, restarts: Restarts, listener: Recipient<Pressed>) -> Self {
+        Self { score: LoadScore::default(), clock, restarts, listener }
     }
 
     fn sample(&mut self) {
-        let pressure = &mut self.pressure;
+        let (score, now) = (&mut self.score, self.clock.now());
         let step = self.restarts.run(|| {
             // A few bytes that the kernel makes up: reading them waits for nothing. A kernel without them counts as idle.
-            let lines = FILES.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-            let highest = lines.filter_map(|text| percent_of(text.lines().next()?)).max();
-            pressure.sample(highest.unwrap_or(0))
+            let share = |resource: &str| {
+                let text = std::fs::read_to_string(format!("/proc/pressure/{resource}")).ok();
+                text.and_then(|text| parse_pressure(&text)).unwrap_or(0.0)
+            };
+            score.sample(now, Pressures { cpu: share("cpu"), memory: share("memory"), io: share("io") })
         });
         if let Some(step) = step {
             self.listener.do_send(Pressed(step));

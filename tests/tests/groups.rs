@@ -62,10 +62,9 @@ fn fault_53_a_group_of_three_generations_starts_moves_and_is_recovered_in_order(
     let before = journal(&cluster).len();
     drop(cluster.succeed(&["kill", second]));
     let status = cluster.wait_status("the group elsewhere", |status| {
-        let elsewhere = |service: &&str| {
+        GROUP.iter().all(|service| {
             find(status, "services", service).is_some_and(|it| it["state"] == "registered" && it["node"] != second)
-        };
-        GROUP.iter().all(|service| elsewhere(&service))
+        })
     });
     let third =
         find(&status, "services", "database").expect("it is there")["node"].as_str().expect("a node").to_owned();
@@ -83,8 +82,8 @@ fn a_service_on_all_nodes_comes_and_goes_with_them() {
     let cluster = cluster();
     let all = |status: &Value, nodes: &[&str]| {
         let cache = find(status, "services", "cache");
-        let on = |node: &&str| cache.is_some_and(|cache| cache["nodes"][*node]["state"] == "registered");
-        nodes.iter().all(|node| on(&node)) && cache.is_some_and(|cache| cache["state"] == "registered")
+        let on = |node: &str| cache.is_some_and(|cache| cache["nodes"][node]["state"] == "registered");
+        nodes.iter().all(|node| on(node)) && cache.is_some_and(|cache| cache["state"] == "registered")
     };
     cluster.wait_joined(3);
     cluster.wait_status("the cache everywhere", |status| all(status, &["n0", "n1", "n2"]));

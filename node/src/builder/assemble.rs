@@ -260,7 +260,7 @@ fn start_actors(
         };
         registration_context.run(RegistrationAndLaunch::new(settings, edges));
         if builder.samples_load {
-            LoadSampler::new(restarts.clone(), registration.clone().recipient()).start();
+            LoadSampler::new(clock, restarts.clone(), registration.clone().recipient()).start();
         }
         let watcher = MembershipWatcher::new(common.me, restarts, registration.clone().recipient()).start();
         let watchers = vec![watcher.clone().recipient()];

@@ -224,7 +224,7 @@ fn golden_bytes_of_a_node_register() {
     disk.registers().writer(N1, Incarnation(5)).unwrap().write(&register, Durability::Volatile).unwrap();
     let at = disk.registers().region().slot(N1, 0);
     let block = memory.with_block(at, |bytes| *bytes);
-    assert_eq!(block[..8], *b"PHLX\x02\x00\x03\x00");
+    assert_eq!(block[..8], *b"PHLX\x02\x00\x04\x00");
     assert_eq!(block[8..24], *CLUSTER.as_bytes());
     assert_eq!(block[24..64], le([at.0, u64::from(N1.0) | 1 << 48, 5, 0, 2]));
     let payload_bytes = 208;

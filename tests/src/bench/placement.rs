@@ -22,7 +22,7 @@ fn definition(index: u32) -> ServiceDefinition {
     let node = |offset: u32| NodeId(u16::try_from((index + offset) % u32::from(NODES)).unwrap_or_default());
     let command = |text: &str| Some(ServiceCommand::shell(text, 10_000));
     ServiceDefinition {
-        allowable_nodes: if index % 3 == 0 {
+        allowable_nodes: if index.is_multiple_of(3) {
             AllowableNodes::Any
         } else {
             AllowableNodes::Listed((0..8).map(node).collect())

@@ -25,9 +25,14 @@ pub struct NodeLoads {
 impl NodeLoads {
     /// Compared among equally preferred nodes; the smallest is taken.
     pub(super) fn score(&self, index: &Index, node: NodeId) -> (u8, u64) {
+        self.score_without(index, node, 0)
+    }
+
+    /// The same, without so much of what the node carries.
+    pub(super) fn score_without(&self, index: &Index, node: NodeId, weight: u64) -> (u8, u64) {
         let capacity = self.capacity.get(&node).map_or(CAPACITY_COMPARED, |capacity| u64::from(*capacity).max(1));
         let pressure = self.pressure.get(&node).copied().unwrap_or(0);
-        (pressure, index.weight_on(node).saturating_mul(1_000) / capacity)
+        (pressure, index.weight_on(node).saturating_sub(weight).saturating_mul(1_000) / capacity)
     }
 
     /// The node has room for that much more.

@@ -9,7 +9,7 @@ use phalanx_messages::service_report::{CandidateExplanation, ServiceExplanation}
 use phalanx_messages::set::NodeSet;
 
 use super::choose::{NodeLoads, best, rank, unfit};
-use super::index::Index;
+use super::index::{Index, Services};
 use super::refusal::unfit_text;
 use super::status::{Seen, awaits, state_word};
 
@@ -26,7 +26,8 @@ pub fn explain(
     let seen = Seen::of(record, service, view, configuration)?;
     let run = seen.summary();
     let placed = (!run.state.is_idle() && !seen.is_on_all()).then_some(run.node.node);
-    let choice = Choice { definition: &seen.root.definition, index: &Index::of(record), loads };
+    let index = &Index::of(record);
+    let choice = Choice::of(&seen.root.definition, &record.services, index, loads);
     let (factor, because) = match (placed, &seen.definition.parent) {
         (Some(_), Some(parent)) => ("parent", format!("it is placed with its parent {parent}")),
         (Some(_), None) => choice.factor(run, &seen.candidates()),
@@ -52,11 +53,19 @@ pub fn explain(
 pub(super) struct Choice<'a> {
     /// Of the root.
     pub definition: &'a ServiceDefinition,
-    pub index: &'a Index,
-    pub loads: &'a NodeLoads,
+    index: &'a Index,
+    loads: &'a NodeLoads,
+    /// Of the whole group.
+    weight: u64,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
+    /// Of the group whose root has that definition.
+    pub fn of(definition: &'a ServiceDefinition, services: &Services, index: &'a Index, loads: &'a NodeLoads) -> Self {
+        let weight = index.weight_of_group(services, &definition.name);
+        Self { definition, index, loads, weight }
+    }
+
     fn key(&self, node: NodeId) -> (usize, (u8, u64), NodeId) {
         (rank(self.definition, node), self.loads.score(self.index, node), node)
     }
@@ -79,7 +88,8 @@ impl Choice<'_> {
             return ("only-candidate", "no other node can take it".to_owned());
         };
         let (mine, its) = (rank(self.definition, here), rank(self.definition, next));
-        if !candidates.contains(here) || its < mine {
+        let as_if_absent = (mine, self.loads.score_without(self.index, here, self.weight), here);
+        if !candidates.contains(here) || self.key(next) < as_if_absent {
             let text =
                 "another node would be chosen today; a running service stays where it is until it is transferred";
             return ("stays", text.to_owned());

@@ -95,7 +95,7 @@ fn why_here(change: &Change, planned: &Decided, planning: Planning<'_>) -> Optio
         return Some(format!("it is placed with its parent {parent}"));
     }
     let definition = &services.get(root_of(services, service))?.definition;
-    let choice = Choice { definition, index: &planned.index, loads: planning.loads };
+    let choice = Choice::of(definition, services, &planned.index, planning.loads);
     Some(choice.factor(&change.run, &candidates(definition, planning.view, &planned.record.standby)).1)
 }
 

@@ -368,7 +368,7 @@ fn a_service_that_fails_is_restarted_in_place_then_elsewhere_then_failed() {
         assert_eq!(cluster.at("s").0, RunState::DeRegistered, "it rests a moment");
         assert_eq!(timers.observe(&cluster.record, now), []);
         let over = Event::RestOver { instance: instance("s"), generation };
-        assert_eq!(timers.observe(&cluster.record, now.plus(1_000)), [over.clone()]);
+        assert_eq!(timers.observe(&cluster.record, now.plus(1_000)), std::slice::from_ref(&over));
         cluster.decide(&[over]);
         assert_eq!(cluster.at("s"), (RunState::Starting, node), "in place");
         cluster.succeeds("s");

@@ -94,7 +94,7 @@ fn run(state: RunState, situation: &str) -> ServiceRun {
 fn table(kind: &str) -> String {
     let mut text = format!("{kind}\n");
     for state in STATES {
-        writeln!(text, "  {state:?}").unwrap();
+        writeln!(text, "  {state:?}").expect("a text takes everything");
         for situation in SITUATIONS {
             let mut own = ServiceDefinition { maturity_count: (kind == "alone").then_some(4), ..definition("s") };
             match kind {
@@ -112,7 +112,7 @@ fn table(kind: &str) -> String {
             // Only the root of a group moves.
             let moves = matches!(situation, "it moves to n1" | "its target is gone");
             let before = run(state, if kind != "alone" && moves { "as it should be" } else { situation });
-            let service = record.services.get_mut("s").unwrap();
+            let service = record.services.get_mut("s").expect("it was put there");
             if kind == "an instance" {
                 service.run =
                     ServiceRun { want: before.want, held: situation == "held", matured: true, ..ServiceRun::default() };
@@ -121,7 +121,8 @@ fn table(kind: &str) -> String {
                 service.run = before.clone();
             }
             let parent = run(RunState::Registered, if kind == "a child" { "as it should be" } else { "not wanted" });
-            record.services.get_mut("p").unwrap().run = if kind == "a child" { parent } else { ServiceRun::default() };
+            record.services.get_mut("p").expect("it was put there").run =
+                if kind == "a child" { parent } else { ServiceRun::default() };
             let (after, commands) = settle(&record, &view);
             let of = (kind == "an instance").then_some(NodeId(0));
             let gone = ServiceRun::default();
@@ -139,7 +140,7 @@ fn table(kind: &str) -> String {
             } else {
                 format!("none: waits for {}", awaits(state))
             };
-            writeln!(text, "    {situation:<24} {what}").unwrap();
+            writeln!(text, "    {situation:<24} {what}").expect("a text takes everything");
         }
     }
     text

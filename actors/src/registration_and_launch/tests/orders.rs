@@ -79,6 +79,6 @@ async fn a_plan_names_what_an_order_would_do_and_changes_nothing() {
         plan.iter().map(|step| (step.action.as_str(), step.node.as_deref(), step.reason.as_str())).collect();
     assert_eq!(steps, [("stop", Some("n0"), "it is transferred")]);
     let explained = n1.registration.send(ExplainService("licence".to_owned())).await.unwrap().unwrap();
-    assert_eq!((explained.factor.as_str(), explained.candidates.len()), ("node-id", 3));
+    assert_eq!((explained.factor.as_str(), explained.candidates.len()), ("load", 3));
     assert_eq!(world.lock().unwrap().record(), before);
 }
