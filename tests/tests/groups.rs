@@ -1,13 +1,19 @@
-//! A cluster of three real nodes runs `configs/groups.toml`: killing, leaving and rejoining nodes gives what the spec's tables say.
-
-use std::path::Path;
+//! A cluster of three real nodes runs `configs/services.toml`: killing, leaving and rejoining nodes gives what the spec's tables say.
 
 use phalanx_tests::process_cluster::{DevCluster, PATIENCE, find, wait_for};
+use phalanx_tests::requirement::{Requirement, available};
 use serde_json::Value;
 
+/// The service of an agent comes last in the file, so that the rest can run where there is none.
+const AGENT: &str = "# An OCF resource agent";
+
 fn cluster() -> DevCluster {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/groups.toml");
-    DevCluster::start(3, &["--no-demo-service", "--config", &config.to_string_lossy()])
+    let whole = include_str!("../../configs/services.toml");
+    let rest = whole.split(AGENT).next().unwrap_or(whole);
+    let text = if available(&[Requirement::Agents]) { whole } else { rest };
+    let config = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
+    std::fs::write(config.path(), text).expect("it can be written");
+    DevCluster::start(3, &["--no-demo-service", "--config", &config.path().to_string_lossy()])
 }
 
 const GROUP: [&str; 3] = ["database", "application", "web"];
@@ -109,6 +115,12 @@ fn fault_52_a_free_service_goes_back_to_its_preferred_node_when_that_is_stable()
     let cluster = cluster();
     cluster.wait_joined(3);
     cluster.wait_status("the service where it prefers to be", |status| is_at(status, "reports", "n2"));
+    // Its event is watched for where it is.
+    let ticks = |node: &str| {
+        let lines = journal(&cluster).into_iter();
+        lines.filter(|line| line[..3] == ["reports", "tick", node]).count()
+    };
+    wait_for("an event on n2", PATIENCE, || (ticks("n2") > 0).then_some(()));
     drop(cluster.succeed(&["node", "leave", "n2"]));
     let status = cluster.wait_status("the service elsewhere", |status| {
         find(status, "services", "reports").is_some_and(|it| it["state"] == "registered" && it["node"] != "n2")
@@ -123,6 +135,28 @@ fn fault_52_a_free_service_goes_back_to_its_preferred_node_when_that_is_stable()
     let planned = cluster.succeed(&["simulate", "--leave", "n2"]);
     assert!(!planned.contains("reports"), "it is not there yet: {planned}");
     cluster.wait_status("the service back", |status| is_at(status, "reports", "n2"));
+    let mut there = 0;
+    for _ in 0..2 {
+        there = ticks(elsewhere["node"].as_str().expect("a node"));
+        let here = ticks("n2");
+        wait_for("an event on n2 again", PATIENCE, || (ticks("n2") > here).then_some(()));
+    }
+    assert_eq!(ticks(elsewhere["node"].as_str().expect("a node")), there, "disabled where it was");
     let planned = cluster.succeed(&["simulate", "--fail", "n2"]);
     assert!(planned.contains("reports: start on n"), "{planned}");
+}
+
+/// A resource agent is a service like any other: it starts elsewhere when its node dies.
+#[test]
+fn a_resource_agent_of_the_sample_configuration_moves_with_its_nodes() {
+    if !available(&[Requirement::Agents]) {
+        return;
+    }
+    let cluster = cluster();
+    cluster.wait_joined(3);
+    let first = cluster.wait_registered("agent");
+    drop(cluster.succeed(&["kill", &first]));
+    cluster.wait_status("the agent elsewhere", |status| {
+        find(status, "services", "agent").is_some_and(|it| it["state"] == "registered" && it["node"] != first.as_str())
+    });
 }
