@@ -127,6 +127,18 @@ fn check_schemas(cluster: &DevCluster) {
     let failed = ["service", "failed", "licences", "--generation", generation, "--dry-run"];
     check("service failed", &json(&failed));
     check("agent list", &json(&["agent", "list"]));
+    let of_events: [(&str, &[&str]); 6] = [
+        ("event list", &["event", "list"]),
+        ("event show", &["event", "show", "hourly"]),
+        ("event disable", &["event", "disable", "clock"]),
+        ("event enable", &["event", "enable", "clock"]),
+        ("event tail", &["event", "tail"]),
+        ("event test", &["event", "test", "hourly", "--out", "count=1", "--dry-run"]),
+    ];
+    for (command, arguments) in of_events {
+        check(command, &json(arguments));
+        checked.push(command);
+    }
     // `agent describe` needs an agent: tests/tests/agents.rs.
     checked.extend(["service failed", "agent list", "agent describe"]);
     let all = phalanx_node::cli::schema::all().expect("schemas");
@@ -168,6 +180,16 @@ start_command = { shell = "sleep 1000000 &" }
 [[service]]
 name = "talker"
 start_command = { shell = "echo talker says hello; (while sleep 0.1; do echo talker goes on; done) &" }
+
+[[event]]
+name = "hourly"
+watcher = "timer"
+in = { interval = "1h" }
+action = ["true"]
+
+[[event_group]]
+name = "clock"
+events = ["hourly"]
 "#;
 
 /// One cluster for all of them: forming one is what takes time.

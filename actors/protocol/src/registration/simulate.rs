@@ -48,7 +48,17 @@ pub fn simulate(
         }
         decided = decide(&decided.record, &view, planning, &events);
     }
-    Ok(steps)
+    Ok(without_passing(&steps))
+}
+
+/// Rests and waits that something follows of the same service are only passed on the way.
+fn without_passing(steps: &[PlannedStep]) -> Vec<PlannedStep> {
+    let passes = |at: usize, step: &PlannedStep| {
+        let idle = matches!(step.action.as_str(), "rest" | "wait");
+        idle && steps[at + 1..].iter().any(|later| later.service == step.service)
+    };
+    let kept = steps.iter().enumerate().filter(|(at, step)| !passes(*at, step));
+    kept.map(|(_, step)| step.clone()).collect()
 }
 
 /// The view in which `node` stands so; one that comes, comes anew.
