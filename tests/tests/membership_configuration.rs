@@ -120,7 +120,7 @@ fn a_fourth_node_is_added_joins_is_changed_and_removed_while_a_service_runs() {
         &cluster,
         &["node", "set", "n1", "colour=red"],
         2,
-        "address, votes, panic, shutdown_timeout, watchdog_attested",
+        "address, votes, panic, shutdown_timeout, capacity, watchdog_attested",
     );
 
     // Added through a node that is not master, it is known everywhere, and joins.

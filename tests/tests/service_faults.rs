@@ -1,7 +1,8 @@
 //! Faults of the fault table that concern client services, in clusters of real processes.
 
 use phalanx_messages::register::ClaimPhase;
-use phalanx_tests::process_cluster::{DevCluster, PATIENCE, find, wait_for};
+use phalanx_tests::process_cluster::{DevCluster, PATIENCE, find, signal_process, wait_for};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Applies services, given by their keys.
@@ -9,6 +10,12 @@ fn apply(cluster: &DevCluster, text: &str) {
     let file = cluster.dir().join("services.toml");
     std::fs::write(&file, text.replace("@DIR@", &cluster.dir().display().to_string())).expect("a file can be written");
     drop(cluster.succeed(&["service", "apply", &file.to_string_lossy(), "--no-wait"]));
+}
+
+/// Kills a daemon and waits for nothing.
+fn kill(cluster: &DevCluster, node: &str) {
+    let (_, daemon) = cluster.processes_of(node);
+    signal_process(daemon, Signal::KILL);
 }
 
 /// Lines that the commands have written, as words.
@@ -52,7 +59,7 @@ fn fault_46_a_decision_maker_that_dies_with_a_start_under_way_is_followed_by_one
         ),
     );
     wait_for("the start", PATIENCE, || (!journal(&cluster).is_empty()).then_some(()));
-    drop(cluster.succeed(&["kill", &decides]));
+    kill(&cluster, &decides);
     cluster.wait_status("the service, decided by somebody else", |status| {
         let out = find(status, "nodes", &decides).is_some_and(|node| node["state"] == "inactive");
         out && service(status, "slow")["state"] == "registered"
@@ -74,9 +81,9 @@ fn fault_51_a_recovery_is_run_again_when_its_node_dies() {
          recovery_command = { shell = 'echo \"recovery $PHALANX_NODE $PHALANX_VICTIM\" >> \"@DIR@/journal\"; sleep 2' }\n",
     );
     let first = cluster.wait_registered("web");
-    drop(cluster.succeed(&["kill", &first]));
+    kill(&cluster, &first);
     let second = wait_for("a recovery", PATIENCE, || Some(deeds(&journal(&cluster), "recovery").first()?[0].clone()));
-    drop(cluster.succeed(&["kill", &second]));
+    kill(&cluster, &second);
     let status = cluster.wait_status("the service on the last node", |status| {
         let web = service(status, "web");
         web["state"] == "registered" && web["node"] != first.as_str() && web["node"] != second.as_str()
@@ -104,7 +111,7 @@ fn a_service_with_a_long_start_does_not_delay_the_recovery_of_another() {
     );
     assert_eq!(cluster.wait_registered("quick"), "n1");
     wait_for("the long start", PATIENCE, || (!deeds(&journal(&cluster), "start").is_empty()).then_some(()));
-    drop(cluster.succeed(&["kill", "n1"]));
+    kill(&cluster, "n1");
     let status = cluster.wait_status("the quick one elsewhere", |status| {
         let quick = service(status, "quick");
         quick["state"] == "registered" && quick["node"] == "n2"

@@ -243,7 +243,10 @@ fn definitions_that_do_not_fit_the_disk_are_refused() {
         after: ServiceDefinition { start_command: command(&long), ..definition(&format!("s{index}")) },
     };
     let refused = cluster.order(RegistrationOrder::Apply((0..10).map(large).collect())).unwrap_err();
-    assert!(matches!(refused, OrderRefusal::DatabaseFull { services: 11, bytes_max: 39_000..=40_000, .. }), "{refused:?}");
+    assert!(
+        matches!(refused, OrderRefusal::DatabaseFull { services: 11, bytes_max: 39_000..=40_000, .. }),
+        "{refused:?}"
+    );
     let (code, text) = tell_refusal(&refused, &ConfigurationRecord::default());
     assert!(code == 1 && text.contains("--services-max"), "{text}");
     assert_eq!(cluster.record.services.len(), 1);
