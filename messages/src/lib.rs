@@ -15,6 +15,7 @@ pub mod membership;
 pub mod notification;
 pub mod order;
 pub mod peer;
+mod persistent;
 pub mod profile;
 pub mod register;
 pub mod registration;

@@ -308,10 +308,13 @@ pub struct RegistrationRecord {
     /// Formation of the cluster that was seen last (protocol §6.2, `want`).
     pub formation: Term,
     /// The services by name. Shares what has not changed with the record that it was made from.
+    #[serde(with = "crate::persistent")]
     pub services: OrdMap<String, ServiceRecord>,
     /// The events by name.
+    #[serde(with = "crate::persistent")]
     pub events: OrdMap<String, EventDefinition>,
     /// The event groups by name.
+    #[serde(with = "crate::persistent")]
     pub event_groups: OrdMap<String, EventGroupDefinition>,
     /// The event-manager level as the newest decision saw it (protocol RL-2).
     pub view: BTreeMap<NodeId, Sight>,

@@ -198,10 +198,10 @@ fn json_is_what_the_schemas_say_logs_are_shown_and_watch_outlives_the_node_that_
     let config = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
     std::fs::write(config.path(), TALKER).expect("written");
     let mut cluster = DevCluster::start(2, &["--config", &config.path().to_string_lossy()]);
-    let runner = cluster.wait_registered("talker");
-    let _ = cluster.wait_registered("licences");
-    let other = if runner == "n0" { "n1" } else { "n0" };
+    let _ = (cluster.wait_registered("talker"), cluster.wait_registered("licences"));
     check_schemas(&cluster);
+    let runner = cluster.wait_registered("talker"); // a node was on standby for a moment
+    let other = if runner == "n0" { "n1" } else { "n0" };
     check_logs(&cluster, &runner, other);
 
     let watch = Follower::start(&cluster, &["status", "--watch", "--output", "json"]);

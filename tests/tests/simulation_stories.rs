@@ -55,6 +55,9 @@ fn without_a_warden_a_subreapers_death_is_confirmed_by_hand() {
     story.all_join();
     story.kill_with_warden(1);
     story.until("the mark", 20_000, |story| story.state(1) == "forced-leaving");
+    story.run_for(10_000);
+    assert_eq!(story.count("DeathConfirmed"), 0, "something of its services runs there");
+    story.clean_by_hand(1);
     story.until("node 1 is out", 60_000, |story| story.state(1) == "inactive");
     assert!(story.count("DeathConfirmed") > 0);
 }

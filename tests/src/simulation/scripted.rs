@@ -67,6 +67,11 @@ impl Story {
         self.world.inflict(Fault::CrashBoth(NodeId(node)));
     }
 
+    /// The administrator ends what is left of a dead node.
+    pub fn clean_by_hand(&mut self, node: u16) {
+        self.world.clean_by_hand(NodeId(node));
+    }
+
     /// The daemon is stopped for that long; its warden is not.
     pub fn freeze(&mut self, node: u16, ms: u64) {
         self.world.inflict(Fault::Freeze { node: NodeId(node), daemon: true, warden: false, lasts: ms * MS });

@@ -52,6 +52,12 @@ impl World {
         self.manage(node, ManagerInput::Force { victim, reason });
     }
 
+    /// The administrator ends what a dead node has left running.
+    pub fn clean_by_hand(&mut self, node: NodeId) {
+        self.log.event(self.now, Some(node), "is cleaned by hand", &[], String::new);
+        self.reaped(node);
+    }
+
     pub(super) fn fence_by_hand(&mut self, node: NodeId) {
         let Some(victim) = self.running(node) else { return };
         self.ask_somebody(MasterRequest::Fence { victim, reason: "by hand".to_owned() });
