@@ -113,16 +113,17 @@ fn service(out: &Path) -> String {
     let broken = out.join("broken").display().to_string();
     configured
         .replace(
-            "floating_address add 10.0.0.100/24 eth0",
+            "\"floating_address add 10.0.0.100/24 eth0\"",
             &format!(
-                "{program} add {ADDRESS}/24 eth0 && echo added $PHALANX_NODE >> {journal} && \
-                 ({program} answer {ADDRESS}:7000 >/dev/null 2>&1 &)"
+                "{{ shell = '{program} add {ADDRESS}/24 eth0 && echo added $PHALANX_NODE >> {journal} && \
+                 ({program} answer {ADDRESS}:7000 >/dev/null 2>&1 &)' }}"
             ),
         )
         .replace(
-            "floating_address remove 10.0.0.100/24 eth0",
+            "\"floating_address remove 10.0.0.100/24 eth0\"",
             &format!(
-                "[ ! -e {broken} ] && {program} remove {ADDRESS}/24 eth0 && echo removed $PHALANX_NODE >> {journal}"
+                "{{ shell = '[ ! -e {broken} ] && {program} remove {ADDRESS}/24 eth0 && \
+                 echo removed $PHALANX_NODE >> {journal}' }}"
             ),
         )
 }
