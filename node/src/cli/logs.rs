@@ -30,19 +30,22 @@ pub(super) fn logs(arguments: &LogsArguments, global: &Global) -> Result<(), Exi
     let AdminAnswer::Logs(lines) = client.ask(&request)? else {
         return Err(Exit::error("the node did not answer with log lines"));
     };
-    if let (Some(service), true) = (service, lines.is_empty()) {
-        say_where(&mut client, service);
+    if let Some(service) = service {
+        say_where(&mut client, service, lines.is_empty());
     }
     lines.iter().try_for_each(|line| print(line, global.output))
 }
 
-/// An empty log may only mean that the service runs elsewhere.
-fn say_where(client: &mut Client, service: &str) {
+/// An empty log, or an old one, may only mean that the service runs elsewhere.
+fn say_where(client: &mut Client, service: &str, is_empty: bool) {
     let Ok(status) = client.status() else { return };
     let found = status.services.iter().find(|known| known.name == service);
     let place = found.and_then(|found| found.node.as_ref()).filter(|node| **node != status.node);
     let there = place.map(|node| format!("; it is on {node}: `phalanx logs {node} --service {service}`"));
-    anstream::eprintln!("{} keeps no output of service {service}{}", status.node, there.unwrap_or_default());
+    let here = if is_empty { "keeps no output of" } else { "has old output of" };
+    if is_empty || there.is_some() {
+        anstream::eprintln!("{} {here} service {service}{}", status.node, there.unwrap_or_default());
+    }
 }
 
 /// The node of that name: beside the socket that was named, or in the directory.
