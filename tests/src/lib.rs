@@ -19,6 +19,7 @@ pub mod node_cluster;
 pub mod order_checker;
 pub mod peers;
 pub mod process_cluster;
+pub mod program;
 pub mod proxy;
 pub mod python_subsystem;
 pub mod random_faults;

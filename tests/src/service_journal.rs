@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::program::write_program;
 
 /// The journals of the services of a cluster, and the program that all of them run.
 #[derive(Debug, Clone)]
@@ -69,8 +70,7 @@ impl ServiceJournals {
     pub fn new(directory: PathBuf) -> Self {
         fs::create_dir(&directory).expect("a directory can be made");
         let program = directory.join("service.sh");
-        fs::write(&program, SERVICE).expect("written");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("made executable");
+        write_program(&program, SERVICE);
         Self { directory }
     }
 

@@ -110,8 +110,10 @@ mod tests {
 
     fn action() -> impl Strategy<Value = Option<ServiceCommand>> {
         let word = || "[ -#%-~äß\\n]{1,12}";
+        let program = word().prop_filter("a program has a name", |word| !word.trim().is_empty());
+        let words = (program, proptest::collection::vec(word(), 0..3));
         let run = prop_oneof![
-            proptest::collection::vec(word(), 1..4).prop_map(Invocation::Arguments),
+            words.prop_map(|(program, rest)| Invocation::Arguments([vec![program], rest].concat())),
             "[a-z][ -#%-~]{0,20}[a-z]".prop_map(Invocation::Shell),
         ];
         let command = (run, 1_u64..200_000);

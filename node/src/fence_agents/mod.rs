@@ -159,6 +159,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
 
     /// A host that is a file: `on` or `off`.
     struct Rig {
@@ -175,9 +176,12 @@ mod tests {
                  echo \"$action $nodename ${{passwd-none}} ${{plug-none}}\" >> calls\n{body}\n",
                 directory.path().display()
             );
-            let agent = directory.path().join("fence_test");
-            fs::write(&agent, script).unwrap();
-            fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+            let (text, agent) = (directory.path().join("text"), directory.path().join("fence_test"));
+            fs::write(&text, script).unwrap();
+            // Another process writes what will be run: a command that another test starts meanwhile would inherit our
+            // open file for a moment, and no program may be run that somebody has open for writing.
+            let installed = Command::new("install").args(["-m", "755"]).args([&text, &agent]).status().unwrap();
+            assert!(installed.success());
             fs::write(directory.path().join("host"), "on").unwrap();
             let secrets = directory.path().join(SECRETS_DIRECTORY);
             fs::create_dir(&secrets).unwrap();

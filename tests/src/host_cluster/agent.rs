@@ -1,9 +1,9 @@
 //! Fence agents of a test: scripts that speak the protocol of `fence_*`, and switch a host off by killing whatever runs in its
 //! namespace.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use crate::program::write_program;
 
 /// A fence agent of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,7 @@ impl Agent {
     /// If it cannot be written.
     pub fn install(self, directory: &Path) {
         let file = directory.join(self.name());
-        fs::write(&file, self.script(&directory.join("calls").display().to_string())).expect("written");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("made executable");
+        write_program(&file, &self.script(&directory.join("calls").display().to_string()));
     }
 
     fn script(self, calls: &str) -> String {
