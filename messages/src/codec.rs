@@ -41,6 +41,9 @@ pub enum CodecError {
         /// Bytes left over.
         trailing: usize,
     },
+    /// A change was read that is not one of the record it stands behind.
+    #[error("the change does not follow the record before it")]
+    Misplaced,
 }
 
 /// Encodes `value` into at most `limit` bytes.

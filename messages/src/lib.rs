@@ -19,6 +19,7 @@ mod persistent;
 pub mod profile;
 pub mod register;
 pub mod registration;
+pub mod registration_change;
 pub mod service;
 pub mod service_report;
 pub mod set;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_messages::codec::{self, CodecError};
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
@@ -15,7 +15,8 @@ use crate::error::{BlockFault, StorageError};
 use crate::header::{self, Header};
 use crate::layout::Region;
 use crate::record::AreaRecord;
-use crate::slots::{Content, Slots};
+use crate::redo::{LogWriter, Read, RedoLog, Replayed};
+use crate::slots::{Content, LOOKS_MAX, Slots};
 use crate::writer::AreaWriter;
 
 /// Searches of [`Area::find`] before a revision counts as absent although a torn slot might have held it.
@@ -24,12 +25,19 @@ const SEARCHES_MAX: usize = 3;
 /// One pair of slots for each node id. Cheap to clone.
 pub struct Area<T> {
     slots: Arc<Slots>,
+    log: Option<Arc<Log<T>>>,
     record: PhantomData<fn() -> T>,
+}
+
+/// The redo logs of an area, if it has some, and what was read of them last.
+struct Log<T> {
+    redo: RedoLog,
+    known: Mutex<Option<Replayed<T>>>,
 }
 
 impl<T> Clone for Area<T> {
     fn clone(&self) -> Self {
-        Self { slots: Arc::clone(&self.slots), record: PhantomData }
+        Self { slots: Arc::clone(&self.slots), log: self.log.clone(), record: PhantomData }
     }
 }
 
@@ -44,13 +52,36 @@ impl<T> std::fmt::Debug for Area<T> {
 pub struct SlotContent<T> {
     /// Header of the first part.
     pub header: Header,
-    /// The record; an error if the block is valid and this program cannot decode it.
+    /// The record, with what its redo log has made of it; an error if a block is valid and this program cannot decode it.
     pub record: Result<T, CodecError>,
+}
+
+/// How the replay of a redo log went.
+enum Replay {
+    /// Every entry was applied.
+    Whole,
+    /// The entry in that block is valid and cannot be decoded: the record before it is not the newest value.
+    Undecodable(BlockIndex, CodecError),
+    /// The entry in that block is unreadable, and others follow it: likewise.
+    Lost(BlockIndex),
+}
+
+/// What a pair holds.
+struct Held<T> {
+    /// Header of the slot.
+    header: Header,
+    /// The record; else the block that is valid and cannot be decoded.
+    record: Result<T, (BlockIndex, CodecError)>,
 }
 
 impl<T: AreaRecord> Area<T> {
     pub(crate) fn new(disk: Arc<dyn SharedDisk>, cluster: Uuid, region: Region) -> Self {
-        Self { slots: Arc::new(Slots::new(disk, cluster, region)), record: PhantomData }
+        Self { slots: Arc::new(Slots::new(disk, cluster, region)), log: None, record: PhantomData }
+    }
+
+    /// The same area, whose records have redo logs.
+    pub(crate) fn with_log(self, redo: RedoLog) -> Self {
+        Self { log: Some(Arc::new(Log { redo, known: Mutex::default() })), ..self }
     }
 
     /// Where it lies.
@@ -65,8 +96,11 @@ impl<T: AreaRecord> Area<T> {
     /// # Errors
     /// What the disk says.
     pub fn read_all(&self) -> io::Result<BTreeMap<NodeId, Option<T>>> {
-        let all = self.slots.settle_all()?;
-        Ok(all.into_iter().map(|(node, content)| (node, content.and_then(|content| self.decoded(&content)))).collect())
+        if self.log.is_some() {
+            return self.region().node_ids().map(|node| Ok((node, self.read(node)?))).collect();
+        }
+        let decoded = |content: Content| self.known_or_told(self.decoded(&content));
+        Ok(self.slots.settle_all()?.into_iter().map(|(node, content)| (node, content.and_then(decoded))).collect())
     }
 
     /// Newest valid record of one node by rule R-4; none if its pair is unreadable.
@@ -75,7 +109,7 @@ impl<T: AreaRecord> Area<T> {
     /// What the disk says; `InvalidInput` if the disk has no place for that node.
     pub fn read(&self, node: NodeId) -> io::Result<Option<T>> {
         self.check_node(node)?;
-        Ok(self.slots.settle(node)?.and_then(|content| self.decoded(&content)))
+        Ok(self.held(node)?.and_then(|held| self.known_or_told(held)))
     }
 
     /// The record with the highest revision over all nodes. After formatting there is always one.
@@ -97,10 +131,9 @@ impl<T: AreaRecord> Area<T> {
             if bound < revision.map(|revision| revision.term) && bound.is_some() {
                 break;
             }
-            let content = self.slots.settle(node).map_err(|source| self.read_error(node, source))?;
-            let content = content.ok_or(StorageError::Unreadable { record: self.name(), node })?;
-            let block = content.header.address;
-            let record = decode::<T>(&content).map_err(|source| StorageError::Undecodable { block, source })?;
+            let held = self.held(node).map_err(|source| self.read_error(node, source))?;
+            let held = held.ok_or(StorageError::Unreadable { record: self.name(), node })?;
+            let record = held.record.map_err(|(block, source)| StorageError::Undecodable { block, source })?;
             if Some(record.revision()) > revision {
                 newest = Some(record);
             }
@@ -124,7 +157,7 @@ impl<T: AreaRecord> Area<T> {
                         continue;
                     }
                 };
-                match self.slots.rest(node, header, &first)?.map(|content| self.decoded(&content)) {
+                match self.slots.rest(node, header, &first)?.map(|content| self.known_or_told(self.decoded(&content))) {
                     Ok(Some(record)) if record.revision() == revision => return Ok(Some(record)),
                     Ok(_) => {}
                     Err(_) => torn = true,
@@ -152,7 +185,8 @@ impl<T: AreaRecord> Area<T> {
             return Err(StorageError::OldIncarnation { record, node, active, ours }.into());
         }
         let next = newest.map_or(0, |content| content.header.sequence + 1);
-        Ok(AreaWriter::new(Slots::clone(&self.slots), node, incarnation, next))
+        let log = self.log.as_ref().map(|log| LogWriter::new(log.redo.clone()));
+        Ok(AreaWriter::new(Slots::clone(&self.slots), log, node, incarnation, next))
     }
 
     /// Finds out whether a node's pair is still on the disk, without touching it.
@@ -175,7 +209,20 @@ impl<T: AreaRecord> Area<T> {
                 Ok((header, first)) => self.slots.rest(node, header, &first)?,
                 Err(fault) => Err(fault),
             };
-            Ok(whole.map(|content| SlotContent { header: content.header, record: decode(&content) }))
+            let content = match whole {
+                Ok(content) => content,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            let Held { header, record } = self.decoded(&content);
+            let mut replayed = match record {
+                Ok(record) => Replayed::new(header, record),
+                Err((_, error)) => return Ok(Ok(SlotContent { header, record: Err(error) })),
+            };
+            Ok(match self.replay(&mut replayed)? {
+                Replay::Whole => Ok(SlotContent { header, record: Ok(replayed.record) }),
+                Replay::Undecodable(_, error) => Ok(SlotContent { header, record: Err(error) }),
+                Replay::Lost(at) => Err(BlockFault::LostEntry { at }),
+            })
         };
         Ok([slot(0)?, slot(1)?])
     }
@@ -203,11 +250,85 @@ impl<T: AreaRecord> Area<T> {
         Ok(Some(first.epoch.max(second.epoch)))
     }
 
-    /// Decodes a valid record. One that this program cannot decode is newer than it knows: never taken for an older one.
-    fn decoded(&self, content: &Content) -> Option<T> {
-        decode(content)
-            .inspect_err(|error| {
-                let (block, owner) = (content.header.address.0, content.header.owner.0);
+    /// What a pair holds by rule R-4, and its redo log has made of it; none if the pair is unreadable.
+    fn held(&self, node: NodeId) -> io::Result<Option<Held<T>>> {
+        for _ in 0..LOOKS_MAX {
+            let mut replayed = match self.known(node)? {
+                Some(known) => known,
+                None => match self.slots.settle(node)?.map(|content| self.decoded(&content)) {
+                    Some(Held { header, record: Ok(record) }) => Replayed::new(header, record),
+                    other => return Ok(other),
+                },
+            };
+            if self.log.is_none() {
+                return Ok(Some(Held { header: replayed.header, record: Ok(replayed.record) }));
+            }
+            let replay = self.replay(&mut replayed)?;
+            // Nothing of the log was overwritten meanwhile: its slot would have been before. Else look again.
+            let header = replayed.header;
+            let now = self.slots.head(node, header.slot)?;
+            if !now.is_ok_and(|(now, _)| replayed.is_of(&now)) {
+                continue;
+            }
+            match replay {
+                Replay::Whole => {
+                    let record = replayed.record.clone();
+                    self.remember(replayed);
+                    return Ok(Some(Held { header, record: Ok(record) }));
+                }
+                Replay::Undecodable(place, error) => {
+                    return Ok(Some(Held { header, record: Err((place, error)) }));
+                }
+                // It may have been written while the log was read.
+                Replay::Lost(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was read last, if the newer slot of that pair still is that write.
+    fn known(&self, node: NodeId) -> io::Result<Option<Replayed<T>>> {
+        let Some(log) = &self.log else { return Ok(None) };
+        let of_node = |known: &Option<Replayed<T>>| known.as_ref().is_some_and(|known| known.header.owner == node);
+        if !of_node(&log.known.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(None);
+        }
+        let Some(newer) = self.slots.newer_head(node)? else { return Ok(None) };
+        let known = log.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.as_ref().filter(|known| known.is_of(&newer)).cloned())
+    }
+
+    fn remember(&self, replayed: Replayed<T>) {
+        if let Some(log) = &self.log {
+            *log.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(replayed);
+        }
+    }
+
+    /// Applies what the log of its slot says beyond what was applied already.
+    fn replay(&self, replayed: &mut Replayed<T>) -> io::Result<Replay> {
+        let Some(log) = &self.log else { return Ok(Replay::Whole) };
+        let Read { entries, next, lost } = log.redo.read(&replayed.header, replayed.next, !replayed.looked)?;
+        for entry in entries {
+            let is_newer = entry.header.minor > header::MINOR;
+            if let Err(error) = replayed.record.apply(&entry.change, is_newer) {
+                return Ok(Replay::Undecodable(entry.header.address, error));
+            }
+        }
+        (replayed.next, replayed.looked) = (next, true);
+        Ok(lost.map_or(Replay::Whole, Replay::Lost))
+    }
+
+    /// The record of a slot alone.
+    fn decoded(&self, content: &Content) -> Held<T> {
+        let header = content.header;
+        Held { header, record: decode(content).map_err(|error| (header.address, error)) }
+    }
+
+    /// A valid record that this program cannot decode is newer than it knows: never taken for an older one.
+    fn known_or_told(&self, held: Held<T>) -> Option<T> {
+        let owner = held.header.owner.0;
+        held.record
+            .inspect_err(|(BlockIndex(block), error)| {
                 tracing::warn!(record = self.name(), owner, block, %error, "valid record cannot be decoded");
             })
             .ok()

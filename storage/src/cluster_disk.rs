@@ -16,6 +16,7 @@ use crate::error::{BlockFault, StorageError};
 use crate::header::RecordType;
 use crate::layout::{Layout, Region, names};
 use crate::record::AreaRecord;
+use crate::redo::RedoLog;
 use crate::superblock::{StoredSuperblock, Superblock, copies};
 use crate::writer::next_write_id;
 
@@ -60,7 +61,8 @@ impl ClusterDisk {
         let memberships = area(&disk, &superblock, region(MembershipRecord::RECORD_TYPE)?);
         let configurations = area(&disk, &superblock, region(ConfigurationRecord::RECORD_TYPE)?);
         let decisions = area(&disk, &superblock, region(DecisionRegister::RECORD_TYPE)?);
-        let registrations = area(&disk, &superblock, region(RegistrationRecord::RECORD_TYPE)?);
+        let redo = RedoLog::new(Arc::clone(&disk), superblock.cluster, region(RecordType::RegistrationRedo)?);
+        let registrations = area(&disk, &superblock, region(RegistrationRecord::RECORD_TYPE)?).with_log(redo);
         let shared = Shared {
             disk,
             superblock,
@@ -184,7 +186,7 @@ impl ClusterDisk {
         &self.shared.decisions
     }
 
-    /// The registration areas (`RD`).
+    /// The registration areas (`RD`) with their redo logs (`RL`).
     #[must_use]
     pub fn registrations(&self) -> &Area<RegistrationRecord> {
         &self.shared.registrations

@@ -67,6 +67,12 @@ pub enum BlockFault {
         /// Which part.
         part: u16,
     },
+    /// An entry of the redo log of a slot is unreadable, and others follow it: what they say is not known.
+    #[error("the redo log of this slot has an unreadable entry at block {at}, and others behind it")]
+    LostEntry {
+        /// Where it stands.
+        at: BlockIndex,
+    },
 }
 
 /// Why the shared disk could not be used.

@@ -74,7 +74,9 @@ impl Format {
                 RecordType::Configuration => area(cluster, region, configuration)?,
                 RecordType::Decision => area(cluster, region, &DecisionRegister::default())?,
                 RecordType::Registration => area(cluster, region, registration)?,
-                RecordType::Superblock | RecordType::RegistrationRedo => continue, // no layout of ours has them
+                // Whatever stands in a redo log belongs to another cluster, or to no write of this one.
+                RecordType::RegistrationRedo => continue,
+                RecordType::Superblock => continue, // no layout of ours has it
             });
         }
         Ok(Self { copies, writes })
@@ -122,7 +124,7 @@ fn area<T: AreaRecord>(
 ) -> Result<Vec<(BlockIndex, Vec<Block>)>, StorageError> {
     let mut writes = Vec::new();
     for (node, slot) in region.node_ids().flat_map(|node| [(node, 0), (node, 1)]) {
-        let blocks = sealed(cluster, &region, node, Incarnation(0), u64::from(slot), record)?;
+        let (_, blocks) = sealed(cluster, &region, node, Incarnation(0), u64::from(slot), record)?;
         writes.push((region.slot(node, slot), blocks));
     }
     Ok(if region.blocks() <= REGION_BLOCKS_AT_ONCE { vec![joined(region, writes)] } else { writes })

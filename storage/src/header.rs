@@ -30,7 +30,7 @@ pub const HEADER_BYTES: usize = 96;
 /// Bytes of payload a block can carry.
 pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - HEADER_BYTES;
 /// Format version that is written and the only major version that is read.
-pub const MAJOR: u8 = 4;
+pub const MAJOR: u8 = 5;
 /// A block of a larger minor version is read; what follows the known fields is ignored.
 pub const MINOR: u8 = 0;
 
@@ -53,7 +53,7 @@ pub enum RecordType {
     Decision = 5,
     /// `RD`.
     Registration = 6,
-    /// One entry of a redo log of the registration database: part of the format, not written yet (protocol §2, "Sizes").
+    /// `RL`: one entry of a redo log of the registration database.
     RegistrationRedo = 7,
 }
 
@@ -232,7 +232,7 @@ mod tests {
         let block = seal(&header(), b"hello");
         #[rustfmt::skip]
         let golden = [
-            b'P', b'H', b'L', b'X', 2, 0, 4, 0,
+            b'P', b'H', b'L', b'X', 2, 0, 5, 0,
             0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff,
             7, 0, 0, 0, 0, 0, 0, 0,
             2, 0, 1, 0, 0, 0, 1, 0,

@@ -19,6 +19,8 @@ const MEMBERSHIP_BASE_BYTES: usize = 4_000;
 const MEMBER_BYTES: usize = 800;
 /// Bytes of one service in the registration record: definition, run state and the text of its last failure.
 const SERVICE_BYTES: usize = 1_200;
+/// A redo log has half the blocks of a whole registration record, and at least so many.
+const REDO_BLOCKS_MIN: u16 = 4;
 /// Bytes of one node in the configuration record.
 const NODE_CONFIGURATION_BYTES: usize = 2_000;
 
@@ -115,11 +117,13 @@ impl Layout {
             (RecordType::Decision, PAYLOAD_BYTES),
             (RecordType::Registration, services * SERVICE_BYTES),
         ];
+        // At most 30,000 by the limits.
+        let blocks = |bytes: usize| u16::try_from(bytes.div_ceil(PAYLOAD_BYTES)).unwrap_or(u16::MAX);
+        let redo_blocks = (blocks(services * SERVICE_BYTES) / 2).max(REDO_BLOCKS_MIN);
+        let sizes = sizes.map(|(record_type, bytes)| (record_type, blocks(bytes))).into_iter();
         let mut first = BlockIndex(2); // two superblocks lie before
         let mut regions = Vec::new();
-        for (record_type, bytes) in sizes {
-            // At most 30,000 by the limits.
-            let slot_blocks = u16::try_from(bytes.div_ceil(PAYLOAD_BYTES)).unwrap_or(u16::MAX);
+        for (record_type, slot_blocks) in sizes.chain([(RecordType::RegistrationRedo, redo_blocks)]) {
             let region = Region { record_type, first, slot_blocks, nodes: nodes_max };
             first = first.plus(region.blocks());
             regions.push(region);

@@ -27,6 +27,7 @@ pub mod occupant;
 pub mod opening;
 pub mod record;
 pub mod recording;
+mod redo;
 pub mod reservation;
 mod slots;
 pub mod superblock;

@@ -17,7 +17,7 @@ use crate::layout::Region;
 use crate::two_passes::{SlotValue, TwoPasses};
 
 /// Looks at one pair before it counts as unreadable. A writer that tears each of them would have to write as fast as we read.
-const LOOKS_MAX: usize = 32;
+pub(crate) const LOOKS_MAX: usize = 32;
 
 /// A whole record, not decoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,12 @@ impl Slots {
                 Err(_) => Seen::Torn,
             }
         })
+    }
+
+    /// Header of the newer slot of a pair, if the first parts of both are valid: whoever has seen that write whole needs no more.
+    pub fn newer_head(&self, node: NodeId) -> io::Result<Option<Header>> {
+        let (Ok((first, _)), Ok((second, _))) = (self.head(node, 0)?, self.head(node, 1)?) else { return Ok(None) };
+        Ok(Some(if SlotValue::of(&second) > SlotValue::of(&first) { second } else { first }))
     }
 
     /// The first part of a slot.

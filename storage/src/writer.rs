@@ -14,6 +14,7 @@ use crate::error::StorageError;
 use crate::header::{self, Header, PAYLOAD_BYTES, WriteId};
 use crate::layout::Region;
 use crate::record::AreaRecord;
+use crate::redo::{LogWriter, Ready};
 use crate::slots::Slots;
 
 /// Writes one node's pair of one area; there is at most one for a pair in the whole cluster.
@@ -21,13 +22,19 @@ use crate::slots::Slots;
 /// Write k goes to slot k mod 2 and is issued only after write k-1 completed, so the newest completed value is never
 /// overwritten. A write that failed may still land: its sequence is burnt and the next write goes to the *same* slot.
 ///
+/// Where the area has redo logs, a record that follows the last one is written as an entry of the log of its slot instead, if
+/// that is shorter and has room (`redo.rs`). An entry that failed ends its log: the next write is a whole record again.
+///
 /// A loss of power may leave some blocks of a volatile write and not others. So a record of several blocks is written only after
-/// the value in the other slot is durable; one of a single block is old or new by itself.
+/// the value before is durable; one of a single block is old or new by itself, and has no entries. An entry overwrites only what
+/// belonged to an older record than that value, but is worth nothing without those before it: they are made durable before one
+/// that must be.
 pub struct AreaWriter<T> {
     slots: Slots,
     node: NodeId,
     incarnation: Incarnation,
     next: u64,
+    log: Option<LogWriter<T>>,
     /// Sequence of the last write of this writer that has completed.
     completed: Option<u64>,
     /// The newest value is durable, as far as this writer knows.
@@ -43,8 +50,14 @@ impl<T> std::fmt::Debug for AreaWriter<T> {
 }
 
 impl<T: AreaRecord> AreaWriter<T> {
-    pub(crate) const fn new(slots: Slots, node: NodeId, incarnation: Incarnation, next: u64) -> Self {
-        Self { slots, node, incarnation, next, completed: None, durable: false, record: PhantomData }
+    pub(crate) const fn new(
+        slots: Slots,
+        log: Option<LogWriter<T>>,
+        node: NodeId,
+        incarnation: Incarnation,
+        next: u64,
+    ) -> Self {
+        Self { slots, node, incarnation, next, log, completed: None, durable: false, record: PhantomData }
     }
 
     /// Lets the next write go to the other slot if it would overwrite the record of that revision: for a chain in which the
@@ -64,18 +77,48 @@ impl<T: AreaRecord> AreaWriter<T> {
         Ok(())
     }
 
-    /// Writes the record into the older slot. `Ok` means that it is visible to every node, and as durable as was asked for.
+    /// Writes the record into the older slot, or what has changed behind the newer one. `Ok` means that it is visible to every
+    /// node, and as durable as was asked for.
     ///
     /// # Errors
     /// [`StorageError::TooLarge`]: nothing was written. [`StorageError::Write`]: it may have happened and may still happen
     /// (protocol R-2); the last completed value is still there.
     pub fn write(&mut self, record: &T, durability: Durability) -> Result<(), StorageError> {
-        let blocks = sealed(self.slots.cluster, &self.slots.region, self.node, self.incarnation, self.next, record)?;
-        let first = self.slots.region.slot(self.node, slot_of(self.next));
+        match self.log.as_ref().and_then(|log| log.entry(record, durability)) {
+            Some(entry) => self.append(record, &entry, durability),
+            None => self.write_whole(record, durability),
+        }
+    }
+
+    fn append(&mut self, record: &T, entry: &Ready, durability: Durability) -> Result<(), StorageError> {
+        let Ready { first, blocks } = entry;
+        let written = match durability {
+            Durability::Durable => self.make_durable(),
+            Durability::Volatile => Ok(()),
+        };
+        let written = written.and_then(|()| self.slots.disk.write_blocks(*first, blocks, durability));
+        self.durable = written.is_ok() && durability == Durability::Durable;
+        if let Some(log) = &mut self.log {
+            match &written {
+                Ok(()) => log.appended(record, blocks.len()),
+                Err(_) => log.failed(),
+            }
+        }
+        written.map_err(|source| StorageError::Write { first: *first, count: blocks.len(), source })
+    }
+
+    fn write_whole(&mut self, record: &T, durability: Durability) -> Result<(), StorageError> {
+        let (header, blocks) =
+            sealed(self.slots.cluster, &self.slots.region, self.node, self.incarnation, self.next, record)?;
+        let first = header.address;
         if blocks.len() > 1 {
             self.make_durable().map_err(|source| StorageError::Write { first, count: blocks.len(), source })?;
         }
-        match self.slots.disk.write_blocks(first, &blocks, durability) {
+        let written = self.slots.disk.write_blocks(first, &blocks, durability);
+        if let Some(log) = &mut self.log {
+            log.rewritten(written.is_ok().then_some((header, record)));
+        }
+        match written {
             Ok(()) => {
                 self.completed = Some(self.next);
                 self.durable = durability == Durability::Durable;
@@ -112,16 +155,22 @@ impl<T: AreaRecord> AreaWriter<T> {
             Ok((header, block)) => self.slots.rest(self.node, header, &block).map_err(failed)?.is_ok(),
             Err(_) => false,
         };
-        if is_there {
+        let has_log = match &self.log {
+            Some(log) => log.is_readable().map_err(failed)?,
+            None => true,
+        };
+        if is_there && has_log {
             return Ok(false);
         }
-        self.next += u64::from(slot_of(self.next) != slot);
-        self.write(record, durability)?;
+        if !is_there {
+            self.next += u64::from(slot_of(self.next) != slot);
+        }
+        self.write_whole(record, durability)?;
         Ok(true)
     }
 }
 
-/// The blocks of one record: as many parts as it needs.
+/// The blocks of one record, as many parts as it needs, and the header of the first.
 pub(crate) fn sealed<T: AreaRecord>(
     cluster: Uuid,
     region: &Region,
@@ -129,7 +178,7 @@ pub(crate) fn sealed<T: AreaRecord>(
     incarnation: Incarnation,
     sequence: u64,
     record: &T,
-) -> Result<Vec<Block>, StorageError> {
+) -> Result<(Header, Vec<Block>), StorageError> {
     let (limit, name) = (region.payload_bytes(), region.names().1);
     let payload =
         codec::encode(record, limit).map_err(|source| StorageError::TooLarge { record: name, node, limit, source })?;
@@ -156,7 +205,7 @@ pub(crate) fn sealed<T: AreaRecord>(
         let address = first.address.plus(u64::from(part));
         header::seal(&Header { part, address, ..first }, &payload[begin..end])
     };
-    Ok((0..first.parts).map(part).collect())
+    Ok((first, (0..first.parts).map(part).collect()))
 }
 
 const fn slot_of(sequence: u64) -> u16 {

@@ -11,7 +11,7 @@ use phalanx_messages::membership::{MembershipRecord, NodeState};
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister};
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use phalanx_messages::{Incarnation, NodeId, Term};
-use phalanx_storage::AreaRecord;
+use phalanx_storage::{AreaRecord, BlockFault};
 
 use super::Place;
 use super::image::{AreaImage, Image, Slot};
@@ -70,7 +70,7 @@ pub fn plan(image: &Image, give_up: bool) -> Plan {
     let named = image.memberships.newest().map(|(_, record)| record.configuration);
     let named_is_there = named.is_some_and(|named| image.configurations.find(named).is_some());
 
-    let mut registers = rewrites(&image.registers, &mut losses, |node| {
+    let mut registers = rewrites(&image.registers, &mut losses, give_up, |node| {
         let entry = image.memberships.newest().and_then(|(_, record)| record.nodes.get(&node));
         let recorded = entry.map_or(Incarnation(0), |entry| entry.incarnation);
         let is_out = entry.is_none_or(|entry| entry.state == NodeState::Inactive);
@@ -81,20 +81,21 @@ pub fn plan(image: &Image, give_up: bool) -> Plan {
     for rewrite in registers.iter_mut().filter(|rewrite| !rewrite.one_slot) {
         rewrite.incarnation = rewrite.record.incarnation;
     }
-    let decisions = rewrites(&image.decisions, &mut losses, |node| {
+    let decisions = rewrites(&image.decisions, &mut losses, give_up, |node| {
         let incarnation = image.registers.of(node).map_or(Incarnation(0), |register| register.incarnation);
         Ok(DecisionRegister { incarnation, claim: withdrawn(depoch) })
     });
-    let memberships = rewrites(&image.memberships, &mut losses, |node| {
+    let memberships = rewrites(&image.memberships, &mut losses, give_up, |node| {
         newest_left(&image.memberships, owned_term(node), give_up, "term")
     });
-    let configurations = rewrites(&image.configurations, &mut losses, |_| match image.configurations.newest() {
-        // What a membership does not name does not count.
-        Some((_, newest)) if named_is_there || give_up => Ok(newest.clone()),
-        Some(_) => Err(("the configuration that the membership names is nowhere else".to_owned(), true)),
-        None => Err(("no configuration is left".to_owned(), false)),
-    });
-    let registrations = rewrites(&image.registrations, &mut losses, |node| {
+    let configurations =
+        rewrites(&image.configurations, &mut losses, give_up, |_| match image.configurations.newest() {
+            // What a membership does not name does not count.
+            Some((_, newest)) if named_is_there || give_up => Ok(newest.clone()),
+            Some(_) => Err(("the configuration that the membership names is nowhere else".to_owned(), true)),
+            None => Err(("no configuration is left".to_owned(), false)),
+        });
+    let registrations = rewrites(&image.registrations, &mut losses, give_up, |node| {
         newest_left(&image.registrations, owned_depoch(node), give_up, "depoch")
     });
     Plan { registers, memberships, configurations, decisions, registrations, losses }
@@ -131,6 +132,7 @@ fn newest_left<T: AreaRecord>(
 fn rewrites<T: AreaRecord>(
     area: &AreaImage<T>,
     losses: &mut Vec<Loss>,
+    give_up: bool,
     replacement: impl Fn(NodeId) -> Result<T, (String, bool)>,
 ) -> Vec<Rewrite<T>> {
     let mut rewrites = Vec::new();
@@ -138,6 +140,11 @@ fn rewrites<T: AreaRecord>(
         if pair.iter().any(|slot| matches!(slot, Slot::Undecodable { .. })) {
             let what = "a newer program wrote it: its own `disk repair` can judge it".to_owned();
             losses.push(Loss { place: area.place(*node), what, may_be_given_up: false });
+            continue;
+        }
+        let has_lost = |slot: &&Slot<T>| matches!(slot, Slot::Faulty { fault: BlockFault::LostEntry { .. } });
+        if let (Some(Slot::Faulty { fault }), false) = (pair.iter().find(has_lost), give_up) {
+            losses.push(Loss { place: area.place(*node), what: fault.to_string(), may_be_given_up: true });
             continue;
         }
         match pair {

@@ -1,6 +1,6 @@
 //! Superblocks and slots: can everything be read, and do the two slots of a pair follow each other (protocol §1.2, R-3)?
 
-use phalanx_storage::AreaRecord;
+use phalanx_storage::{AreaRecord, BlockFault};
 
 use super::image::{AreaImage, Image, Slot};
 use super::{CONTRADICTION, Finding, LOST, Place, Severity};
@@ -74,6 +74,13 @@ fn one_torn<T>(place: Place, fault: &str, slot: &Slot<T>) -> Finding {
             place,
             what,
             advice: "use the `phalanx` of the version that wrote it; if none can read it, restore a copy of the disk",
+        },
+        Slot::Faulty { fault: BlockFault::LostEntry { .. } } => Finding {
+            severity: Severity::Error,
+            place,
+            what,
+            advice: "start its node if it was the last to decide, it may mend it; else restore a copy of the disk, or go on with \
+                     what is left by `phalanx disk repair --give-up-lost-records`",
         },
         Slot::Faulty { .. } | Slot::Valid { .. } => Finding {
             severity: Severity::Note,

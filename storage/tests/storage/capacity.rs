@@ -195,8 +195,9 @@ MA membership              34        160            5  each node its own, while 
 CF configuration          194        256            8  each node its own, while it is master
 DL decision               450         32            1  each node its own
 RD registration           482       9600          300  each node its own, while it is decision maker
+RL registration redo      10082       4800          150  each node its own, while it is decision maker
 SB superblock            last          1            -  disk create
-10083 blocks (40 MiB) for 16 nodes and 1000 services"
+14883 blocks (59 MiB) for 16 nodes and 1000 services"
     );
     for (nodes_max, services_max) in [(1, 1), (16, 1_000), (256, 100_000)] {
         let layout = Layout::new(nodes_max, services_max).unwrap();

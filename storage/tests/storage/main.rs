@@ -16,6 +16,8 @@ mod faults;
 #[path = "../../../tests/src/loop_device.rs"]
 mod loop_device;
 #[cfg(test)]
+mod redo;
+#[cfg(test)]
 mod regular;
 #[cfg(test)]
 #[path = "../../../tests/src/requirement.rs"]

@@ -3,18 +3,21 @@
 //! The writer is real, its writes are replayed sector by sector while the reader reads.
 
 use crate::common::{self, CLUSTER, N0, N1, SECTOR_BYTES, SteppedDisk, Write, formatted, open};
+use crate::redo;
 use phalanx_messages::membership::{MemberEntry, MembershipRecord};
 use phalanx_messages::register::{FenceHandle, NodeRegister};
+use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::{Incarnation, NodeId, Revision, Term};
 use phalanx_storage::header::unseal;
 use phalanx_storage::{Area, AreaRecord, Block, BlockIndex, ClusterDisk, Durability, Operation, SharedDisk};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const WRITES: usize = 6;
-
 /// A record that carries a number and fills as many blocks as the test wants.
 trait Numbered: AreaRecord {
+    /// How many are written while the reader reads.
+    const WRITES: usize = 6;
+
     fn numbered(number: u64) -> Self;
     fn number(&self) -> u64;
     fn area(disk: &ClusterDisk) -> &Area<Self>;
@@ -57,13 +60,32 @@ impl Numbered for MembershipRecord {
     }
 }
 
+impl Numbered for RegistrationRecord {
+    /// Enough to go through both slots and their logs several times.
+    const WRITES: usize = 24;
+
+    fn numbered(number: u64) -> Self {
+        redo::numbered(1, number)
+    }
+
+    fn number(&self) -> u64 {
+        let number = self.revision.seq;
+        assert!(number == 0 || *self == Self::numbered(number), "entries of different records were put together");
+        number
+    }
+
+    fn area(disk: &ClusterDisk) -> &Area<Self> {
+        disk.registrations()
+    }
+}
+
 /// The disk before, and the writes 1..=WRITES of node 1.
 fn recorded<T: Numbered>() -> (Vec<Block>, Vec<Write>) {
     let memory = formatted(2);
     let before = memory.snapshot();
     let (disk, recorder) = common::recorded(&memory);
     let mut writer = T::area(&disk).writer(N1, Incarnation(1)).unwrap();
-    for number in 1..=WRITES as u64 {
+    for number in 1..=T::WRITES as u64 {
         writer.write(&T::numbered(number), Durability::Volatile).unwrap();
     }
     (before, common::writes(&recorder))
@@ -119,6 +141,15 @@ proptest! {
     #[test]
     fn slots_of_several_blocks(stride in strides(), schedule in schedules()) {
         never_stale::<MembershipRecord>(stride, schedule, |area| area.read(N1).unwrap())?;
+    }
+
+    /// Slot and redo log together are a regular register as well.
+    #[test]
+    fn a_record_with_a_redo_log(
+        stride in strides(),
+        schedule in proptest::collection::vec(prop_oneof![6 => Just(0), 1 => 1..8_u8, 1 => 8..60_u8], 0..900),
+    ) {
+        never_stale::<RegistrationRecord>(stride, schedule, |area| area.newest().unwrap())?;
     }
 
     #[test]
@@ -224,7 +255,7 @@ fn golden_bytes_of_a_node_register() {
     disk.registers().writer(N1, Incarnation(5)).unwrap().write(&register, Durability::Volatile).unwrap();
     let at = disk.registers().region().slot(N1, 0);
     let block = memory.with_block(at, |bytes| *bytes);
-    assert_eq!(block[..8], *b"PHLX\x02\x00\x04\x00");
+    assert_eq!(block[..8], *b"PHLX\x02\x00\x05\x00");
     assert_eq!(block[8..24], *CLUSTER.as_bytes());
     assert_eq!(block[24..64], le([at.0, u64::from(N1.0) | 1 << 48, 5, 0, 2]));
     let payload_bytes = 208;
