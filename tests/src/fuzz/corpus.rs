@@ -11,6 +11,7 @@ use phalanx_actors::interconnect::fuzzing;
 use phalanx_messages::admin::{AdminAnswer, AdminRequest, Status};
 use phalanx_messages::codec;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
+use phalanx_messages::event::EventGroupDefinition;
 use phalanx_messages::launch::LaunchResult;
 use phalanx_messages::limits::PEER_FRAME_BYTES_MAX;
 use phalanx_messages::membership::{
@@ -22,11 +23,12 @@ use phalanx_messages::peer::{Heartbeat, JoinRefusal, MasterRequest, MembershipMe
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{Claim, ClaimPhase, Containment, FenceHandle, NodeRegister, Pill};
 use phalanx_messages::registration::{
-    CommandKind, DecisionRegister, Instance, OperationResult, RegistrationMessage, RegistrationRecord,
+    CommandKind, DecisionRegister, Instance, OperationResult, Presence, RegistrationMessage, RegistrationRecord,
+    ServiceRecord, ServiceRun, Sight,
 };
 use phalanx_messages::service::{ServiceCommand, ServiceDefinition};
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation, OperationId, Revision, Term, TransitionId};
-use phalanx_storage::header::{self, WriteId};
+use phalanx_storage::header::{self, RecordType, WriteId};
 use phalanx_storage::{Block, BlockIndex, ClusterDisk, Durability, Layout, MemoryDisk, SharedDisk, Superblock};
 use uuid::Uuid;
 
@@ -79,6 +81,7 @@ pub fn make() -> BTreeMap<&'static str, BTreeMap<String, Vec<u8>>> {
     add("configuration-record", record(configuration(), ConfigurationRecord::default()));
     add("decision-register", record(decision(), DecisionRegister::default()));
     add("registration-record", record(registration(), RegistrationRecord::default()));
+    add("registration-redo", redo());
     corpus
 }
 
@@ -246,8 +249,56 @@ fn definition(name: &str) -> ServiceDefinition {
     }
 }
 
+/// A disk whose newest database is [`registration`], in slot 0 of the node; or, in the log of that slot, what follows it.
+pub(super) fn disk_with_log(with_entries: bool) -> MemoryDisk {
+    let memory = formatted_disk();
+    let disk = ClusterDisk::open(Arc::new(memory.clone())).expect("just formatted");
+    let mut writer = disk.registrations().writer(NODE, MEMBER.incarnation).expect("memory is readable");
+    let mut record = registration();
+    let mut write = |record: &RegistrationRecord| {
+        writer.write(record, Durability::Durable).expect("memory takes everything");
+    };
+    write(&record);
+    if !with_entries {
+        return memory;
+    }
+    let mut next = |change: &dyn Fn(&mut RegistrationRecord)| {
+        record.revision.seq += 1;
+        change(&mut record);
+        write(&record);
+    };
+    next(&|record| {
+        let service = record.services.get_mut("web").expect("it is defined");
+        service.run.want = true;
+        service.instances.insert(NODE, service.run.clone());
+    });
+    next(&|record| {
+        record.services.remove("clock");
+        record.standby = [NODE].into_iter().collect();
+        let sight = Sight { incarnation: MEMBER.incarnation, presence: Presence::Joined };
+        record.view.insert(NODE, sight);
+    });
+    next(&|record| {
+        let group = EventGroupDefinition { name: "disks".to_owned(), events: vec![], nodes: vec![NODE], enabled: true };
+        record.event_groups.insert(group.name.clone(), group);
+        record.services.insert("more".to_owned(), ServiceRecord::new(definition("more"), ServiceRun::default()));
+    });
+    memory
+}
+
+/// The first entry alone, and three.
+fn redo() -> Vec<(&'static str, Vec<u8>)> {
+    let memory = disk_with_log(true);
+    let disk = ClusterDisk::open(Arc::new(memory.clone())).expect("just formatted");
+    let log = disk.layout().region(RecordType::RegistrationRedo).expect("every disk has one");
+    let first = log.slot(NODE, 0);
+    let mut blocks = Block::zeroes(usize::from(log.slot_blocks));
+    memory.read_blocks(first, &mut blocks).expect("memory is readable");
+    vec![("one", trimmed(first, &blocks[..1])), ("three", trimmed(first, &blocks[..3]))]
+}
+
 /// Of two blocks.
-fn registration() -> RegistrationRecord {
+pub(super) fn registration() -> RegistrationRecord {
     let mut record = RegistrationRecord::of_definitions([definition("clock"), definition("web")]);
     record.revision = REVISION;
     record

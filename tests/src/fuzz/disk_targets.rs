@@ -10,7 +10,7 @@ use phalanx_messages::membership::MembershipRecord;
 use phalanx_messages::register::NodeRegister;
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord};
 use phalanx_messages::{Incarnation, NodeId, codec};
-use phalanx_storage::header::{self, Header};
+use phalanx_storage::header::{self, Header, RecordType};
 use phalanx_storage::{
     Area, AreaRecord, BLOCK_BYTES, Block, BlockIndex, ClusterDisk, Durability, MemoryDisk, SharedDisk,
 };
@@ -20,13 +20,14 @@ use super::corpus;
 use super::targets::{Target, again};
 
 /// Superblock, registers and records.
-pub const DISK_TARGETS: [Target; 6] = [
+pub const DISK_TARGETS: [Target; 7] = [
     Target { name: "superblock", run: superblock, mend: with_checksum },
     Target { name: "node-register", run: record::<NodeRegister>, mend: with_checksum },
     Target { name: "membership-record", run: record::<MembershipRecord>, mend: with_checksum },
     Target { name: "configuration-record", run: record::<ConfigurationRecord>, mend: with_checksum },
     Target { name: "decision-register", run: record::<DecisionRegister>, mend: with_checksum },
     Target { name: "registration-record", run: record::<RegistrationRecord>, mend: with_checksum },
+    Target { name: "registration-redo", run: redo, mend: with_checksum },
 ];
 
 /// A record with a place on the disk.
@@ -56,6 +57,7 @@ placed!(
 pub(super) const NODE: NodeId = NodeId(1);
 
 static OPENED: LazyLock<ClusterDisk> = LazyLock::new(|| open(&corpus::formatted_disk()));
+static WITH_BASE: LazyLock<Vec<Block>> = LazyLock::new(|| corpus::disk_with_log(false).snapshot());
 static FORMATTED: LazyLock<Vec<Block>> = LazyLock::new(|| corpus::formatted_disk().snapshot());
 
 /// The input as blocks.
@@ -111,6 +113,31 @@ fn believed(blocks: &[Block], first: BlockIndex, cluster: uuid::Uuid) -> Header 
         assert_eq!((part.cluster, usize::from(part.part), part.write), (cluster, at, header.write));
     }
     header
+}
+
+/// The log of a slot that holds [`corpus::registration`]. True if something of it was applied.
+fn redo(bytes: &[u8]) -> bool {
+    let log = OPENED.layout().region(RecordType::RegistrationRedo).expect("every disk has one");
+    let slot_blocks = usize::from(log.slot_blocks);
+    let disk = MemoryDisk::new(0);
+    disk.restore(WITH_BASE.clone());
+    let mut blocks = blocks_of(bytes, slot_blocks);
+    blocks.resize(slot_blocks, Block::default());
+    disk.write_blocks(log.slot(NODE, 0), &blocks, Durability::Volatile).expect("it is on the disk");
+    let disk = open(&disk);
+    let area = disk.registrations();
+    drop(area.inspect(NODE).expect("memory is readable"));
+    let Some(found) = area.read(NODE).expect("memory is readable") else { return false };
+    assert_eq!(area.read(NODE).expect("memory is readable").as_ref(), Some(&found), "going on where it was");
+    drop(area.newest());
+    drop(area.writer(NODE, Incarnation(u64::MAX)));
+    again(&found);
+    if found.revision == corpus::registration().revision {
+        return false;
+    }
+    let header = header::unseal(&blocks[0], log.slot(NODE, 0)).expect("it was believed");
+    assert_eq!((header.owner, header.slot, header.record_type), (NODE, 0, RecordType::RegistrationRedo as u16));
+    true
 }
 
 fn open(disk: &MemoryDisk) -> ClusterDisk {
