@@ -62,7 +62,8 @@ pub struct Launcher {
     pub(super) admission: Admission,
     /// Commands that came before this node had joined the level.
     pub(super) early: Vec<(Term, Order)>,
-    /// Instances of which something has run here: they are told of every database.
+    /// Instances of which something has run here: they are told of every database in which
+    /// they have changed.
     pub(super) told: BTreeSet<Instance>,
     pub(super) level: LevelView,
     pub(super) joined: bool,

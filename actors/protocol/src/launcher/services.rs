@@ -1,14 +1,14 @@
 //! The newest database known on this node, the commands for it, and their results.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use phalanx_messages::Term;
+use imbl::ordmap::DiffItem;
 use phalanx_messages::registration::{Instance, OperationResult, Order, RegistrationMessage, RegistrationRecord};
+use phalanx_messages::{Revision, Term};
 
 use super::Launcher;
 use super::io::{LauncherOutput, LauncherRead, RegistrationReader};
-use crate::registration::{DeciderInput, Event, outstanding};
+use crate::registration::{DeciderInput, Event, outstanding_of};
 
 /// A database not heard of for this long is read again.
 const STALE_MS: u64 = 2_000;
@@ -26,8 +26,10 @@ impl Launcher {
             return;
         }
         let victim = order.command.victim.map(|victim| self.configuration.name_of(victim.node));
-        self.told.insert(order.command.instance.clone());
+        let (instance, revision) = (order.command.instance.clone(), order.command.operation.revision);
+        self.told.insert(instance.clone());
         self.emit(LauncherOutput::Perform { order: Box::new(order), victim });
+        self.tell_service_again(instance, revision); // a command that came late, or once more, may be done with
     }
 
     /// To whoever decides; to everybody if that is not known. The service repeats it until it is consumed.
@@ -43,6 +45,7 @@ impl Launcher {
                 self.say(peer, RegistrationMessage::Results(vec![result.clone()]));
             }
         }
+        self.tell_service_again(result.instance.clone(), result.operation.revision); // nobody may wait for it any more
     }
 
     /// Takes over a newer database.
@@ -53,31 +56,49 @@ impl Launcher {
         }
         self.admission.see(record.revision.term);
         let before = std::mem::replace(&mut self.known, record);
-        self.tell_services();
+        self.tell_services(&before);
         self.tell_registered(&before);
         self.run_timers();
         self.answer_orders();
         self.show_committed();
     }
 
-    /// Only those that have run something here: ten thousand services do not concern every node. One that was removed awaits
-    /// nothing any more; it ends with its last result.
-    fn tell_services(&mut self) {
+    /// Only those that have run something here and have changed: ten thousand services do not concern every node, nor every
+    /// decision.
+    fn tell_services(&mut self, before: &RegistrationRecord) {
         let known = self.known.clone();
-        let mut awaited: BTreeMap<Instance, BTreeSet<_>> = BTreeMap::new();
-        if !self.told.is_empty() {
-            for command in outstanding(&known).into_iter().filter(|command| command.target == self.settings.me) {
-                awaited.entry(command.instance).or_default().insert((command.kind, command.operation));
+        for difference in before.services.diff(&known.services) {
+            let name = match difference {
+                DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _) => name,
+            };
+            let first = Instance { service: name.clone(), of: None };
+            let of_service = self.told.range(&first..).take_while(|instance| instance.service == *name);
+            for instance in of_service.cloned().collect::<Vec<_>>() {
+                self.tell_service(instance);
             }
         }
-        for instance in self.told.clone() {
-            let defined = known.services.contains_key(&instance.service);
-            let awaited = awaited.remove(&instance).unwrap_or_default();
-            if !defined {
-                self.told.remove(&instance);
-            }
-            self.emit(LauncherOutput::DatabaseSeen { instance, revision: known.revision, awaited, defined });
+    }
+
+    /// Tells a service of the database known, if that has the operation: what has not changed since is not told again by itself.
+    fn tell_service_again(&mut self, instance: Instance, operation: Revision) {
+        if self.known.revision >= operation {
+            self.tell_service(instance);
         }
+    }
+
+    /// One that was removed awaits nothing any more; it ends with its last result.
+    fn tell_service(&mut self, instance: Instance) {
+        let known = self.known.clone();
+        let defined = known.services.get(&instance.service);
+        if defined.is_none() {
+            self.told.remove(&instance);
+        }
+        let run = defined.and_then(|service| service.run_of(instance.of));
+        let commands = run.into_iter().flat_map(|run| outstanding_of(&instance.service, instance.of, run));
+        let mine = commands.filter(|command| command.target == self.settings.me);
+        let awaited = mine.map(|command| (command.kind, command.operation)).collect();
+        let (revision, defined) = (known.revision, defined.is_some());
+        self.emit(LauncherOutput::DatabaseSeen { instance, revision, awaited, defined });
     }
 
     /// Everybody runs the timers; who decides uses what expires (protocol RL-9).

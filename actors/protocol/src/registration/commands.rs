@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use phalanx_messages::NodeIncarnation;
-use phalanx_messages::registration::{Command, CommandKind, Instance, RegistrationRecord, RunState};
+use phalanx_messages::registration::{Command, CommandKind, Instance, RegistrationRecord, RunState, ServiceRun};
+use phalanx_messages::{NodeId, NodeIncarnation};
 
 use super::tree::{command, notification};
 
@@ -12,16 +12,24 @@ use super::tree::{command, notification};
 pub fn outstanding(record: &RegistrationRecord) -> Vec<Command> {
     let mut commands = Vec::new();
     for (name, service) in &record.services {
-        for (of, run) in service.runs() {
-            let instance = || Instance { service: name.clone(), of };
-            commands.extend(kind_of(run.state).map(|kind| command(instance(), run, kind)));
-            commands.extend(run.notifying.iter().filter_map(|node| {
-                let incarnation = *run.notified.get(&node)?;
-                Some(notification(instance(), run, NodeIncarnation { node, incarnation }))
-            }));
-        }
+        service.runs().for_each(|(of, run)| commands.extend(outstanding_of(name, of, run)));
     }
     commands
+}
+
+/// The same of one instance.
+pub(crate) fn outstanding_of<'a>(
+    name: &'a str,
+    of: Option<NodeId>,
+    run: &'a ServiceRun,
+) -> impl Iterator<Item = Command> + use<'a> {
+    let instance = move || Instance { service: name.to_owned(), of };
+    let current = kind_of(run.state).map(|kind| command(instance(), run, kind));
+    let notifications = run.notifying.iter().filter_map(move |node| {
+        let incarnation = *run.notified.get(&node)?;
+        Some(notification(instance(), run, NodeIncarnation { node, incarnation }))
+    });
+    current.into_iter().chain(notifications)
 }
 
 /// The command whose result a state waits for.

@@ -33,6 +33,7 @@ mod tree;
 
 pub use admission::Admission;
 pub use choose::{NodeLoads, candidates, is_only_member, unfit};
+pub(crate) use commands::outstanding_of;
 pub use commands::{outstanding, victims_of_failure};
 pub use decider::{Decider, DeciderInput, DeciderOutput, LeaseSigns};
 pub use decision::{Change, DatabaseRoom, Decided, Decision, settle};

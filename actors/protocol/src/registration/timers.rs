@@ -3,8 +3,9 @@
 //! Every node runs them from the same database, so that a new owner of the decisions goes on with what has elapsed already.
 //! An expiry only asks for a decision, which evaluates the guard again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use imbl::ordmap::DiffItem;
 use phalanx_messages::registration::{
     CommandKind, Instance, RegistrationRecord, RunState, ServiceRecord, ServiceRun, View,
 };
@@ -14,6 +15,7 @@ use phalanx_messages::{Instant, NodeId, NodeIncarnation, OperationId};
 use super::choose::{candidates, rank};
 use super::commands::kind_of;
 use super::events::Event;
+use super::index::Services;
 
 /// A pause before a restart in place is never longer than this.
 const REST_MS_MAX: u64 = 60_000;
@@ -42,11 +44,23 @@ enum Wait {
     Clean(OperationId),
 }
 
+/// Since when something is waited for, and how long in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    since: Instant,
+    duration_ms: u64,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Timers {
     limits: TimerLimits,
-    since: BTreeMap<(Instance, Wait), Instant>,
+    /// The services as they were looked at last.
+    seen: Services,
+    /// Services that wait, and for what; one for each node where there are instances.
+    waiting: BTreeMap<String, BTreeMap<(Option<NodeId>, Wait), Waiting>>,
+    /// Services that go to a better node by themselves.
+    free: BTreeSet<String>,
     /// Since when nodes take services.
     up: BTreeMap<NodeIncarnation, Instant>,
 }
@@ -54,8 +68,9 @@ pub struct Timers {
 impl Timers {
     /// Waits for nothing yet.
     #[must_use]
-    pub const fn new(limits: TimerLimits) -> Self {
-        Self { limits, since: BTreeMap::new(), up: BTreeMap::new() }
+    pub fn new(limits: TimerLimits) -> Self {
+        let (seen, waiting) = (Services::default(), BTreeMap::new());
+        Self { limits, seen, waiting, free: BTreeSet::new(), up: BTreeMap::new() }
     }
 
     /// Looks at the newest database known, and returns what has expired. What is not waited for any more is forgotten.
@@ -63,33 +78,54 @@ impl Timers {
         let view = record.seen();
         let up = view.up().map(|node| NodeIncarnation { node, incarnation: view.incarnation(node) });
         self.up = up.map(|node| (node, self.up.get(&node).copied().unwrap_or(now))).collect();
-        let mut since = BTreeMap::new();
-        let mut expired = Vec::new();
-        for (name, service) in &record.services {
-            for (of, run) in service.runs() {
-                for (wait, duration_ms) in self.waits(&service.definition, run) {
-                    let of = if wait == Wait::Maturity { None } else { of };
-                    let key = (Instance { service: name.clone(), of }, wait);
-                    let begun = self.since.get(&key).copied().unwrap_or(now);
-                    if now.since(begun) >= duration_ms {
-                        expired.push(event(&key.0, &key.1));
-                    }
-                    since.insert(key, begun);
+        let seen = std::mem::replace(&mut self.seen, record.services.clone());
+        for difference in seen.diff(&record.services) {
+            match difference {
+                DiffItem::Add(name, service) | DiffItem::Update { new: (name, service), .. } => {
+                    self.look_at(name, service, now);
+                }
+                DiffItem::Remove(name, _) => {
+                    self.waiting.remove(name);
+                    self.free.remove(name);
                 }
             }
-            if let Some(node) = self.stable_and_better(service, record, &view, now) {
-                expired.push(Event::Stable { service: name.clone(), node });
+        }
+        let waiting = self.waiting.iter().flat_map(|(name, waiting)| waiting.iter().map(move |one| (name, one)));
+        let over = waiting.filter(|(_, (_, Waiting { since, duration_ms }))| now.since(*since) >= *duration_ms);
+        let over = over.map(|(name, ((of, wait), _))| event(Instance { service: name.clone(), of: *of }, wait));
+        let free = self.free.iter().filter_map(|name| {
+            let node = self.stable_and_better(record.services.get(name)?, record, &view, now)?;
+            Some(Event::Stable { service: name.clone(), node })
+        });
+        over.chain(free).collect()
+    }
+
+    /// What a new or changed service waits for. What it has waited for goes on.
+    fn look_at(&mut self, name: &str, service: &ServiceRecord, now: Instant) {
+        let before = self.waiting.remove(name).unwrap_or_default();
+        let mut waiting = BTreeMap::new();
+        for (of, run) in service.runs() {
+            for (wait, duration_ms) in self.waits(&service.definition, run) {
+                let key = (if wait == Wait::Maturity { None } else { of }, wait);
+                let since = before.get(&key).map_or(now, |before| before.since);
+                waiting.insert(key, Waiting { since, duration_ms });
             }
         }
-        self.since = since;
-        expired
+        if !waiting.is_empty() {
+            self.waiting.insert(name.to_owned(), waiting);
+        }
+        if goes_by_itself(&service.definition) {
+            self.free.insert(name.to_owned());
+        } else {
+            self.free.remove(name);
+        }
     }
 
     /// What is left of the maturity time of a service, by the newest [`Self::observe`], in milliseconds.
     #[must_use]
     pub fn maturity_left_ms(&self, definition: &ServiceDefinition, now: Instant) -> Option<u64> {
-        let begun = self.since.get(&(Instance::only(definition.name.clone()), Wait::Maturity))?;
-        Some(definition.maturity_time_ms?.saturating_sub(now.since(*begun)))
+        let waiting = self.waiting.get(&definition.name)?.get(&(None, Wait::Maturity))?;
+        Some(definition.maturity_time_ms?.saturating_sub(now.since(waiting.since)))
     }
 
     fn waits(&self, definition: &ServiceDefinition, run: &ServiceRun) -> Vec<(Wait, u64)> {
@@ -144,9 +180,7 @@ impl Timers {
         now: Instant,
     ) -> Option<NodeIncarnation> {
         let ServiceRecord { definition, run, .. } = service;
-        let unfit =
-            definition.transfer_cost != TransferCost::Free || definition.node_preferences == NodePreferences::None;
-        if unfit || run.state != RunState::Registered || run.held || run.transfer_intent {
+        if run.state != RunState::Registered || run.held || run.transfer_intent {
             return None;
         }
         let here = rank(definition, run.node.node);
@@ -161,14 +195,17 @@ impl Timers {
     }
 }
 
+fn goes_by_itself(definition: &ServiceDefinition) -> bool {
+    definition.transfer_cost == TransferCost::Free && definition.node_preferences != NodePreferences::None
+}
+
 /// Doubles with each restart that is counted.
 fn rest_ms(policy: RestartPolicy, restarts: usize) -> u64 {
     let doubled = u32::try_from(restarts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     policy.backoff_ms.saturating_mul(1 << doubled).min(REST_MS_MAX.max(policy.backoff_ms))
 }
 
-fn event(instance: &Instance, wait: &Wait) -> Event {
-    let instance = instance.clone();
+fn event(instance: Instance, wait: &Wait) -> Event {
     match wait {
         Wait::Result(operation) => Event::TimedOut { instance, operation: *operation },
         Wait::Notify(generation, node) => Event::NotifyTimedOut { instance, generation: *generation, node: *node },
