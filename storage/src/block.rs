@@ -23,9 +23,12 @@ impl fmt::Display for BlockIndex {
     }
 }
 
-/// One block in this process's own memory, aligned as direct I/O wants it.
+/// One block in this process's own memory.
+///
+/// Not aligned as direct I/O wants it: a function that had such a value on its stack would have to align the stack to 4096 bytes,
+/// which LLVM 22 gets wrong in optimised code (it left the alignment out, and the process died).
 #[derive(Clone, PartialEq, Eq)]
-#[repr(C, align(4096))]
+#[repr(transparent)]
 pub struct Block(pub [u8; BLOCK_BYTES]);
 
 impl Block {

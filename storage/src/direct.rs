@@ -1,8 +1,8 @@
 //! Direct I/O on a block device that several hosts reach, or on a file of one host (protocol §1.4).
 //!
 //! No cache of this host lies between a node and the device: `O_DIRECT`, and every write completes with `RWF_DSYNC`, so that it
-//! is on the device when it is reported (the capability `durable_on_complete`). [`Block`]s are aligned for this by their type; what
-//! the device asks for is read from it when it is opened, and one that asks for more than a block is refused.
+//! is on the device when it is reported (the capability `durable_on_complete`). Blocks go by way of memory that is aligned for this;
+//! what the device asks for is read from it when it is opened, and one that asks for more than a block is refused.
 //!
 //! What always holds: a call does one thing on the calling thread and returns when the device has answered, however long that takes.
 //! It is never repeated and never given up (protocol ), so whoever must not wait calls from a thread of its own: the disk
@@ -22,8 +22,26 @@ use crate::block::{BLOCK_BYTES, Block, BlockIndex};
 use crate::disk::{Capabilities, Durability, Geometry, SharedDisk, check_range};
 use crate::mmap::{lock, refuse_network_file_system};
 
-/// Most blocks in one call of the system (its limit of vectors).
+/// Most blocks in one call of the system.
 const BLOCKS_MAX: usize = 1024;
+
+/// Memory that begins at a multiple of a block's size.
+struct Aligned {
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+impl Aligned {
+    fn blocks(count: usize) -> Self {
+        let bytes = vec![0; (count + 1) * BLOCK_BYTES];
+        let begin = bytes.as_ptr().align_offset(BLOCK_BYTES);
+        Self { bytes, begin }
+    }
+
+    fn first(&mut self, count: usize) -> &mut [u8] {
+        &mut self.bytes[self.begin..][..count * BLOCK_BYTES]
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -111,14 +129,17 @@ impl SharedDisk for DirectDisk {
 
     fn read_blocks(&self, first: BlockIndex, blocks: &mut [Block]) -> io::Result<()> {
         check_range(first, blocks.len(), self.block_count)?;
+        let mut memory = Aligned::blocks(blocks.len().min(BLOCKS_MAX));
         let mut done = 0;
         while done < blocks.len() {
-            let some = &mut blocks[done..];
-            let mut vectors: Vec<_> =
-                some.iter_mut().take(BLOCKS_MAX).map(|block| IoSliceMut::new(&mut block.0)).collect();
-            let begin = offset(first, done);
-            let bytes = uninterrupted(|| preadv2(&self.file, &mut vectors, begin, ReadWriteFlags::empty()))?;
-            done += whole_blocks(bytes, io::ErrorKind::UnexpectedEof)?;
+            let count = (blocks.len() - done).min(BLOCKS_MAX);
+            let (read, begin) = (memory.first(count), offset(first, done));
+            let mut call = || preadv2(&self.file, &mut [IoSliceMut::new(read)], begin, ReadWriteFlags::empty());
+            let moved = whole_blocks(uninterrupted(&mut call)?, io::ErrorKind::UnexpectedEof)?;
+            for (block, bytes) in blocks[done..][..moved].iter_mut().zip(read.chunks_exact(BLOCK_BYTES)) {
+                block.0.copy_from_slice(bytes);
+            }
+            done += moved;
         }
         Ok(())
     }
@@ -129,11 +150,16 @@ impl SharedDisk for DirectDisk {
             let text = format!("`{}` was opened to be read only", self.path.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
+        let mut memory = Aligned::blocks(blocks.len().min(BLOCKS_MAX));
         let mut done = 0;
         while done < blocks.len() {
-            let vectors: Vec<_> = blocks[done..].iter().take(BLOCKS_MAX).map(|block| IoSlice::new(&block.0)).collect();
-            let bytes = uninterrupted(|| pwritev2(&self.file, &vectors, offset(first, done), ReadWriteFlags::DSYNC))?;
-            done += whole_blocks(bytes, io::ErrorKind::WriteZero)?;
+            let count = (blocks.len() - done).min(BLOCKS_MAX);
+            let written = memory.first(count);
+            for (bytes, block) in written.chunks_exact_mut(BLOCK_BYTES).zip(&blocks[done..]) {
+                bytes.copy_from_slice(&block.0);
+            }
+            let call = || pwritev2(&self.file, &[IoSlice::new(written)], offset(first, done), ReadWriteFlags::DSYNC);
+            done += whole_blocks(uninterrupted(call)?, io::ErrorKind::WriteZero)?;
         }
         Ok(())
     }

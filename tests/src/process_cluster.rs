@@ -25,12 +25,15 @@ pub const NOBODY: u32 = 65_534;
 /// How long anything may take that has no formula of its own: generous, and a failure when passed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The `phalanx` binary that stands beside the running test.
+/// The `phalanx` binary that stands beside the running test, or `PHALANX_PROGRAM`.
 ///
 /// # Panics
 /// If it has not been built: `cargo test --workspace` builds it, `cargo test -p phalanx-tests` alone does not.
 #[must_use]
 pub fn phalanx() -> PathBuf {
+    if let Some(program) = std::env::var_os("PHALANX_PROGRAM") {
+        return program.into();
+    }
     let test = std::env::current_exe().expect("the test has a path");
     // Tests and benches run in target/<profile>/deps, binaries beside `phalanx`.
     let directory = test.parent().expect("a program has a directory");

@@ -261,14 +261,18 @@ impl Surviving {
 
     fn settle(&mut self, address: BlockIndex) {
         let newest = self.volatile.remove(&address).and_then(|mut blocks| blocks.pop());
-        newest.into_iter().for_each(|block| drop(self.durable.insert(address, block)));
+        newest.into_iter().for_each(|block| {
+            self.durable.insert(address, block);
+        });
     }
 
     fn image(&self, mut choose: impl FnMut(usize) -> usize) -> Vec<Block> {
         let mut image = self.durable.clone();
         for (address, blocks) in &self.volatile {
             let chosen = choose(blocks.len() + 1).checked_sub(1).map(|at| blocks[at].clone());
-            chosen.into_iter().for_each(|block| drop(image.insert(*address, block)));
+            chosen.into_iter().for_each(|block| {
+                image.insert(*address, block);
+            });
         }
         image.into_values().collect()
     }
