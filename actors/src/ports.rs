@@ -144,6 +144,8 @@ pub struct ServicesKnown {
     pub services: Vec<ServiceStatus>,
     /// Nodes that take no services by an administrator's word.
     pub standby: NodeSet,
+    /// How often nodes have died of late, as the answering node has counted.
+    pub deaths: BTreeMap<NodeId, u32>,
 }
 
 /// Sent by whoever shows status to registration-and-launch.

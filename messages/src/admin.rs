@@ -302,6 +302,9 @@ pub struct NodeStatus {
     pub identity: String,
     /// It takes no services by an administrator's word.
     pub standby: bool,
+    /// How often it has died within the last hour, as the answering node has counted since it joined. Every time after the first
+    /// doubles how long it must be up before a service moves to it freely.
+    pub deaths: u32,
     /// What is known of its death, if it is being forced out.
     pub fence: FenceStatus,
 }
@@ -376,6 +379,22 @@ pub struct ServiceStatus {
     pub reason: Option<String>,
     /// Failures in place that count at present, all instances together.
     pub failures: u64,
+    /// What its monitor has found on the answering node; null if it is not registered there, or is not monitored.
+    pub monitor: Option<MonitorStatus>,
+}
+
+/// The monitor of a service that is registered on the answering node.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MonitorStatus {
+    /// Bad ones in a row until now.
+    pub bad_in_row: u16,
+    /// So many in a row are a failure of the service.
+    pub tolerance: u16,
+    /// Bad ones since the node has had to do with the service.
+    pub bad: u64,
+    /// All that were begun since then.
+    pub begun: u64,
 }
 
 /// A service as seen from one node.

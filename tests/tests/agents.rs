@@ -70,6 +70,10 @@ fn what_an_agent_does_not_take_is_refused_with_its_place() {
     for (keys, said) in [
         ("agent = \"ocf:heartbeat:Dummy\"\nagent_parameters = { colour = \"red\" }\n", "has no parameter `colour`"),
         ("agent = \"ocf:heartbeat:IPaddr2\"\n", "needs the parameter `ip`"),
+        (
+            "agent = \"ocf:heartbeat:IPaddr2\"\nagent_parameters = { ip = \"127.0.0.9\", cidr_netmask = \"77\" }\n",
+            "refuses the parameters of service `wrong`",
+        ),
         ("agent = \"ocf:heartbeat:Nothing\"\n", "is not installed here"),
         ("agent = \"heartbeat:Dummy\"\n", "names no agent"),
         ("agent = \"ocf:heartbeat:Dummy\"\nstart_command = \"true\"\n", "both agent and start_command"),
@@ -81,6 +85,34 @@ fn what_an_agent_does_not_take_is_refused_with_its_place() {
         let plain = text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(plain.contains(said) && text.contains("wrong.services:"), "{keys}: {text}");
     }
+}
+
+/// What only the node that starts it can know: the agent is asked before each start, and its words are shown.
+#[test]
+fn what_an_agent_refuses_on_a_node_fails_its_start_there_with_its_words() {
+    if !available(&[Requirement::Agents]) {
+        return;
+    }
+    let cluster = cluster();
+    let directory = cluster.dir().join("not-mounted");
+    let state = directory.join("dummy.state");
+    let keys = format!(
+        "agent = \"ocf:heartbeat:Dummy\"\nagent_parameters = {{ state = \"{}\" }}\nstart_retries = 0\n",
+        state.display()
+    );
+    let output = cluster.run(&["service", "apply", &file(&cluster, "dummy", &keys)]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_ne!(output.status.code(), Some(78), "it is no mistake of the file: {text}");
+    cluster.wait_status("it has failed on every node", |status| {
+        find(status, "services", "dummy").is_some_and(|service| service["state"] == "failed")
+    });
+    let reason = service(&cluster, "dummy")["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason.contains("exit status 2") && reason.contains("refuses to be started like that"), "{reason}");
+    assert!(reason.contains("is not writable"), "the agent's last words: {reason}");
+    std::fs::create_dir(&directory).expect("a directory can be made");
+    let _ = cluster.succeed(&["service", "clear", "dummy"]);
+    assert_eq!(service(&cluster, "dummy")["state"], "registered");
+    assert!(state.exists());
 }
 
 #[test]

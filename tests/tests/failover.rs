@@ -130,6 +130,37 @@ fn a_daemon_without_its_warden_ends() {
     moves_safely(&cluster, &victim);
 }
 
+/// Protocol §6.2, `want`: an administrator's word outlives the power.
+#[test]
+fn what_an_administrator_has_registered_is_wanted_after_a_power_failure() {
+    let mut cluster = DevCluster::start(2, &["--no-demo-service", "--port", "7520"]);
+    let file = cluster.dir().join("manual.services");
+    let service = |name| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nauto_register = \"manual\"\nstart_command = {{ shell = \"sleep 1000 &\" }}\n"
+        )
+    };
+    std::fs::write(&file, service("asked") + &service("never")).expect("a file can be written");
+    let _ = cluster.succeed(&["service", "apply", &file.to_string_lossy()]);
+    let _ = cluster.succeed(&["service", "register", "asked"]);
+    let status = cluster.status().expect("a node answers");
+    let before = phalanx_tests::process_cluster::find(&status, "services", "asked").expect("it is defined").clone();
+    for (pid, _) in cluster.processes() {
+        signal_process(pid, Signal::KILL);
+    }
+    assert_eq!(cluster.wait_exit(), None, "killed");
+    wait_for("the end of every process", PATIENCE, || cluster.processes().is_empty().then_some(()));
+    cluster.restart();
+    cluster.wait_joined(2);
+    // Until somebody has decided, the database still says what was before.
+    let status = cluster.wait_status("its next start", |status| {
+        let asked = phalanx_tests::process_cluster::find(status, "services", "asked");
+        asked.is_some_and(|asked| asked["state"] == "registered" && asked["generation"] != before["generation"])
+    });
+    let never = phalanx_tests::process_cluster::find(&status, "services", "never").expect("it is defined");
+    assert_eq!((&never["wanted"], never["state"].as_str()), (&false.into(), Some("de-registered")));
+}
+
 /// Every process is killed, then the same directory is started again: it forms, recovers once, serves.
 #[test]
 fn a_cluster_that_lost_every_process_forms_again_and_recovers_once() {

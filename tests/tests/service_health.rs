@@ -103,7 +103,10 @@ fn a_service_whose_monitor_fails_often_enough_is_restarted_and_its_output_is_sho
     let shown: Value = serde_json::from_str(&cluster.succeed(&["service", "show", "web", "--output", "json"])).unwrap();
     assert_eq!(shown["output_of"], "n1", "{shown:#}");
     assert_eq!(shown["output"], serde_json::json!(["it is started", "it is started"]), "{shown:#}");
+    assert_eq!(shown["monitor"]["tolerance"], 2, "as n1 has counted: {shown:#}");
+    assert!(shown["monitor"]["bad"].as_u64() >= Some(2), "{shown:#}");
     let text = cluster.succeed(&["service", "show", "web"]);
+    assert!(text.contains("monitor: 0 bad in a row of 2 that are a failure"), "{text}");
     assert!(text.contains("last output on n1") && text.contains("\n  it is started\n"), "{text}");
     assert!(text.contains("tolerance = 2"), "{text}");
     let logs = cluster.logs();
@@ -149,4 +152,57 @@ fn a_failure_is_taken_of_the_present_registration_only() {
         second["generation"].as_str().expect("it is registered"),
     ]);
     wait_next(&cluster, "web", &second);
+}
+
+/// A service that is one process, whose number is kept in a file, with a monitor that is counted.
+fn kept_in_a_file(dir: &Path) -> String {
+    format!(
+        "allowable_nodes = [\"n0\"]\nleaves = \"state\"\n\
+         start_command = {{ shell = \"sleep 1000 & echo $! > '{0}/pid'; echo start >> '{0}/starts'\" }}\n\
+         stop_command = {{ shell = \"kill $(cat '{0}/pid') || true\" }}\n\
+         monitor = {{ command = {{ shell = \"echo look >> '{0}/looks'; kill -0 $(cat '{0}/pid')\" }}, interval = \"50ms\" }}\n\
+         restart = {{ limit = 5, window = \"10m\", backoff = \"10ms\" }}\n",
+        dir.display()
+    )
+}
+
+/// Held, killed by hand, and both are seen.
+fn hold_and_kill(cluster: &DevCluster, kill: impl FnOnce()) {
+    let _ = cluster.succeed(&["service", "hold", "web"]);
+    kill();
+    cluster.wait_status("the status tells that it has failed", |status| {
+        let reason = service(status, "web")["reason"].as_str().unwrap_or_default().to_owned();
+        reason.starts_with("it is held, and it has failed")
+    });
+}
+
+/// Protocol §6.3, `H`: when a hold ends the state is found by looking, so that there are never two instances (I-R1).
+#[test]
+fn what_was_started_by_hand_during_a_hold_is_adopted_and_what_was_not_is_started_by_the_rules() {
+    let cluster = cluster();
+    let dir = cluster.dir().to_path_buf();
+    apply(&cluster, "web", &kept_in_a_file(&dir));
+    let kept = || std::fs::read_to_string(dir.join("pid")).expect("it was started").trim().parse().expect("a number");
+    let first = service(&cluster.status().expect("a node answers"), "web");
+    hold_and_kill(&cluster, || signal_process(kept(), Signal::KILL));
+
+    let mut by_hand = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep can be started");
+    std::fs::write(dir.join("pid"), by_hand.id().to_string()).expect("a file can be written");
+    let _ = cluster.succeed(&["service", "clear", "web"]);
+    let looks = lines(&dir.join("looks")).len();
+    wait_for("some looks", PATIENCE, || (lines(&dir.join("looks")).len() > looks + 3).then_some(()));
+    let adopted = service(&cluster.status().expect("a node answers"), "web");
+    assert_eq!((&adopted["state"], &adopted["generation"]), (&Value::from("registered"), &first["generation"]));
+    assert_eq!((adopted["failures"].as_u64(), lines(&dir.join("starts")).len()), (Some(0), 1), "no second start");
+    assert_eq!(by_hand.try_wait().expect("it is a child"), None, "and what was started by hand runs on");
+
+    hold_and_kill(&cluster, || {
+        by_hand.kill().expect("it is a child");
+        by_hand.wait().expect("it is a child");
+    });
+    assert_eq!(lines(&dir.join("starts")).len(), 1, "nothing is begun for it");
+    let _ = cluster.succeed(&["service", "clear", "web"]);
+    wait_next(&cluster, "web", &first);
+    assert_eq!(lines(&dir.join("starts")).len(), 2, "once");
+    let _ = cluster.succeed(&["service", "deregister", "web"]);
 }

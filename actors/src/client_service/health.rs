@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::OperationId;
-use phalanx_messages::launch::{Failure, LaunchResult, Owner, WardenRequest};
+use phalanx_messages::launch::{Failure, LaunchResult, Leaves, Owner, WardenRequest};
 use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::Instance;
 use phalanx_messages::service::{AgentClass, Invocation, Monitor, ServiceDefinition};
-use phalanx_protocol::registration::{HealthInput, HealthOutput, MonitorRule, Verdict};
+use phalanx_protocol::registration::{Care, HealthInput, HealthOutput, MonitorRule, Verdict};
 
-use super::ClientService;
 use super::invoke::monitor_owner;
+use super::{ClientService, Monitored};
 use crate::ports::CarryOut;
 
 /// Exit statuses of an OCF agent's monitor (resource agent API 1.1): it does not run; it runs, and is promoted.
@@ -34,6 +34,12 @@ impl ClientService {
         let before = std::mem::replace(&mut self.here, here);
         let lane = |here: &RegisteredHere| (here.instance.lane(), here.generation);
         let same = before.as_deref().map(lane) == self.here.as_deref().map(lane);
+        if same
+            && before.as_ref().is_some_and(|before| before.held)
+            && self.here.as_ref().is_some_and(|here| !here.held)
+        {
+            tracing::info!("a service is held no more: what runs is adopted, what does not has failed");
+        }
         if let Some(before) = before.filter(|_| !same && self.health.is_monitoring()) {
             // What it still says counts for nothing, and nothing of it shall be in the way of a stop.
             let owner = monitor_owner(&before.instance.lane());
@@ -49,7 +55,9 @@ impl ClientService {
         let Some(here) = self.here.clone() else { return self.care(HealthInput::Deregistered, ctx) };
         let rule = |monitor: &Monitor| MonitorRule { interval_ms: monitor.interval_ms, tolerance: monitor.tolerance };
         let monitor = here.definition.monitor.as_ref().map(rule);
-        self.care(HealthInput::Registered { generation: here.generation, monitor, now }, ctx);
+        let ends_by_command = here.definition.leaves == Leaves::State && here.definition.stop_command.is_some();
+        let care = Care { monitor, held: here.held, outlives_processes: ends_by_command };
+        self.care(HealthInput::Registered { generation: here.generation, care, now }, ctx);
         if anew {
             self.watch(&here.instance, here.generation, ctx);
         }
@@ -80,7 +88,25 @@ impl ClientService {
                 HealthOutput::TellFailed { generation, text } => self.tell_failed(generation, text),
             }
         }
+        self.show_monitor();
         self.wake_when_due(ctx);
+    }
+
+    /// Tells what the monitors have found, if that is something else than before.
+    fn show_monitor(&mut self) {
+        let here = self.here.as_ref().map(|here| here.instance.clone());
+        let found = here.zip(self.health.monitor_status());
+        if found == self.shown {
+            return;
+        }
+        let before = std::mem::replace(&mut self.shown, found.clone());
+        let gone = before.map(|(instance, _)| instance).filter(|was| found.as_ref().is_none_or(|(is, _)| is != was));
+        if let Some(instance) = gone {
+            self.settings.monitored.do_send(Monitored { instance, monitor: None });
+        }
+        if let Some((instance, monitor)) = found {
+            self.settings.monitored.do_send(Monitored { instance, monitor: Some(monitor) });
+        }
     }
 
     fn wake_when_due(&mut self, ctx: &mut Context<Self>) {

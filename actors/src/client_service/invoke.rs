@@ -87,7 +87,7 @@ impl ClientServiceSettings {
 
     /// The monitor of a service that is registered here.
     pub(super) fn monitor(&self, here: &RegisteredHere, monitor: &Monitor) -> Outcome {
-        let RegisteredHere { instance, generation, definition } = here;
+        let RegisteredHere { instance, generation, definition, held: _ } = here;
         if let (Invocation::Agent, Some((name, agent))) = (&monitor.run, actor_of(definition)) {
             let action = ServiceAction {
                 kind: ServiceActionKind::Monitor,

@@ -17,8 +17,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix::prelude::*;
+use phalanx_messages::admin::MonitorStatus;
 use phalanx_messages::launch::WardenRequest;
-use phalanx_messages::registration::{Command, CommandKind, OperationResult, Order};
+use phalanx_messages::registration::{Command, CommandKind, Instance, OperationResult, Order};
 use phalanx_messages::{OperationId, Revision};
 use phalanx_protocol::registration::{Executor, ExecutorInput, ExecutorOutput, Health, refused};
 
@@ -59,6 +60,17 @@ pub struct DatabaseSeen {
 #[rtype(result = "()")]
 pub struct Reported(pub OperationResult);
 
+/// Sent by a client service to registration-and-launch whenever it has changed: what the monitor of an instance that is registered
+/// here has found, for whoever shows status. None = it is not registered here any more, or is not monitored.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Monitored {
+    /// The instance.
+    pub instance: Instance,
+    /// What was found.
+    pub monitor: Option<MonitorStatus>,
+}
+
 /// What a client service is given.
 #[derive(Debug, Clone)]
 pub struct ClientServiceSettings {
@@ -76,6 +88,8 @@ pub struct ClientServiceSettings {
     pub actors: ServiceActors,
     /// Hears of results.
     pub reported: Recipient<Reported>,
+    /// Hears what monitors find.
+    pub monitored: Recipient<Monitored>,
     /// Takes requests as from an administrator: a failure is one.
     pub orders: Recipient<CarryOut>,
 }
@@ -87,6 +101,8 @@ pub struct ClientService {
     /// What is registered here.
     here: Option<Box<RegisteredHere>>,
     health: Health,
+    /// What was said last of its monitor, and of which instance.
+    shown: Option<(Instance, MonitorStatus)>,
     /// When the health machine needs to look next.
     alarm: Option<SpawnHandle>,
 }
@@ -96,7 +112,7 @@ impl ClientService {
     #[must_use]
     pub fn new(settings: ClientServiceSettings) -> Self {
         let (executor, health) = (Executor::default(), Health::default());
-        Self { settings, executor, here: None, health, alarm: None }
+        Self { settings, executor, here: None, health, shown: None, alarm: None }
     }
 
     fn step(&mut self, input: ExecutorInput, victim: Option<String>, ctx: &mut Context<Self>) {

@@ -23,6 +23,7 @@ struct Others {
     asked: mpsc::UnboundedSender<Asked>,
     reported: mpsc::UnboundedSender<OperationResult>,
     panics: mpsc::UnboundedSender<String>,
+    monitored: mpsc::UnboundedSender<Monitored>,
 }
 
 impl Actor for Others {
@@ -44,6 +45,14 @@ impl Handler<Reported> for Others {
 
     fn handle(&mut self, Reported(result): Reported, _: &mut Self::Context) {
         self.reported.send(result).unwrap();
+    }
+}
+
+impl Handler<Monitored> for Others {
+    type Result = ();
+
+    fn handle(&mut self, monitored: Monitored, _: &mut Self::Context) {
+        self.monitored.send(monitored).unwrap();
     }
 }
 
@@ -70,6 +79,7 @@ struct Bench {
     reported: mpsc::UnboundedReceiver<OperationResult>,
     panics: mpsc::UnboundedReceiver<String>,
     orders: mpsc::UnboundedReceiver<RegistrationOrder>,
+    monitored: mpsc::UnboundedReceiver<Monitored>,
     gate: Gate,
     clock: Clock,
 }
@@ -80,7 +90,9 @@ fn bench() -> Bench {
     let (reports, reported) = mpsc::unbounded_channel();
     let (reasons, panics) = mpsc::unbounded_channel();
     let (ordering, orders) = mpsc::unbounded_channel();
-    let others = Others { orders: ordering, asked: asks, reported: reports, panics: reasons }.start();
+    let (showing, monitored) = mpsc::unbounded_channel();
+    let others =
+        Others { orders: ordering, asked: asks, reported: reports, panics: reasons, monitored: showing }.start();
     let clock = Clock::tokio();
     let gate = Gate::new(clock);
     gate.extend(clock.now().plus(1_000_000));
@@ -97,9 +109,10 @@ fn bench() -> Bench {
         warden: others.clone().recipient(),
         actors: ServiceActors::default(),
         reported: others.clone().recipient(),
+        monitored: others.clone().recipient(),
         orders: others.recipient(),
     };
-    Bench { service: ClientService::new(settings).start(), asked, reported, panics, orders, gate, clock }
+    Bench { service: ClientService::new(settings).start(), asked, reported, panics, orders, monitored, gate, clock }
 }
 
 fn revision(seq: u64) -> Revision {
@@ -238,7 +251,8 @@ async fn a_service_that_nobody_asks_any_more_ends() {
 
 fn registered(monitor: Option<Monitor>) -> Registered {
     let definition = ServiceDefinition { monitor, ..ServiceDefinition::new("licence") };
-    let here = RegisteredHere { instance: Instance::only("licence"), generation: operation(12), definition };
+    let here =
+        RegisteredHere { instance: Instance::only("licence"), generation: operation(12), held: false, definition };
     Registered(Some(Box::new(here)))
 }
 
@@ -284,9 +298,17 @@ async fn a_monitor_runs_while_the_gate_is_open_and_is_killed_when_the_registrati
     assert_eq!((launch.owner, launch.retries), (Owner::Event("monitor:licence".to_owned()), 0));
     answer.send(LaunchResult::Failed { text: LaunchResult::exit_status(1) }).unwrap();
     assert_eq!(bench.orders.recv().await.unwrap(), failed("its monitor failed: exit status 1"));
+    let mut shown = Vec::new();
+    while let Ok(Monitored { instance, monitor }) = bench.monitored.try_recv() {
+        assert_eq!(instance, Instance::only("licence"));
+        shown.extend(monitor.map(|monitor| (monitor.begun, monitor.bad_in_row)));
+    }
+    assert_eq!(shown, [(0, 0), (1, 0), (1, 1)], "what status shows, whenever it changes");
     let (_monitor, _runs) = bench.asked.recv().await.unwrap();
     bench.service.send(Registered(None)).await.unwrap();
     let (request, _) = bench.asked.recv().await.unwrap();
     let owner = Owner::Event("monitor:licence".to_owned());
     assert_eq!(request, WardenRequest::Kill { owner, operation: None, timeout_ms: 7_000 });
+    let last = std::iter::from_fn(|| bench.monitored.try_recv().ok()).last().unwrap();
+    assert_eq!(last.monitor, None, "it is not registered here any more");
 }

@@ -50,6 +50,7 @@ fn node_status(membership: &MembershipStatus, known: &ServicesKnown, node: NodeI
         containment: host.map_or("none", |host| host.containment).to_owned(),
         identity: host.map_or("host", |host| host.identity).to_owned(),
         standby: known.standby.contains(node),
+        deaths: known.deaths.get(&node).copied().unwrap_or(0),
         fence: fence_status(membership, node, entry),
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use phalanx_messages::NodeIncarnation;
+use phalanx_messages::admin::MonitorStatus;
 use phalanx_messages::launch::WardenRequest;
 use phalanx_messages::peer::PeerMessage;
 use phalanx_messages::profile::TimingProfile;
@@ -23,7 +24,7 @@ use phalanx_protocol::moment::Moment;
 use phalanx_protocol::registration::{DatabaseRoom, LeaseSigns};
 use tokio::sync::oneshot;
 
-use crate::client_service::{ClientService, CommandSurroundings, Reported};
+use crate::client_service::{ClientService, CommandSurroundings, Monitored, Reported};
 use crate::clock::Clock;
 use crate::disk::{ReadDecisions, ReadRegistration, WriteDecision, WriteRegistration};
 use crate::gate::Gate;
@@ -96,6 +97,8 @@ pub struct RegistrationAndLaunch {
     edges: RegistrationEdges,
     machine: Launcher,
     services: BTreeMap<Instance, Addr<ClientService>>,
+    /// What the monitors of instances that are registered here have found.
+    monitors: BTreeMap<Instance, MonitorStatus>,
     /// Itself, for the client services; set when it starts.
     own: Option<Addr<Self>>,
     /// Changes of the level that are not adopted yet, by number.
@@ -116,6 +119,7 @@ impl RegistrationAndLaunch {
             settings,
             edges,
             services: BTreeMap::new(),
+            monitors: BTreeMap::new(),
             own: None,
             changes: BTreeMap::new(),
             last_change: 0,
@@ -192,6 +196,17 @@ impl Handler<Reported> for RegistrationAndLaunch {
 
     fn handle(&mut self, Reported(result): Reported, ctx: &mut Self::Context) {
         self.give(LauncherInput::Reported(result), ctx);
+    }
+}
+
+impl Handler<Monitored> for RegistrationAndLaunch {
+    type Result = ();
+
+    fn handle(&mut self, Monitored { instance, monitor }: Monitored, _: &mut Self::Context) {
+        match monitor {
+            Some(monitor) => drop(self.monitors.insert(instance, monitor)),
+            None => drop(self.monitors.remove(&instance)),
+        }
     }
 }
 

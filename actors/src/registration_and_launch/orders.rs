@@ -1,7 +1,9 @@
 //! What administrators ask.
 
 use actix::prelude::*;
+use phalanx_messages::admin::MonitorStatus;
 use phalanx_messages::order::OrderRefusal;
+use phalanx_messages::registration::Instance;
 use phalanx_messages::service::ServiceDefinition;
 use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use phalanx_protocol::launcher::{LauncherInput, OrderFailure};
@@ -16,6 +18,13 @@ impl RegistrationAndLaunch {
     /// Runs a look at the machine as a kernel-level handler.
     fn look<R>(&self, look: impl FnOnce(&Self) -> R) -> R {
         self.settings.guard.run(|| look(self))
+    }
+
+    /// Of the service, or of this node's instance of it.
+    fn monitor_of(&self, service: &str) -> Option<MonitorStatus> {
+        let instance = |of| Instance { service: service.to_owned(), of };
+        let own = self.monitors.get(&instance(Some(self.settings.me.node)));
+        own.or_else(|| self.monitors.get(&instance(None))).copied()
     }
 }
 
@@ -53,8 +62,11 @@ impl Handler<GetServices> for RegistrationAndLaunch {
 
     fn handle(&mut self, _: GetServices, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.look(|actor| {
-            let services = actor.machine.services(actor.settings.clock.now());
-            ServicesKnown { services, standby: actor.machine.record().standby }
+            let mut services = actor.machine.services(actor.settings.clock.now());
+            for service in &mut services {
+                service.monitor = actor.monitor_of(&service.name);
+            }
+            ServicesKnown { services, standby: actor.machine.record().standby, deaths: actor.machine.deaths() }
         }))
     }
 }

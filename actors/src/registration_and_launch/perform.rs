@@ -50,6 +50,7 @@ impl RegistrationAndLaunch {
                     self.service(&instance)
                 } else {
                     self.forget(&instance);
+                    self.monitors.remove(&instance);
                     self.services.remove(&instance)
                 };
                 if let Some(address) = address {
@@ -126,6 +127,7 @@ impl RegistrationAndLaunch {
             warden: self.edges.warden.clone(),
             actors: self.edges.actors.clone(),
             reported: self.own.clone()?.recipient(),
+            monitored: self.own.clone()?.recipient(),
             orders: self.own.clone()?.recipient(),
         })
         .start();

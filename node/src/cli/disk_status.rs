@@ -56,6 +56,9 @@ pub(super) fn read(path: &Path, reason: &str) -> Result<Status, Exit> {
         disk: DiskStatus { state: "unknown".to_owned(), heartbeat_age_ms: 0 },
         source: "disk".to_owned(),
         source_reason: Some(reason.to_owned()),
-        ..local_api::status(&membership, ServicesKnown { services, standby: registrations.standby })
+        ..local_api::status(
+            &membership,
+            ServicesKnown { services, standby: registrations.standby, ..ServicesKnown::default() },
+        )
     })
 }

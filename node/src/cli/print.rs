@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use phalanx_messages::admin::{NodeStatus, QuorumStatus, ServiceStatus, Status};
+use phalanx_messages::admin::{MonitorStatus, NodeStatus, QuorumStatus, ServiceStatus, Status};
 use phalanx_messages::membership::{NodeState, TransitionKind};
 
 /// Rows of cells as aligned columns; the first row is the heading.
@@ -70,7 +70,7 @@ pub fn nodes(nodes: &[NodeStatus]) -> String {
         let fence = if fence == "none" { "-".to_owned() } else { fence };
         vec![
             node.name.clone(),
-            if node.standby { format!("{}, standby", state(node.state)) } else { state(node.state).to_owned() },
+            node_state(node),
             level,
             node.incarnation.to_string(),
             if node.identity == "test" { format!("{} (test)", node.containment) } else { node.containment.clone() },
@@ -78,6 +78,18 @@ pub fn nodes(nodes: &[NodeStatus]) -> String {
         ]
     }));
     table(&rows)
+}
+
+/// The state of a node with what keeps services from it.
+fn node_state(node: &NodeStatus) -> String {
+    let mut text = state(node.state).to_owned();
+    if node.standby {
+        text += ", standby";
+    }
+    if node.deaths > 1 {
+        text += &format!(", died {} times", node.deaths);
+    }
+    text
 }
 
 /// The services as a table.
@@ -171,7 +183,14 @@ pub fn service(service: &ServiceStatus) -> String {
             .map(|(name, node)| vec![name.clone(), node.state.clone(), yes(node.available), yes(node.notified)]),
     );
     text.push('\n');
-    text + &table(&rows)
+    text += &table(&rows);
+    text + &service.monitor.as_ref().map(monitor).unwrap_or_default()
+}
+
+/// What its monitor has found.
+fn monitor(monitor: &MonitorStatus) -> String {
+    let MonitorStatus { bad_in_row, tolerance, bad, begun } = monitor;
+    format!("\nmonitor: {bad_in_row} bad in a row of {tolerance} that are a failure; {bad} bad of {begun} so far\n")
 }
 
 /// JSON for programs.

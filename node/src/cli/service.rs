@@ -157,14 +157,15 @@ fn show(service: &str, global: &Global) -> Result<(), Exit> {
     let mut client = locate::connect(global)?;
     let status = client.status()?;
     let Some(found) = find(&status, service) else { return Err(unknown(&status, service)) };
-    let (output_of, output) = last_lines(&mut client, &status, found, global);
+    let mut found = found.clone();
+    let (output_of, output) = last_lines(&mut client, &status, &mut found, global);
     match global.output {
         Output::Json => {
-            let shown = ServiceShown { service: found.clone(), output_of, output };
+            let shown = ServiceShown { service: found, output_of, output };
             anstream::println!("{}", print::json(&shown)?);
         }
         Output::Text => {
-            anstream::print!("{}", print::service(found));
+            anstream::print!("{}", print::service(&found));
             if let Some(node) = output_of.filter(|_| !output.is_empty()) {
                 anstream::println!("\nlast output on {node} (`phalanx logs {node} --service {service}` shows more):");
                 output.iter().for_each(|line| anstream::println!("  {line}"));
@@ -178,15 +179,18 @@ fn show(service: &str, global: &Global) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The last lines of its commands on the node that has it, or else on the node that answers.
+/// The last lines of its commands on the node that has it, or else on the node that answers; and what its monitor has found there.
 fn last_lines(
     client: &mut Client,
     status: &Status,
-    service: &ServiceStatus,
+    service: &mut ServiceStatus,
     global: &Global,
 ) -> (Option<String>, Vec<String>) {
-    let elsewhere = service.node.as_ref().filter(|node| **node != status.node);
-    let mut other = elsewhere.and_then(|node| super::logs::connect_to(node, global).ok());
+    let elsewhere = service.node.clone().filter(|node| *node != status.node);
+    let mut other = elsewhere.and_then(|node| super::logs::connect_to(&node, global).ok());
+    if let Some(Ok(there)) = other.as_mut().map(Client::status) {
+        service.monitor = find(&there, &service.name).and_then(|known| known.monitor);
+    }
     let node = if other.is_some() { service.node.clone() } else { Some(status.node.clone()) };
     let lines = u32::try_from(OUTPUT_LINES_MAX).unwrap_or(u32::MAX);
     let request = AdminRequest::Logs { service: Some(service.name.clone()), lines, follow: false };

@@ -119,16 +119,35 @@ impl Known {
     }
 }
 
+/// What was known before a list of processes was made ([`Roundup::before_look`]).
+#[derive(Debug, Clone, Copy)]
+pub struct BeforeLook {
+    all_still: bool,
+}
+
 impl Roundup {
     /// Looks once. True if nobody new was found twice in a row while everybody known was stopped.
     ///
     /// # Errors
     /// If `/proc` cannot be read or a process may not be signalled.
     pub fn look(&mut self, scope: &Scope) -> io::Result<bool> {
+        let before = self.before_look();
+        self.see(before, scope, &process::all()?)
+    }
+
+    /// To be asked before the processes are listed: whoever is stopped now can make nobody while that is done.
+    pub fn before_look(&mut self) -> BeforeLook {
         self.known.retain(|_, known| !known.process.has_ended());
-        // Before the look: whoever is stopped now can make nobody during it.
         let moving = self.known.values_mut().map(|known| usize::from(!known.is_still())).sum::<usize>();
-        let (found, torn) = scope.select(&process::all()?);
+        BeforeLook { all_still: moving == 0 }
+    }
+
+    /// The same as [`Self::look`], with a list of all processes that was made since.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn see(&mut self, before: BeforeLook, scope: &Scope, all: &[Stat]) -> io::Result<bool> {
+        let (found, torn) = scope.select(all);
         let mut grown = torn;
         for stat in found {
             if self.known.contains_key(&stat.identity()) {
@@ -141,7 +160,7 @@ impl Roundup {
             self.known.insert(stat.identity(), Known { process, asleep: 0 });
             grown = true;
         }
-        self.quiet = if moving == 0 && !grown { self.quiet + 1 } else { 0 };
+        self.quiet = if before.all_still && !grown { self.quiet + 1 } else { 0 };
         Ok(self.quiet >= QUIET_LOOKS)
     }
 
@@ -181,7 +200,21 @@ impl TreeKill {
     /// # Errors
     /// If `/proc` cannot be read or a process may not be signalled: nothing is proved then.
     pub fn step(&mut self, scope: &Scope, now: Instant) -> io::Result<Progress> {
-        let complete = self.roundup.look(scope)?;
+        let before = self.before_look();
+        self.step_with(before, scope, &process::all()?, now)
+    }
+
+    /// To be asked before the processes are listed that [`Self::step_with`] is given.
+    pub fn before_look(&mut self) -> BeforeLook {
+        self.roundup.before_look()
+    }
+
+    /// The same as [`Self::step`], with a list of all processes that others look at too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_with(&mut self, before: BeforeLook, scope: &Scope, all: &[Stat], now: Instant) -> io::Result<Progress> {
+        let complete = self.roundup.see(before, scope, all)?;
         if complete && self.roundup.known.is_empty() {
             return Ok(Progress::Done);
         }

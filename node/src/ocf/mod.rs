@@ -5,22 +5,24 @@
 
 mod metadata;
 pub mod run;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 pub use metadata::{AgentAction, AgentParameter, Metadata};
+pub use validate::{Refusal, refusal};
 
 /// Where agents are if nothing else is said.
 const ROOT: &str = "/usr/lib/ocf";
-/// An agent that has not described itself within this time is not asked any longer.
-const DESCRIBES_WITHIN: Duration = Duration::from_secs(15);
-/// Bytes of a description.
-const DESCRIPTION_BYTES_MAX: u64 = 1024 * 1024;
+/// An agent that has not described itself, or judged its parameters, within this time is not asked any longer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+/// Bytes of what it says.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Directory of everything of OCF on this host.
 #[must_use]
@@ -50,27 +52,35 @@ pub fn metadata(provider: &str, agent: &str) -> Result<Metadata, String> {
 }
 
 fn describe(root: &Path, path: &Path, provider: &str, agent: &str) -> Result<String, String> {
+    let (output, end) = std::io::pipe().map_err(|error| error.to_string())?;
     let mut command = Command::new(path);
     command.arg("meta-data").envs(run::surroundings(root, provider, agent, "meta-data"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
-    let Some(stdout) = child.stdout.take() else { return Err("it has no output".to_owned()) };
+    command.stdout(end).stderr(Stdio::null());
+    match heard(command, output)? {
+        (status, text) if status.success() => Ok(text),
+        (status, _) => Err(format!("it ended with {status}")),
+    }
+}
+
+/// Runs a command that says something into the other end of `output`, until nobody can say more. It may take no longer than
+/// [`ANSWERS_WITHIN`].
+fn heard(mut command: Command, output: impl Read + Send + 'static) -> Result<(ExitStatus, String), String> {
+    let mut child = command.stdin(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+    drop(command); // it holds the writing end
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
-        let mut text = String::new();
-        let read = stdout.take(DESCRIPTION_BYTES_MAX).read_to_string(&mut text);
+        let mut text = Vec::new();
+        let read = output.take(ANSWER_BYTES_MAX).read_to_end(&mut text);
         sender.send(read.map(|_| text).map_err(|error| error.to_string())).ok(); // nobody waits any longer
     });
-    let text = receiver.recv_timeout(DESCRIBES_WITHIN);
+    let text = receiver.recv_timeout(ANSWERS_WITHIN);
     if text.is_err() {
         child.kill().ok();
     }
     let status = child.wait().map_err(|error| error.to_string())?;
     match text {
-        Ok(Ok(text)) if status.success() => Ok(text),
-        Ok(Ok(_)) => Err(format!("it ended with {status}")),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(format!("it takes longer than {} s", DESCRIBES_WITHIN.as_secs())),
+        Ok(text) => Ok((status, String::from_utf8_lossy(&text?).into_owned())),
+        Err(_) => Err(format!("it takes longer than {} s", ANSWERS_WITHIN.as_secs())),
     }
 }
 

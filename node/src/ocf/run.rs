@@ -4,6 +4,7 @@
 //! is added here. An OCF agent takes this process over, so its exit status is the command's. A systemd unit is asked through
 //! `systemctl`, whose answers are turned into the same exit statuses.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -20,6 +21,8 @@ const NOT_INSTALLED: u8 = 5;
 const WRONG_ARGUMENTS: u8 = 2;
 /// OCF_ERR_GENERIC.
 const FAILED: u8 = 1;
+/// Last lines of a refusing agent that are kept beside its reason.
+const REFUSAL_LINES: usize = 3;
 /// Where agents keep what must not outlive a boot.
 const SCRATCH: &str = "/run/resource-agents";
 
@@ -50,8 +53,23 @@ fn run_ocf(provider: &str, agent: &str, action: &str) -> u8 {
     if let Err(error) = make_scratch(&scratch()) {
         eprintln!("failed to make {}: {error}", scratch().display()); // the agent may not need it
     }
+    if action == "start"
+        && let Some(status) = refused(&root, provider, agent)
+    {
+        return status;
+    }
     let error = Command::new(&path).arg(action).envs(surroundings(&root, provider, agent, action)).exec();
     said(&format!("failed to run {}: {error}", path.display()), FAILED)
+}
+
+/// Before a start the agent is asked what it thinks of its parameters on this node (`validate-all`); the environment has them.
+fn refused(root: &Path, provider: &str, agent: &str) -> Option<u8> {
+    let refusal = super::validate::refusal_in(root, provider, agent, &BTreeMap::new())?;
+    // The reason first: of a failure's text the head is kept.
+    eprintln!("ocf:{provider}:{agent} refuses to be started like that (validate-all): {}", refusal.words);
+    let lines: Vec<&str> = refusal.output.lines().collect();
+    lines[lines.len().saturating_sub(REFUSAL_LINES)..].iter().for_each(|line| eprintln!("{line}"));
+    Some(u8::try_from(refusal.status).unwrap_or(FAILED))
 }
 
 /// What an agent expects in its environment beside its parameters.

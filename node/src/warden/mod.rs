@@ -15,6 +15,7 @@ pub mod desk;
 mod drain;
 pub mod frames;
 pub mod id_lock;
+mod inbox;
 mod leftovers;
 mod log;
 mod notice;

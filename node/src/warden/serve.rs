@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::cells::{Cells, Event, Left};
 use super::desk::{Desk, Input, Output};
 use super::frames::{Line, WardenSays, Word};
+use super::inbox::Inbox;
 use super::settings::WardenSettings;
 use super::talk;
 use crate::containment::keeper::{drain, reap};
@@ -110,6 +111,7 @@ pub struct Server<'a> {
     cells: &'a mut Cells,
     desk: &'a mut Desk,
     line: Line,
+    inbox: Inbox,
     words: Words,
     daemon: u32,
     watchdog_ms: u64,
@@ -142,6 +144,7 @@ impl<'a> Server<'a> {
             cells,
             desk,
             line,
+            inbox: Inbox::default(),
             words,
             daemon,
             watchdog_ms: settings.watchdog_ms,
@@ -178,6 +181,9 @@ impl<'a> Server<'a> {
     }
 
     fn timeout_ms(&self) -> u64 {
+        if !self.inbox.is_empty() {
+            return 0;
+        }
         if self.cells.is_killing() {
             return KILL_LOOK_MS;
         }
@@ -284,6 +290,8 @@ impl<'a> Server<'a> {
         let line = |error: io::Error| format!("the daemon cannot be talked to: {error}");
         inputs.extend(events.into_iter().map(|event| input(event, now)));
         let (asks, open) = self.line.hear().map_err(line)?;
+        self.inbox.add(asks);
+        let asks = self.inbox.take();
         inputs.extend(asks.into_iter().map(|ask| Input::Asked { ticket: ask.ticket, request: ask.request, now }));
         inputs.push(Input::Tick(now));
         while !inputs.is_empty() {

@@ -18,6 +18,9 @@ const ANNOUNCE_AGAIN_MS: u64 = 1_000;
 impl Launcher {
     /// Gives the decision machine an input and carries out what follows.
     pub(super) fn drive(&mut self, input: DeciderInput) {
+        if let DeciderInput::Happened(events) = &input {
+            self.forgive_nodes(events);
+        }
         self.work.extend(self.decider.step(input));
         while self.requested.is_none() {
             let Some(output) = self.work.pop_front() else { return };

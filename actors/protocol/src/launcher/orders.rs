@@ -13,7 +13,7 @@ use phalanx_messages::service_report::{PlannedStep, ServiceExplanation};
 use super::Launcher;
 use super::io::{LauncherOutput, OrderFailure};
 use crate::registration::{
-    DeciderInput, Event, Planning, explain, plan, service_statuses, simulate, tell_plan, view_of_decision,
+    DeciderInput, Event, Planning, Waits, explain, plan, service_statuses, simulate, tell_plan, view_of_decision,
 };
 
 /// An order that nobody has decided about for so long is given up.
@@ -111,8 +111,8 @@ impl Launcher {
     /// Why a service is where it is. None = there is no such service.
     #[must_use]
     pub fn explain(&self, service: &str, now: Instant) -> Option<ServiceExplanation> {
-        let (view, maturity_ms) = (self.present_view(), self.maturity_ms(service, now));
-        explain(&self.known, service, &view, &self.configuration, &self.loads, maturity_ms)
+        let waits = Waits { maturity_ms: self.maturity_ms(service, now), flaps: self.timers.flaps() };
+        explain(&self.known, service, &self.present_view(), &self.configuration, &self.loads, waits)
     }
 
     /// What an order would do.

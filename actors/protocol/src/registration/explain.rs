@@ -9,11 +9,21 @@ use phalanx_messages::service_report::{CandidateExplanation, ServiceExplanation}
 use phalanx_messages::set::NodeSet;
 
 use super::choose::{NodeLoads, best, rank, unfit};
+use super::flaps::Flaps;
 use super::index::{Index, Services};
 use super::refusal::unfit_text;
 use super::status::{Seen, awaits, state_word};
 
-/// Explains one service; none if there is no such one. `maturity_ms` = what is left of its maturity time.
+/// What the clock of the node that explains says.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits<'a> {
+    /// What is left of the service's maturity time, in milliseconds.
+    pub maturity_ms: Option<u64>,
+    /// Nodes that have died of late.
+    pub flaps: &'a Flaps,
+}
+
+/// Explains one service; none if there is no such one.
 #[must_use]
 pub fn explain(
     record: &RegistrationRecord,
@@ -21,8 +31,9 @@ pub fn explain(
     view: &View,
     configuration: &ConfigurationRecord,
     loads: &NodeLoads,
-    maturity_ms: Option<u64>,
+    waits: Waits<'_>,
 ) -> Option<ServiceExplanation> {
+    let Waits { maturity_ms, flaps } = waits;
     let seen = Seen::of(record, service, view, configuration)?;
     let run = seen.summary();
     let placed = (!run.state.is_idle() && !seen.is_on_all()).then_some(run.node.node);
@@ -44,7 +55,7 @@ pub fn explain(
         held: run.held,
         factor: factor.to_owned(),
         because,
-        candidates: nodes(&seen, &choice, run),
+        candidates: nodes(&seen, &choice, run, flaps),
         would_change: would_change(&seen, &choice, run),
     })
 }
@@ -145,7 +156,7 @@ fn idle_factor(seen: &Seen<'_>, run: &ServiceRun, maturity_ms: Option<u64>) -> (
     (factor, because.unwrap_or_else(|| format!("it waits for {}", awaits(run.state))))
 }
 
-fn nodes(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun) -> Vec<CandidateExplanation> {
+fn nodes(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun, flaps: &Flaps) -> Vec<CandidateExplanation> {
     let mut order: Vec<NodeId> = seen.candidates().iter().collect();
     order.sort_by_key(|node| choice.key(*node));
     let definition = choice.definition;
@@ -162,8 +173,8 @@ fn nodes(seen: &Seen<'_>, choice: &Choice<'_>, run: &ServiceRun) -> Vec<Candidat
             ("candidate", "it can take the service")
         };
         let place = order.iter().position(|other| other == node).and_then(|place| u16::try_from(place + 1).ok());
-        let reason =
-            preference(definition, *node).map_or_else(|| reason.to_owned(), |text| format!("{reason}; {text}"));
+        let more = [preference(definition, *node), deaths_text(definition, *node, flaps)].into_iter().flatten();
+        let reason = more.fold(reason.to_owned(), |reason, text| format!("{reason}; {text}"));
         let node = seen.configuration.name_of(*node);
         CandidateExplanation { node, verdict: verdict.to_owned(), place, reason }
     };
@@ -179,6 +190,20 @@ fn preference(definition: &ServiceDefinition, node: NodeId) -> Option<String> {
         }
         NodePreferences::Unordered(nodes) => nodes.contains(&node).then(|| "in node_preferences.unordered".to_owned()),
     }
+}
+
+/// What the deaths of a node mean for the service; none = it has not died of late.
+fn deaths_text(definition: &ServiceDefinition, node: NodeId, flaps: &Flaps) -> Option<String> {
+    let deaths = flaps.deaths().get(&node).copied()?;
+    let times = if deaths == 1 { "once".to_owned() } else { format!("{deaths} times") };
+    let text = format!("it has died {times} within an hour");
+    Some(match definition.transfer_cost {
+        TransferCost::Normal => text,
+        TransferCost::Free => {
+            let stable_ms = flaps.stable_ms(node, definition.stable_ms);
+            format!("{text}, so nothing moves to it freely before it has been up for {} s", stable_ms.div_ceil(1_000))
+        }
+    })
 }
 
 const fn unfit_word(why: phalanx_messages::order::Unfit) -> &'static str {

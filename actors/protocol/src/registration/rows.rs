@@ -382,7 +382,8 @@ pub(super) fn adopt(run: &mut ServiceRun, auto_register: AutoRegister, before: &
         }
     }
     if before.formation != view.formation {
-        run.want = auto_register != AutoRegister::Manual;
+        // What an administrator has registered stays wanted: a power failure is no `deregister`.
+        run.want |= auto_register != AutoRegister::Manual;
         run.matured = false;
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn service_status(
         maturity_ms,
         reason: seen.reason(run, maturity_ms),
         failures: seen.service.runs().map(|(_, run)| run.restarts.len() as u64).sum(),
+        monitor: None, // only the node that runs it knows
     })
 }
 

@@ -15,6 +15,7 @@ use phalanx_messages::{Instant, NodeId, NodeIncarnation, OperationId};
 use super::choose::{candidates, rank};
 use super::commands::kind_of;
 use super::events::Event;
+use super::flaps::Flaps;
 use super::index::Services;
 
 /// A pause before a restart in place is never longer than this.
@@ -63,19 +64,32 @@ pub struct Timers {
     free: BTreeSet<String>,
     /// Since when nodes take services.
     up: BTreeMap<NodeIncarnation, Instant>,
+    flaps: Flaps,
 }
 
 impl Timers {
     /// Waits for nothing yet.
     #[must_use]
     pub fn new(limits: TimerLimits) -> Self {
-        let (seen, waiting) = (Services::default(), BTreeMap::new());
-        Self { limits, seen, waiting, free: BTreeSet::new(), up: BTreeMap::new() }
+        let (seen, waiting, free) = (Services::default(), BTreeMap::new(), BTreeSet::new());
+        Self { limits, seen, waiting, free, up: BTreeMap::new(), flaps: Flaps::default() }
+    }
+
+    /// How often nodes have died of late.
+    #[must_use]
+    pub const fn flaps(&self) -> &Flaps {
+        &self.flaps
+    }
+
+    /// What a node has died of counts no more, by an administrator's word.
+    pub fn forgive(&mut self, node: NodeId) {
+        self.flaps.forgive(node);
     }
 
     /// Looks at the newest database known, and returns what has expired. What is not waited for any more is forgotten.
     pub fn observe(&mut self, record: &RegistrationRecord, now: Instant) -> Vec<Event> {
         let view = record.seen();
+        self.flaps.observe(record, now);
         let up = view.up().map(|node| NodeIncarnation { node, incarnation: view.incarnation(node) });
         self.up = up.map(|node| (node, self.up.get(&node).copied().unwrap_or(now))).collect();
         let seen = std::mem::replace(&mut self.seen, record.services.clone());
@@ -186,7 +200,8 @@ impl Timers {
         let here = rank(definition, run.node.node);
         let stable = |node: &NodeIncarnation| {
             let since = self.up.get(node);
-            since.is_some_and(|since| now.since(*since) >= definition.stable_ms)
+            let stable_ms = self.flaps.stable_ms(node.node, definition.stable_ms);
+            since.is_some_and(|since| now.since(*since) >= stable_ms)
         };
         let fit = candidates(definition, view, &record.standby).difference(&run.avoid);
         let better = fit.iter().filter(|node| rank(definition, *node) < here);

@@ -4,8 +4,11 @@ use phalanx_messages::NodeId;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
 use phalanx_messages::order::{DefinitionChange, OrderRefusal, RegistrationOrder, ServiceOrder, Unfit};
 use phalanx_messages::registration::{Presence, RunState};
-use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceDefinition};
-use phalanx_protocol::registration::{Event, NodeLoads, TimerLimits, Timers, explain, service_statuses, tell_refusal};
+use phalanx_messages::service::{AllowableNodes, AutoRegister, NodePreferences, ServiceDefinition, TransferCost};
+use phalanx_messages::service_report::ServiceExplanation;
+use phalanx_protocol::registration::{
+    Event, Flaps, NodeLoads, TimerLimits, Timers, Waits, explain, service_statuses, tell_refusal,
+};
 
 use crate::cluster::{Cluster, command, definition};
 
@@ -102,6 +105,27 @@ fn hold_begins_nothing_and_clear_ends_it() {
     assert_eq!(cluster.at("s").0, RunState::PendRecovery, "no recovery is begun");
     cluster.of_service("s", ServiceOrder::Clear { skip_recovery: false }).unwrap();
     assert_eq!(cluster.at("s"), (RunState::Recovering, 1));
+}
+
+/// The end of a hold adopts what is registered: whoever looks after it says what is not there any more. It is stopped before it is
+/// started again, so that there is never a second instance (protocol I-R1).
+#[test]
+fn the_end_of_a_hold_begins_nothing_and_what_is_found_dead_then_is_stopped_before_it_starts() {
+    let mut cluster = Cluster::of([definition("s")]);
+    cluster.succeeds("s");
+    let generation = cluster.run("s").generation;
+    cluster.of_service("s", ServiceOrder::Hold).unwrap();
+    cluster.reported_failed("s").unwrap();
+    assert_eq!((cluster.run("s").failing, cluster.commands.as_slice()), (true, [].as_slice()), "shown, and left alone");
+    cluster.story();
+    cluster.of_service("s", ServiceOrder::Clear { skip_recovery: false }).unwrap();
+    assert_eq!((cluster.run("s").failing, cluster.commands.as_slice()), (false, [].as_slice()));
+    assert_eq!((cluster.at("s"), cluster.run("s").generation), ((RunState::Registered, 0), generation));
+    cluster.reported_failed("s").unwrap();
+    cluster.succeeds("s");
+    let generation = cluster.run("s").generation;
+    cluster.decide(&[Event::RestOver { instance: crate::cluster::instance("s"), generation }]);
+    assert_eq!(cluster.story(), "s:Stopping@0 s:DeRegistered@0 s:Starting@0");
 }
 
 #[test]
@@ -292,8 +316,7 @@ fn definition_of(cluster: &Cluster) -> ServiceDefinition {
 fn an_explanation_names_the_factor_and_every_candidate() {
     let configuration = configuration();
     let factor = |cluster: &Cluster| {
-        let explained =
-            explain(&cluster.record, "s", &cluster.view, &configuration, &NodeLoads::default(), None).unwrap();
+        let explained = explained(cluster, &configuration, "s", &Flaps::default()).unwrap();
         let verdicts: Vec<String> = explained.candidates.into_iter().map(|candidate| candidate.verdict).collect();
         (explained.factor, verdicts)
     };
@@ -320,7 +343,56 @@ fn an_explanation_names_the_factor_and_every_candidate() {
     cluster.of_service("s", ServiceOrder::Deregister).unwrap();
     cluster.succeeds("s");
     assert_eq!(factor(&cluster).0, "not-wanted");
-    assert!(explain(&cluster.record, "t", &cluster.view, &configuration, &NodeLoads::default(), None).is_none());
+    assert!(explained(&cluster, &configuration, "t", &Flaps::default()).is_none());
+}
+
+fn explained(
+    cluster: &Cluster,
+    configuration: &ConfigurationRecord,
+    service: &str,
+    flaps: &Flaps,
+) -> Option<ServiceExplanation> {
+    let waits = Waits { maturity_ms: None, flaps };
+    explain(&cluster.record, service, &cluster.view, configuration, &NodeLoads::default(), waits)
+}
+
+/// Issue 7: "flap protection of free transfers and of nodes".
+#[test]
+fn a_free_transfer_waits_longer_for_a_node_that_dies_again_and_again() {
+    let mut cluster = Cluster::of([ServiceDefinition {
+        node_preferences: NodePreferences::Ordered(vec![NodeId(0)]),
+        transfer_cost: TransferCost::Free,
+        stable_ms: 60_000,
+        ..definition("s")
+    }]);
+    cluster.succeeds("s");
+    let mut timers = Timers::new(TimerLimits { kill_ms: 1, margin_ms: 1, backoff_ms: 1 });
+    let second = |seconds: u64| phalanx_messages::Instant(1_000_000 + seconds * 1_000);
+    for death in 0..3 {
+        timers.observe(&cluster.record, second(death));
+        cluster.sight(0, Presence::Forced);
+        timers.observe(&cluster.record, second(death));
+        if death == 0 {
+            cluster.succeeds("s"); // recovered
+            cluster.succeeds("s"); // started
+        }
+        cluster.sight(0, Presence::Joined);
+    }
+    assert_eq!(cluster.at("s"), (RunState::Registered, 1));
+    let stable = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Stable { .. }));
+    assert!(!stable(&timers.observe(&cluster.record, second(10))), "up from now on");
+    let because = explained(&cluster, &configuration(), "s", timers.flaps()).unwrap().candidates[0].reason.clone();
+    let text = "it can take the service; number 1 of node_preferences.ordered; it has died 3 times within an hour, so nothing \
+                moves to it freely before it has been up for 240 s";
+    assert_eq!(because, text);
+    assert!(!stable(&timers.observe(&cluster.record, second(10 + 239))));
+    let mut forgiven = timers.clone();
+    forgiven.forgive(NodeId(0));
+    assert!(stable(&forgiven.observe(&cluster.record, second(10 + 239))), "by an administrator's word");
+    let events = timers.observe(&cluster.record, second(10 + 240));
+    assert!(stable(&events));
+    cluster.decide(&events);
+    assert_eq!(cluster.at("s"), (RunState::Stopping, 1));
 }
 
 fn configuration() -> ConfigurationRecord {

@@ -49,7 +49,7 @@ pub enum NodeCommand {
         #[command(flatten)]
         following: Following,
     },
-    /// Have a node take services again.
+    /// Have a node take services again, and forget how often it has died.
     #[command(after_help = "Example:\n  phalanx node unstandby n1")]
     Unstandby {
         /// The node.

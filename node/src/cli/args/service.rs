@@ -61,7 +61,8 @@ pub enum ServiceCommand {
         #[command(flatten)]
         following: Following,
     },
-    /// Begin nothing for a service: what runs goes on, what does not run stays so, until `clear`.
+    /// Begin nothing for a service: what runs goes on, what does not run stays so, until `clear`. Meanwhile it may be stopped and
+    /// started by hand on its node.
     #[command(after_help = "Example:\n  phalanx service hold web")]
     Hold {
         /// Its name.
@@ -70,7 +71,7 @@ pub enum ServiceCommand {
         #[command(flatten)]
         following: Following,
     },
-    /// Forget the failures and the hold of a service, and try again.
+    /// Forget the failures and the hold of a service, and try again. What runs is adopted as it is.
     #[command(after_help = "Example:\n  phalanx service clear web")]
     Clear {
         /// Its name.

@@ -165,6 +165,7 @@ impl Checker<'_, '_, '_> {
                             None => self.wrong("agent", message, &hint),
                         }
                     }
+                    self.validate(class, provider, agent, parameters, &metadata);
                     Some(metadata)
                 }
                 Err(_) if self.mistakes.agents_may_be_absent() => None,
@@ -182,6 +183,29 @@ impl Checker<'_, '_, '_> {
                 None
             }
             AgentClass::Actor { .. } => None,
+        }
+    }
+
+    /// What the agent would refuse on whatever node is a mistake here already. What only this host lacks is none: the node that
+    /// starts it asks again.
+    fn validate(
+        &mut self,
+        class: &AgentClass,
+        provider: &str,
+        agent: &str,
+        parameters: &BTreeMap<String, String>,
+        metadata: &Metadata,
+    ) {
+        // A node that starts reads what was judged when it was applied; and what is wrong already needs no second word.
+        if self.mistakes.agents_may_be_absent() || !metadata.mistakes(parameters).is_empty() {
+            return;
+        }
+        let refusal = crate::ocf::refusal(provider, agent, &self.raw.name, parameters);
+        if let Some(refusal) = refusal.filter(crate::ocf::Refusal::is_everywhere) {
+            let message =
+                format!("agent {class} refuses the parameters of service `{}`: {}", self.raw.name, refusal.words);
+            let key = if parameters.is_empty() { "agent" } else { "agent_parameters" };
+            self.wrong(key, message, "this is the agent's own judgement (its action validate-all)");
         }
     }
 

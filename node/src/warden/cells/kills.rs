@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use super::{Cell, CellId, Cells, Event, Keep, kill_child};
 use crate::containment::cgroup;
-use crate::containment::tree::{self, Progress, Scope, TreeKill};
+use crate::containment::process::{self, Stat};
+use crate::containment::tree::{self, BeforeLook, Progress, Scope, TreeKill};
 use crate::containment::{now, owner_text};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +77,12 @@ impl Cells {
 
     /// Goes on with all kills.
     pub fn step_kills(&mut self, events: &mut Vec<Event>) {
-        for mut killing in std::mem::take(&mut self.killings) {
-            match self.step_kill(&mut killing) {
+        let mut killings = std::mem::take(&mut self.killings);
+        // One list of all processes for all kills: a kill does not wait for the looks of the others.
+        let before: Vec<BeforeLook> = killings.iter_mut().map(|killing| killing.tree.before_look()).collect();
+        let processes = self.list_for(&killings);
+        for (mut killing, before) in killings.into_iter().zip(before) {
+            match self.step_kill(&mut killing, before, &processes) {
                 Ok(true) => {
                     self.tidy(&killing.owner);
                     events.push(match killing.target {
@@ -95,7 +100,15 @@ impl Cells {
         }
     }
 
-    fn step_kill(&self, killing: &mut Killing) -> io::Result<bool> {
+    /// Every process of this host, if a kill needs to know; none if they cannot be listed.
+    fn list_for(&self, killings: &[Killing]) -> Option<Vec<Stat>> {
+        match &self.keep {
+            Keep::Subreaper if killings.iter().any(|killing| !killing.gentle) => process::all().ok(),
+            Keep::Subreaper | Keep::Cgroup(_) => None,
+        }
+    }
+
+    fn step_kill(&self, killing: &mut Killing, before: BeforeLook, processes: &Option<Vec<Stat>>) -> io::Result<bool> {
         let is_meant = |id: &CellId, cell: &Cell| match &killing.target {
             Target::Cell(target) => id == target,
             Target::Owner => cell.owner == killing.owner,
@@ -123,7 +136,9 @@ impl Cells {
                 let spared: BTreeSet<u32> =
                     others.iter().filter_map(|(_, cell)| cell.child).chain([self.daemon]).collect();
                 let scope = Scope { spared, ..Scope::below(std::process::id()) };
-                Ok(killing.tree.step(&scope, now())? == Progress::Done && children.is_empty())
+                let Some(processes) = processes else { return Err(io::Error::other("/proc cannot be read")) };
+                let progress = killing.tree.step_with(before, &scope, processes, now())?;
+                Ok(progress == Progress::Done && children.is_empty())
             }
         }
     }
