@@ -166,25 +166,7 @@ fn fig_21_a_registration_enables_the_group_and_a_de_registration_disables_it() {
 #[test]
 fn a_group_of_a_service_is_enabled_just_where_that_is_registered() {
     let earlier = NodeIncarnation { incarnation: Incarnation(0), ..N0 };
-    let states = [
-        RunState::DeRegistered,
-        RunState::AwaitMaturity,
-        RunState::AwaitParent,
-        RunState::Starting,
-        RunState::StartCleanup,
-        RunState::Registered,
-        RunState::Stopping,
-        RunState::StopKill,
-        RunState::PendRecovery,
-        RunState::Recovering,
-        RunState::RecoveryCleanup,
-        RunState::FenceStart,
-        RunState::FenceStop,
-        RunState::FenceRecovery,
-        RunState::Failed,
-        RunState::FailedRecovery,
-    ];
-    for state in states {
+    for state in RunState::ALL {
         for node in [N0, N1, earlier] {
             for enabled in [true, false] {
                 let group = EventGroupDefinition { enabled, ..group(&["httpd-gone"]) };
