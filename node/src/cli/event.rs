@@ -1,7 +1,5 @@
 //! `phalanx event ...`: events and event groups, and what occurred.
 
-use std::io::Write;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
@@ -9,13 +7,13 @@ use phalanx_messages::event_report::{EventGroupStatus, EventStatus, EventsReport
 use phalanx_messages::order::RegistrationOrder;
 
 use super::args::{EventCommand, Global, Output};
-use super::client::{Client, EXIT_UNREACHABLE, unexpected};
+use super::client::{Client, unexpected};
+use super::follow::{follow, print_line};
 use super::order::carry_out;
 use super::service::name_of;
 use super::show::EXIT_UNKNOWN;
-use super::{Exit, interrupt, locate, print};
+use super::{Exit, locate, print};
 use crate::config::{EventDefinitions, duration_text, events_text};
-use crate::containment::now;
 use crate::log::utc;
 
 /// An action function that is tested may take this long.
@@ -27,7 +25,7 @@ pub(super) fn run(command: EventCommand, global: &Global) -> Result<(), Exit> {
         EventCommand::Show { name } => show(&name, global),
         EventCommand::Enable { group } => enable(&group, true, global),
         EventCommand::Disable { group } => enable(&group, false, global),
-        EventCommand::Tail { follow: true, for_ms, lines } => follow(lines, for_ms, global),
+        EventCommand::Tail { follow: true, for_ms, lines } => follow_occurrences(lines, for_ms, global),
         EventCommand::Tail { follow: false, lines, .. } => {
             let request = AdminRequest::Occurrences { count: lines, follow: false };
             print_all(occurrences(&mut locate::connect(global)?, &request)?, global.output)
@@ -172,38 +170,10 @@ fn line(occurrence: &OccurrenceReport) -> String {
     format!("{} {node} {event}{service}{test}{out} {done}{text}{again}", utc(*at_ms))
 }
 
-fn follow(lines: u32, for_ms: Option<u64>, global: &Global) -> Result<(), Exit> {
-    let client = locate::connect(global)?;
-    interrupt::ends_with(0, String::new())?;
-    let until = for_ms.map(|ms| now().plus(ms));
-    let answers = client.stream(&AdminRequest::Occurrences { count: lines, follow: true })?;
-    let (sender, received) = channel();
-    std::thread::spawn(move || answers.take_while(|answer| sender.send(answer.clone()).is_ok()).count());
-    loop {
-        let left = until.map_or(u64::MAX, |until| until.since(now()));
-        match received.recv_timeout(Duration::from_millis(left.min(60_000))) {
-            Ok(AdminAnswer::Occurred(occurrence)) => print_one(&occurrence, global.output)?,
-            Ok(AdminAnswer::Refused { code, text }) => return Err(Exit::code(code, text)),
-            Ok(other) => return Err(unexpected(&other)),
-            Err(RecvTimeoutError::Timeout) if until.is_some_and(|until| now() >= until) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Exit::code(EXIT_UNREACHABLE, "the node that answered has ended")
-                    .hint("`phalanx status` shows who runs"));
-            }
-        }
-    }
-}
-
-/// One JSON value a line, so that a program can follow.
-fn print_one(occurrence: &OccurrenceReport, output: Output) -> Result<(), Exit> {
-    let text = match output {
-        Output::Json => serde_json::to_string(occurrence).map_err(|error| Exit::error(error.to_string()))?,
-        Output::Text => line(occurrence),
-    };
-    let mut stdout = anstream::stdout();
-    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
-        std::process::exit(0); // whoever read it has gone
-    }
-    Ok(())
+fn follow_occurrences(lines: u32, for_ms: Option<u64>, global: &Global) -> Result<(), Exit> {
+    let request = AdminRequest::Occurrences { count: lines, follow: true };
+    follow(locate::connect(global)?, &request, for_ms, |answer| {
+        let AdminAnswer::Occurred(occurrence) = answer else { return Err(unexpected(&answer)) };
+        print_line(&occurrence, || line(&occurrence), global.output)
+    })
 }
