@@ -163,6 +163,26 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Every state, in the order in which they are defined.
+    pub const ALL: [Self; 16] = [
+        Self::DeRegistered,
+        Self::AwaitMaturity,
+        Self::AwaitParent,
+        Self::Starting,
+        Self::StartCleanup,
+        Self::Registered,
+        Self::Stopping,
+        Self::StopKill,
+        Self::PendRecovery,
+        Self::Recovering,
+        Self::RecoveryCleanup,
+        Self::FenceStart,
+        Self::FenceStop,
+        Self::FenceRecovery,
+        Self::Failed,
+        Self::FailedRecovery,
+    ];
+
     /// No operation is outstanding and nothing runs (protocol §6.3).
     #[must_use]
     pub const fn is_idle(self) -> bool {
@@ -426,4 +446,22 @@ pub enum RegistrationMessage {
         /// The highest of the three.
         pressure: u8,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    /// A state that is added to the type is missed here.
+    #[test]
+    fn all_states_are_all_that_there_are() {
+        for (index, state) in RunState::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, index, "{state:?}");
+        }
+        let states = u32::try_from(RunState::ALL.len()).unwrap();
+        let decoded = |number: u32| codec::decode::<RunState>(&number.to_le_bytes(), 4);
+        assert_eq!(decoded(states - 1).unwrap(), RunState::FailedRecovery);
+        assert!(decoded(states).is_err(), "there is another state");
+    }
 }

@@ -13,6 +13,7 @@ pub mod host_cluster;
 pub mod init_cluster;
 pub mod invariants;
 pub mod lan;
+pub mod launcher_cluster;
 pub mod lease_model;
 pub mod loop_device;
 pub mod node_cluster;

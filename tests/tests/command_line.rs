@@ -127,13 +127,14 @@ fn check_schemas(cluster: &DevCluster) {
     let failed = ["service", "failed", "licences", "--generation", generation, "--dry-run"];
     check("service failed", &json(&failed));
     check("agent list", &json(&["agent", "list"]));
-    let of_events: [(&str, &[&str]); 6] = [
+    let of_events: [(&str, &[&str]); 7] = [
         ("event list", &["event", "list"]),
         ("event show", &["event", "show", "hourly"]),
         ("event disable", &["event", "disable", "clock"]),
         ("event enable", &["event", "enable", "clock"]),
         ("event tail", &["event", "tail"]),
         ("event test", &["event", "test", "hourly", "--out", "count=1", "--dry-run"]),
+        ("event remove", &["event", "remove", "clock", "hourly", "--dry-run"]),
     ];
     for (command, arguments) in of_events {
         check(command, &json(arguments));

@@ -3,9 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
+use phalanx_messages::subsystem::{ClientLine, LineError};
+use phalanx_messages::watcher::{PlainKind, PlainParameter, PlainValue, PlainValues, Provision};
 use phalanx_node::dev::node_socket;
-use phalanx_tests::process_cluster::{DevCluster, PATIENCE, copy_program, find, wait_for};
+use phalanx_node::subsystem_client::{Answers, ClientError};
+use phalanx_node::watcher_client::{Asked, WatcherClient};
+use phalanx_tests::process_cluster::{DevCluster, PATIENCE, copy_program, files_below, find, wait_for};
 use serde_json::Value;
 
 /// A cluster with a script that writes down who ran it and why.
@@ -237,4 +242,178 @@ fn a_condition_runs_its_action_once_and_a_program_outside_can_watch() {
     assert_eq!(of("arrived").iter().map(|ran| ran.arguments.as_str()).collect::<Vec<_>>(), ["<a; b $(c)>"]);
     drop(watcher);
     rig.wait_state("n1", "arrived", "failed");
+}
+
+/// Files with the output of commands of an event, of all nodes.
+fn outputs(rig: &Rig, event: &str) -> Vec<String> {
+    let names =
+        files_below(rig.cluster.dir()).into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    names.filter(|name| name.starts_with(&format!("event-{event}"))).collect()
+}
+
+/// All that are named go in one transaction, unless something else names one; with them goes what they have written, on every node.
+#[test]
+fn events_that_nothing_names_are_removed_with_what_they_have_written() {
+    let rig = Rig::start();
+    let ticks = "interval = \"200ms\"";
+    rig.apply(
+        &(rig.event("tick", "timer", ticks, "\"-\"")
+            + &rig.event("clock", "timer", ticks, "\"-\"")
+            + "[[event_group]]\nname = \"web-events\"\nevents = [\"tick\"]\n\
+               [[event_group]]\nname = \"always\"\nevents = [\"clock\"]\n\
+               [[service]]\nname = \"web\"\nallowable_nodes = [\"n0\"]\nevent_group = \"web-events\"\n"),
+    );
+    rig.wait_runs("tick", 1);
+    rig.wait_runs("clock", 3);
+    wait_for("output on every node", PATIENCE, || (outputs(&rig, "clock").len() == 3).then_some(()));
+    assert_eq!(outputs(&rig, "tick"), ["event-tick%40web.log"]);
+    let disk = rig.path("cluster.disk").display().to_string();
+    let shown: Value =
+        serde_json::from_str(&rig.cluster.succeed(&["disk", "show", &disk, "--output", "json"])).expect("JSON");
+    let tick = find(&shown["registration"], "events", "tick").expect("it is on the disk");
+    assert_eq!((&tick["watcher"], &tick["groups"]), (&"timer".into(), &serde_json::json!(["web-events"])));
+    let group = find(&shown["registration"], "event_groups", "web-events").expect("it is on the disk");
+    assert_eq!((&group["services"], &group["enabled"]), (&serde_json::json!(["web"]), &true.into()));
+
+    let refused = |names: &[&str], code: i32, words: &str| {
+        let output = rig.cluster.run(&[&["event", "remove"], names].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(code) && error.contains(words), "{names:?}: {output:?}");
+    };
+    refused(&["tick"], 1, "`web-events` still names `tick`");
+    refused(&["web-events", "tick"], 1, "`web` still names `web-events`");
+    refused(&["always", "clock", "web-events"], 1, "`web` still names `web-events`");
+    refused(&["clock", "tock"], 105, "there is no event and no event group `tock`");
+    let would = rig.cluster.succeed(&["event", "remove", "clock", "always", "--dry-run"]);
+    assert_eq!(would, "clock: would be removed\nalways: would be removed\n");
+    let names = |key: &str| -> String {
+        let list = rig.list("n1");
+        let names: Vec<&str> =
+            list[key].as_array().expect("a list").iter().filter_map(|it| it["name"].as_str()).collect();
+        names.join(" ")
+    };
+    assert_eq!((names("events"), names("groups")), ("clock tick".into(), "always web-events".into()));
+
+    assert_eq!(rig.cluster.succeed(&["event", "remove", "clock", "always"]), "clock: removed\nalways: removed\n");
+    wait_for("no output of it on any node", PATIENCE, || outputs(&rig, "clock").is_empty().then_some(()));
+    assert_eq!((names("events"), names("groups")), ("tick".into(), "web-events".into()));
+    rig.wait_runs("tick", 1);
+    let _ = rig.cluster.succeed(&["service", "deregister", "web"]);
+    let _ = rig.cluster.succeed(&["service", "remove", "web"]);
+    let _ = rig.cluster.succeed(&["event", "remove", "tick", "web-events"]);
+    wait_for("no output of any event", PATIENCE, || outputs(&rig, "").is_empty().then_some(()));
+    let _ = rig.cluster.succeed(&["disk", "check", &disk]);
+}
+
+/// A Rust program that provides `external:queue`: what it hears arrives in a channel.
+struct Program {
+    answers: Answers,
+    heard: Receiver<Result<Asked, ClientError>>,
+}
+
+impl Program {
+    fn provision() -> Provision {
+        let number = |default: Option<i64>| PlainParameter {
+            kind: PlainKind::Number,
+            choices: vec![],
+            least: Some(0),
+            most: Some(1_000),
+            required: false,
+            default: default.map(PlainValue::Number),
+        };
+        Provision {
+            watcher: "queue".to_owned(),
+            input: [("least".to_owned(), number(None)), ("grace".to_owned(), number(Some(5)))].into(),
+            output: [("length".to_owned(), number(None))].into(),
+        }
+    }
+
+    fn provide(rig: &Rig, node: &str) -> Result<Self, ClientError> {
+        let mut client = WatcherClient::provide(&node_socket(rig.cluster.dir(), node), Self::provision())?;
+        let (answers, (sender, heard)) = (client.answers(), channel());
+        std::thread::spawn(move || {
+            loop {
+                let asked = client.hear();
+                let last = asked.is_err();
+                if sender.send(asked).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Self { answers, heard })
+    }
+
+    fn asked(&self) -> Asked {
+        self.heard.recv_timeout(PATIENCE).expect("it hears in time").expect("the connection stands")
+    }
+
+    fn watch(&self) -> (u64, String, PlainValues) {
+        match self.asked() {
+            Asked::Watch { number, event, input } => (number, event, input),
+            other @ Asked::Unwatch { .. } => panic!("{other:?}"),
+        }
+    }
+
+    fn say(&self, line: &ClientLine) {
+        self.answers.say(line).expect("the node reads");
+    }
+
+    fn occurred(&self, number: u64, length: i64) {
+        let out = [("length".to_owned(), PlainValue::Number(length))].into();
+        self.say(&ClientLine::Occurred { number, out });
+    }
+}
+
+/// docs/watcher-protocol.md with the Rust client over a node's real socket: every line of it, a second provider, and an end.
+#[test]
+fn a_program_in_rust_watches_over_the_socket_of_its_node() {
+    let rig = Rig::start();
+    let long = |least: &str| {
+        rig.event("long", "external:queue", least, "\"${in.least}\", \"${out.length}\"")
+            + "[[event_group]]\nname = \"queues\"\nevents = [\"long\"]\nnodes = [\"n1\"]\n"
+    };
+    let runs = || rig.ran().into_iter().filter(|ran| ran.event == "long").map(|ran| ran.arguments).collect::<Vec<_>>();
+    rig.apply(&long("least = 3"));
+    rig.wait_state("n1", "long", "failed");
+    let program = Program::provide(&rig, "n1").expect("the node takes it");
+    let (first, event, input) = program.watch();
+    let values =
+        |least: i64| [("least".to_owned(), PlainValue::Number(least)), ("grace".to_owned(), PlainValue::Number(5))];
+    assert_eq!((event.as_str(), input), ("long", values(3).into()), "with its default filled in");
+    rig.wait_state("n1", "long", "watching");
+    program.occurred(first, 31);
+    wait_for("the action", PATIENCE, || (runs() == ["3 31"]).then_some(()));
+
+    let second = Program::provide(&rig, "n1").err();
+    let refused = matches!(&second, Some(ClientError::Node { error: LineError::BadRegistration, text })
+        if text.contains("another program provides watcher `queue`"));
+    assert!(refused, "{second:?}");
+
+    // It is defined anew: another watching. What is told of the one before is not acted on, and is no reason to end.
+    rig.apply(&long("least = 4"));
+    assert_eq!(program.asked(), Asked::Unwatch { number: first });
+    let (next, _, input) = program.watch();
+    assert!(next > first && input == values(4).into(), "{input:?}");
+    program.occurred(first, 32);
+    program.occurred(next, 2_000);
+    let reason = rig.wait_state("n1", "long", "failed")["reason"].to_string();
+    assert!(reason.contains("its watcher told of it wrongly"), "{reason}");
+    program.occurred(next, 33);
+    wait_for("the action of the second watching", PATIENCE, || (runs() == ["3 31", "4 33"]).then_some(()));
+    program.say(&ClientLine::WatchFailed { number: next, text: "no such queue".to_owned() });
+    let reason = rig.wait_state("n1", "long", "failed")["reason"].to_string();
+    assert!(reason.contains("no such queue"), "{reason}");
+
+    program.answers.hang_up();
+    let ended = program.heard.recv_timeout(PATIENCE).expect("it hears of its end");
+    assert!(matches!(ended, Err(ClientError::Closed | ClientError::Socket(_))), "{ended:?}");
+    wait_for("the node to miss it", PATIENCE, || {
+        let event = rig.wait_state("n1", "long", "failed");
+        event["reason"].as_str().is_some_and(|why| why.contains("no program that provides watcher")).then_some(())
+    });
+    let again = wait_for("the node to take it again", PATIENCE, || Program::provide(&rig, "n1").ok());
+    let (last, ..) = again.watch();
+    again.occurred(last, 34);
+    wait_for("the action once more", PATIENCE, || (runs().last().map(String::as_str) == Some("4 34")).then_some(()));
+    assert_eq!(runs(), ["3 31", "4 33", "4 34"]);
 }

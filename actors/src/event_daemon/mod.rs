@@ -22,7 +22,7 @@ use phalanx_messages::NodeIncarnation;
 use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::event::EventDefinition;
 use phalanx_messages::event_report::OccurrenceReport;
-use phalanx_messages::launch::{LaunchResult, WardenRequest};
+use phalanx_messages::launch::{LaunchResult, Owner, WardenRequest};
 use phalanx_messages::notification::SubsystemNotification;
 use phalanx_protocol::events::{DeskInput, DeskOutput, EventDesk, Run, RunId, WatchId};
 use phalanx_protocol::moment::Moment;
@@ -38,7 +38,7 @@ use crate::clock::{Clock, wall_now_ms};
 use crate::gate::Gate;
 use crate::ports::{ConfigurationChanged, DatabaseCommitted, InjectPanic};
 use crate::restart::Restarts;
-use crate::watchers::{Detected, EndWatch, NoWatch, Surroundings, WatchFailed, Watcher};
+use crate::watchers::{Detected, EndWatch, NoWatch, Surroundings, WatchFailed, Watcher, health_of};
 
 /// How long it may take to look at the gate again while an occurrence waits for it.
 const GATE_LOOK: Duration = Duration::from_millis(100);
@@ -180,6 +180,11 @@ impl EventDaemon {
                 }
             }
             DeskOutput::Run(run) => self.run(&run, ctx),
+            DeskOutput::Forget { event } => {
+                for owner in [Owner::Event(health_of(&event)), Owner::Event(event)] {
+                    self.settings.warden.do_send(WardenRequest::Forget { owner });
+                }
+            }
             DeskOutput::Tell(occurrence) => {
                 let report = report::occurrence(&occurrence, &self.settings.surroundings.node, wall_now_ms());
                 let report = self.ring.put(report);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_messages::admin::{DiskStatus, FenceStatus, LevelStatus, NodeStatus, Status, TransitionStatus};
+use phalanx_messages::admin::{
+    DiskStatus, FenceStatus, LevelStatus, NodeStatus, ServiceStatus, Status, TransitionStatus,
+};
 use phalanx_messages::membership::{FenceMethod, FenceState, LevelState, MemberEntry, NodeState, Step, TransitionKind};
 use phalanx_messages::{Level, NodeId};
 use phalanx_protocol::coordinator::level_states::entry_state;
@@ -26,11 +28,26 @@ pub fn status(membership: &MembershipStatus, known: ServicesKnown) -> Status {
         nodes,
         levels: membership.record.levels.values().map(level_status).collect(),
         transitions: transitions(membership),
-        services: known.services,
+        services: known.services.into_iter().map(|service| as_it_is_now(service, membership)).collect(),
         source: "daemon".to_owned(),
         quorum: membership.quorum,
         source_reason: None,
     }
+}
+
+/// Nobody tells an event manager that a leave which it has acknowledged has ended: it knows the node as leaving until its level is
+/// notified again. The record knows.
+fn as_it_is_now(mut service: ServiceStatus, membership: &MembershipStatus) -> ServiceStatus {
+    for (node, configured) in &membership.configuration.nodes {
+        let entry = membership.record.nodes.get(node);
+        let level = entry.map_or(LevelState::Inactive, |entry| entry_state(entry, Level::EVENT_MANAGER));
+        if let Some(shown) = service.nodes.get_mut(&configured.name)
+            && (shown.state.as_str(), level) == ("-", LevelState::Inactive)
+        {
+            shown.state = "down".to_owned();
+        }
+    }
+    service
 }
 
 fn node_status(membership: &MembershipStatus, known: &ServicesKnown, node: NodeId) -> NodeStatus {

@@ -25,6 +25,11 @@ pub(super) struct Health {
     begun: bool,
 }
 
+/// Names the commands of the watcher of an event. No name has a colon, and a monitor's is `monitor:SERVICE`, so it is nobody else's.
+pub(crate) fn health_of(event: &str) -> String {
+    format!("health:{event}")
+}
+
 impl Health {
     pub fn new(definition: &EventDefinition, surroundings: &Surroundings) -> Result<Self, NoWatch> {
         let input = Input(&definition.parameters);
@@ -32,8 +37,7 @@ impl Health {
         let mut variables = surroundings.variables.clone();
         variables.push(("PHALANX_EVENT".to_owned(), definition.name.clone()));
         Ok(Self {
-            // No name has a colon, so it is nobody else's.
-            owner: Owner::Event(format!("{}:health", definition.name)),
+            owner: Owner::Event(health_of(&definition.name)),
             run: Invocation::Arguments(words.split_whitespace().map(str::to_owned).collect()),
             variables,
             interval: input.interval()?,

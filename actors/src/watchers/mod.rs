@@ -16,6 +16,8 @@ mod space;
 mod tests;
 mod timer;
 
+pub(crate) use health::health_of;
+
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;

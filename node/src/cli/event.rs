@@ -1,21 +1,19 @@
 //! `phalanx event ...`: events and event groups, and what occurred.
 
-use std::io::Write;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use phalanx_messages::admin::{AdminAnswer, AdminRequest};
 use phalanx_messages::event_report::{EventGroupStatus, EventStatus, EventsReport, OccurrenceReport};
-use phalanx_messages::order::RegistrationOrder;
+use phalanx_messages::order::{DefinitionChanges, EventChange, EventGroupChange, RegistrationOrder};
 
 use super::args::{EventCommand, Global, Output};
-use super::client::{Client, EXIT_UNREACHABLE, unexpected};
-use super::order::carry_out;
+use super::client::{Client, unexpected};
+use super::follow::{follow, print_line};
+use super::order::{OrderReport, carry_out, planned};
 use super::service::name_of;
 use super::show::EXIT_UNKNOWN;
-use super::{Exit, interrupt, locate, print};
+use super::{Exit, locate, print};
 use crate::config::{EventDefinitions, duration_text, events_text};
-use crate::containment::now;
 use crate::log::utc;
 
 /// An action function that is tested may take this long.
@@ -27,7 +25,8 @@ pub(super) fn run(command: EventCommand, global: &Global) -> Result<(), Exit> {
         EventCommand::Show { name } => show(&name, global),
         EventCommand::Enable { group } => enable(&group, true, global),
         EventCommand::Disable { group } => enable(&group, false, global),
-        EventCommand::Tail { follow: true, for_ms, lines } => follow(lines, for_ms, global),
+        EventCommand::Remove { names, dry_run } => remove(&names, dry_run, global),
+        EventCommand::Tail { follow: true, for_ms, lines } => follow_occurrences(lines, for_ms, global),
         EventCommand::Tail { follow: false, lines, .. } => {
             let request = AdminRequest::Occurrences { count: lines, follow: false };
             print_all(occurrences(&mut locate::connect(global)?, &request)?, global.output)
@@ -77,8 +76,7 @@ fn show(name: &str, global: &Global) -> Result<(), Exit> {
     groups.retain(|group| group.name == name);
     events.retain(|event| event.name == name);
     if groups.is_empty() && events.is_empty() {
-        let text = format!("there is no event and no event group `{name}`");
-        return Err(Exit::code(EXIT_UNKNOWN, text).hint(format!("the cluster has: {}", known.join(", "))));
+        return Err(unknown(name, &known));
     }
     let found = EventsReport { node, groups, events };
     if global.output == Output::Json {
@@ -97,6 +95,53 @@ fn show(name: &str, global: &Global) -> Result<(), Exit> {
     }
     anstream::print!("{}", events_text(&defined, &|node| name_of(&status, node)));
     Ok(())
+}
+
+fn unknown(name: &str, known: &[String]) -> Exit {
+    let text = format!("there is no event and no event group `{name}`");
+    let known = if known.is_empty() { "neither".to_owned() } else { known.join(", ") };
+    Exit::code(EXIT_UNKNOWN, text).hint(format!("the cluster has: {known}"))
+}
+
+/// Forgets all of them in one transaction, or none: nothing that is left may name one.
+fn remove(names: &[String], dry_run: bool, global: &Global) -> Result<(), Exit> {
+    let mut client = locate::connect(global)?;
+    let order = RegistrationOrder::Apply(removals(&definitions(&mut client)?, names)?);
+    let plan = planned(&mut client, &order)?;
+    if !dry_run {
+        carry_out(&mut client, &order)?;
+    }
+    match global.output {
+        Output::Json => {
+            let (order, subject) = ("remove".to_owned(), names.join(" "));
+            let report = OrderReport { order, subject, plan, applied: !dry_run, service: None };
+            anstream::println!("{}", print::json(&report)?);
+        }
+        Output::Text => {
+            let done = if dry_run { "would be removed" } else { "removed" };
+            names.iter().for_each(|name| anstream::println!("{name}: {done}"));
+        }
+    }
+    Ok(())
+}
+
+fn removals(known: &EventDefinitions, names: &[String]) -> Result<DefinitionChanges, Exit> {
+    let EventDefinitions { events, groups } = known;
+    let is_known = |name: &&String| {
+        events.iter().any(|event| event.name == **name) || groups.iter().any(|group| group.name == **name)
+    };
+    if let Some(name) = names.iter().find(|name| !is_known(name)) {
+        let known: Vec<String> =
+            events.iter().map(|it| &it.name).chain(groups.iter().map(|it| &it.name)).cloned().collect();
+        return Err(unknown(name, &known));
+    }
+    let events = events.iter().filter(|event| names.contains(&event.name)).cloned();
+    let groups = groups.iter().filter(|group| names.contains(&group.name)).cloned();
+    Ok(DefinitionChanges {
+        services: Vec::new(),
+        events: events.map(|event| EventChange { before: Some(event), after: None }).collect(),
+        event_groups: groups.map(|group| EventGroupChange { before: Some(group), after: None }).collect(),
+    })
 }
 
 fn enable(group: &str, enabled: bool, global: &Global) -> Result<(), Exit> {
@@ -172,38 +217,10 @@ fn line(occurrence: &OccurrenceReport) -> String {
     format!("{} {node} {event}{service}{test}{out} {done}{text}{again}", utc(*at_ms))
 }
 
-fn follow(lines: u32, for_ms: Option<u64>, global: &Global) -> Result<(), Exit> {
-    let client = locate::connect(global)?;
-    interrupt::ends_with(0, String::new())?;
-    let until = for_ms.map(|ms| now().plus(ms));
-    let answers = client.stream(&AdminRequest::Occurrences { count: lines, follow: true })?;
-    let (sender, received) = channel();
-    std::thread::spawn(move || answers.take_while(|answer| sender.send(answer.clone()).is_ok()).count());
-    loop {
-        let left = until.map_or(u64::MAX, |until| until.since(now()));
-        match received.recv_timeout(Duration::from_millis(left.min(60_000))) {
-            Ok(AdminAnswer::Occurred(occurrence)) => print_one(&occurrence, global.output)?,
-            Ok(AdminAnswer::Refused { code, text }) => return Err(Exit::code(code, text)),
-            Ok(other) => return Err(unexpected(&other)),
-            Err(RecvTimeoutError::Timeout) if until.is_some_and(|until| now() >= until) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Exit::code(EXIT_UNREACHABLE, "the node that answered has ended")
-                    .hint("`phalanx status` shows who runs"));
-            }
-        }
-    }
-}
-
-/// One JSON value a line, so that a program can follow.
-fn print_one(occurrence: &OccurrenceReport, output: Output) -> Result<(), Exit> {
-    let text = match output {
-        Output::Json => serde_json::to_string(occurrence).map_err(|error| Exit::error(error.to_string()))?,
-        Output::Text => line(occurrence),
-    };
-    let mut stdout = anstream::stdout();
-    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
-        std::process::exit(0); // whoever read it has gone
-    }
-    Ok(())
+fn follow_occurrences(lines: u32, for_ms: Option<u64>, global: &Global) -> Result<(), Exit> {
+    let request = AdminRequest::Occurrences { count: lines, follow: true };
+    follow(locate::connect(global)?, &request, for_ms, |answer| {
+        let AdminAnswer::Occurred(occurrence) = answer else { return Err(unexpected(&answer)) };
+        print_line(&occurrence, || line(&occurrence), global.output)
+    })
 }

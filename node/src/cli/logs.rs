@@ -1,31 +1,31 @@
 //! `phalanx logs`.
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use phalanx_messages::admin::{AdminAnswer, AdminRequest, LogLine, Status};
 
 use super::args::{Global, LogsArguments, Output};
 use super::client::{Client, EXIT_UNREACHABLE, unexpected};
+use super::follow::{follow, print_line};
 use super::show::EXIT_UNKNOWN;
-use super::{Exit, interrupt, locate};
-use crate::containment::now;
+use super::{Exit, locate};
 use crate::log::utc;
 
 /// Exit code "the node named is not running".
 const EXIT_NOT_RUNNING: u8 = 3;
 
 pub(super) fn logs(arguments: &LogsArguments, global: &Global) -> Result<(), Exit> {
-    let LogsArguments { name, service, follow, for_ms, lines } = arguments;
+    let LogsArguments { name, service, follow: follows, for_ms, lines } = arguments;
     let mut client = match name {
         Some(name) => connect_to(name, global)?,
         None => locate::connect(global)?,
     };
-    let request = AdminRequest::Logs { service: service.clone(), lines: *lines, follow: *follow };
-    if *follow {
-        return follow_lines(client, &request, *for_ms, global.output);
+    let request = AdminRequest::Logs { service: service.clone(), lines: *lines, follow: *follows };
+    if *follows {
+        return follow(client, &request, *for_ms, |answer| {
+            let AdminAnswer::Logged(line) = answer else { return Err(unexpected(&answer)) };
+            print(&line, global.output)
+        });
     }
     let AdminAnswer::Logs(lines) = client.ask(&request)? else {
         return Err(Exit::error("the node did not answer with log lines"));
@@ -83,39 +83,10 @@ fn is_known(status: &Status, name: &str) -> bool {
     status.nodes.iter().any(|node| node.name == name)
 }
 
-fn follow_lines(client: Client, request: &AdminRequest, for_ms: Option<u64>, output: Output) -> Result<(), Exit> {
-    interrupt::ends_with(0, String::new())?;
-    let until = for_ms.map(|ms| now().plus(ms));
-    let answers = client.stream(request)?;
-    let (sender, received) = channel();
-    std::thread::spawn(move || answers.take_while(|answer| sender.send(answer.clone()).is_ok()).count());
-    loop {
-        let left = until.map_or(u64::MAX, |until| until.since(now()));
-        match received.recv_timeout(Duration::from_millis(left.min(60_000))) {
-            Ok(AdminAnswer::Logged(line)) => print(&line, output)?,
-            Ok(AdminAnswer::Refused { code, text }) => return Err(Exit::code(code, text)),
-            Ok(other) => return Err(unexpected(&other)),
-            Err(RecvTimeoutError::Timeout) if until.is_some_and(|until| now() >= until) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Exit::code(EXIT_UNREACHABLE, "the node that answered has ended")
-                    .hint("`phalanx status` shows who runs"));
-            }
-        }
-    }
-}
-
 fn print(line: &LogLine, output: Output) -> Result<(), Exit> {
-    let text = match output {
-        Output::Json => serde_json::to_string(line).map_err(|error| Exit::error(error.to_string()))?,
-        Output::Text => match (line.at_ms, &line.level) {
-            (Some(at_ms), Some(level)) => format!("{} {level:>5} {}: {}", utc(at_ms), line.source, line.text),
-            (Some(_) | None, _) => line.text.clone(),
-        },
+    let text = || match (line.at_ms, &line.level) {
+        (Some(at_ms), Some(level)) => format!("{} {level:>5} {}: {}", utc(at_ms), line.source, line.text),
+        (Some(_) | None, _) => line.text.clone(),
     };
-    let mut stdout = anstream::stdout();
-    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
-        std::process::exit(0); // whoever read it has gone
-    }
-    Ok(())
+    print_line(line, text, output)
 }

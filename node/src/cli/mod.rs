@@ -15,6 +15,7 @@ mod disk_status;
 mod event;
 mod exit;
 mod fence;
+mod follow;
 mod init;
 mod interrupt;
 mod key;

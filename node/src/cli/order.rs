@@ -34,7 +34,7 @@ pub(super) enum Progress {
 pub struct OrderReport {
     /// The order: `register`, `deregister`, `transfer`, `hold`, `clear`, `remove`, `failed`, `standby`, `unstandby`.
     pub order: String,
-    /// The service or node it is about.
+    /// The service or node it is about, or the events and event groups, with blanks between them.
     pub subject: String,
     /// What it does at once.
     pub plan: Vec<PlannedStep>,

@@ -21,7 +21,7 @@ type Make = fn() -> Schema;
 
 /// Command, and the type of what it prints. The one place that a command which prints JSON is added to.
 /// `status --watch` and `logs` print one such value a line, `event tail --follow` one occurrence.
-const TABLE: [(&str, Make); 35] = [
+const TABLE: [(&str, Make); 36] = [
     ("status", || schema_for!(Status)),
     ("node list", || schema_for!(Vec<NodeStatus>)),
     ("node standby", || schema_for!(OrderReport)),
@@ -39,6 +39,7 @@ const TABLE: [(&str, Make); 35] = [
     ("event show", || schema_for!(EventsReport)),
     ("event enable", || schema_for!(EventGroupStatus)),
     ("event disable", || schema_for!(EventGroupStatus)),
+    ("event remove", || schema_for!(OrderReport)),
     ("event tail", || schema_for!(Vec<OccurrenceReport>)),
     ("event test", || schema_for!(Vec<OccurrenceReport>)),
     ("service failed", || schema_for!(OrderReport)),

@@ -95,18 +95,9 @@ mod tests {
     use phalanx_messages::service::ServiceCommand;
     use proptest::prelude::*;
 
-    use super::super::{ClusterNode, definitions_of_text};
+    use super::super::definitions_of_text;
+    use super::super::tests::nodes;
     use super::*;
-
-    fn nodes() -> Vec<ClusterNode> {
-        let node = |id: u16| ClusterNode {
-            name: format!("n{id}"),
-            id: NodeId(id),
-            address: String::new(),
-            settings: Default::default(),
-        };
-        (0..3).map(node).collect()
-    }
 
     fn action() -> impl Strategy<Value = Option<ServiceCommand>> {
         let word = || "[ -#%-~äß\\n]{1,12}";
@@ -142,7 +133,7 @@ mod tests {
         #[test]
         fn what_is_written_of_events_is_read_as_the_same(definitions in definitions()) {
             let text = events_text(&definitions, &|node| format!("n{node}"));
-            let read = definitions_of_text("text", &text, &nodes(), true).map_err(|errors| errors.to_string());
+            let read = definitions_of_text("text", &text, &nodes(3), true).map_err(|errors| errors.to_string());
             prop_assert_eq!(read, Ok((vec![], definitions)), "{}", text);
         }
 

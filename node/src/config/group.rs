@@ -140,24 +140,13 @@ pub(super) fn check_parents(raw: &[RawService], mistakes: &mut Mistakes<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use phalanx_messages::NodeId;
-
     use super::super::service_text::service_text;
-    use super::super::{ClusterNode, NodeSettings, services_of_text};
-
-    fn nodes() -> Vec<ClusterNode> {
-        let node = |id: u16| ClusterNode {
-            name: format!("n{id}"),
-            id: NodeId(id),
-            address: String::new(),
-            settings: NodeSettings::default(),
-        };
-        (0..3).map(node).collect()
-    }
+    use super::super::services_of_text;
+    use super::super::tests::nodes;
 
     /// Every mistake in the services of a text, without the name of the file.
     fn mistakes(text: &str) -> Vec<String> {
-        let found = services_of_text("f", text, &nodes(), true).err();
+        let found = services_of_text("f", text, &nodes(3), true).err();
         let found = found.map(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>());
         found
             .unwrap_or_default()
@@ -173,9 +162,9 @@ mod tests {
         let child = "name = \"b\"\nparent = \"a\"\nchild_failure = \"fail_group\"\n";
         let all = "name = \"c\"\nplacement_policy = \"register_on_all\"\n";
         let text: String = [root, child, all].map(|keys| format!("[[service]]\n{keys}")).concat();
-        let read = services_of_text("f", &text, &nodes(), true).unwrap();
+        let read = services_of_text("f", &text, &nodes(3), true).unwrap();
         let written: String = read.iter().map(|service| service_text(service, &|node| format!("n{node}"))).collect();
-        assert_eq!(services_of_text("f", &written, &nodes(), true).unwrap(), read, "{written}");
+        assert_eq!(services_of_text("f", &written, &nodes(3), true).unwrap(), read, "{written}");
         for key in ["fail_group", "register_on_all", "inherit_actions = true", "stable_time = \"5s\"", "weight = 7"] {
             assert!(written.contains(key), "{key}: {written}");
         }

@@ -137,18 +137,9 @@ mod tests {
 
     use phalanx_messages::service::{Invocation, Monitor, RestartPolicy, ServiceCommand};
 
-    use super::super::{ClusterNode, services_of_text};
+    use super::super::services_of_text;
+    use super::super::tests::nodes;
     use super::*;
-
-    fn nodes() -> Vec<ClusterNode> {
-        let node = |id: u16| ClusterNode {
-            name: name_of(NodeId(id)),
-            id: NodeId(id),
-            address: String::new(),
-            settings: Default::default(),
-        };
-        (0..4).map(node).collect()
-    }
 
     fn name_of(node: NodeId) -> String {
         format!("n{node}")
@@ -228,7 +219,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_as_the_same_definition(definition in definition()) {
             let text = service_text(&definition, &name_of);
-            let read = services_of_text("text", &text, &nodes(), true).map_err(|errors| errors.to_string());
+            let read = services_of_text("text", &text, &nodes(4), true).map_err(|errors| errors.to_string());
             prop_assert_eq!(read, Ok(vec![definition]), "{}", text);
         }
 

@@ -5,6 +5,7 @@
 //! judged here. What a loss of power may do to a sound disk is a note, never an error (protocol §1.3): there only steps that
 //! were not yet flushed are gone.
 
+mod definitions;
 mod image;
 mod membership;
 mod registers;

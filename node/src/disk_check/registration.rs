@@ -4,7 +4,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::registration::{RegistrationRecord, RunState, ServiceRecord};
 
 use super::image::Image;
-use super::{CONTRADICTION, Finding, Severity};
+use super::{CONTRADICTION, Finding, Severity, definitions};
 
 pub(super) fn check(image: &Image) -> Vec<Finding> {
     let Some((owner, record)) = image.registrations.newest() else { return Vec::new() };
@@ -25,7 +25,10 @@ pub(super) fn check(image: &Image) -> Vec<Finding> {
         }
     }
     let place = image.registrations.place(owner);
-    wrong.into_iter().map(|what| Finding { severity: Severity::Error, place, what, advice: CONTRADICTION }).collect()
+    let mut wrong: Vec<_> = wrong.into_iter().map(|what| (what, CONTRADICTION)).collect();
+    wrong.extend(definitions::mistakes(image, configuration, record));
+    let finding = |(what, advice)| Finding { severity: Severity::Error, place, what, advice };
+    wrong.into_iter().map(finding).collect()
 }
 
 fn named_configuration(image: &Image) -> Option<&ConfigurationRecord> {

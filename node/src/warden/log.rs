@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use phalanx_messages::launch::Owner;
@@ -27,6 +27,14 @@ pub fn command_log(owner: &Owner) -> String {
     }
 }
 
+/// Files with the output of an event's action functions for services: `EVENT@LANE`. No name has an `@`.
+fn logs_of_lanes(directory: &Path, event: &str) -> Vec<PathBuf> {
+    let begin = format!("event-{}", cgroup::file_name(&format!("{event}@")));
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let of_event = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begin));
+    of_event.map(|entry| entry.path()).collect()
+}
+
 /// An owner's output, and where this launch's part of it begins.
 #[derive(Debug)]
 pub struct Log {
@@ -46,10 +54,14 @@ impl Log {
         Self { file, begin }
     }
 
-    /// Removes what was kept of an owner.
+    /// Removes what was kept of an owner; of an event also what was kept for each service that it was watched for.
     pub fn remove(directory: &Path, owner: &Owner) {
         let path = directory.join(command_log(owner));
-        for path in [path.with_extension("log.1"), path] {
+        let lanes = match owner {
+            Owner::Event(name) => logs_of_lanes(directory, name),
+            Owner::Service(_) | Owner::Subsystem(_) => Vec::new(),
+        };
+        for path in [path.with_extension("log.1"), path].into_iter().chain(lanes) {
             std::fs::remove_file(path).ok(); // it may never have said anything
         }
     }
@@ -72,5 +84,33 @@ impl Log {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         if last.is_empty() { last } else { format!(": {last}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_event_goes_with_what_is_kept_for_each_of_its_services() {
+        let directory = tempfile::tempdir().unwrap();
+        let event = |name: &str| Owner::Event(name.to_owned());
+        let names = ["full", "full@web", "full@cache@2", "fuller", "fuller@web", "monitor:full", "health:full"];
+        for name in names {
+            std::fs::write(directory.path().join(command_log(&event(name))), "said").unwrap();
+        }
+        let aside = directory.path().join(command_log(&event("full@web"))).with_extension("log.1");
+        std::fs::write(aside, "said before").unwrap();
+        std::fs::write(directory.path().join(command_log(&Owner::Service("full".to_owned()))), "said").unwrap();
+        Log::remove(directory.path(), &event("full"));
+        let mut left: Vec<String> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut kept = ["fuller", "fuller@web", "health:full", "monitor:full"].map(|name| command_log(&event(name)));
+        kept.sort();
+        assert_eq!(left[..4], kept);
+        assert_eq!(left[4..], ["service-full.log"]);
     }
 }

@@ -21,7 +21,7 @@ mod process;
 mod queue;
 pub mod random;
 pub mod scripted;
-mod service_truth;
+pub(crate) mod service_truth;
 mod truth;
 mod watched;
 pub mod weather;

@@ -108,8 +108,9 @@ impl EventDesk {
         match input {
             DeskInput::Database(record) if record.revision < self.record.revision => {}
             DeskInput::Database(record) => {
-                self.record = record;
+                let before = std::mem::replace(&mut self.record, record);
                 self.refresh();
+                self.forget_removed(&before);
             }
             DeskInput::External { watcher, schema } => {
                 match schema {
@@ -354,7 +355,28 @@ impl EventDesk {
             LaunchResult::Succeeded => occurrence.done = Done::Succeeded,
             LaunchResult::Failed { text } => (occurrence.done, occurrence.text) = (Done::Failed, text),
         }
+        let event = occurrence.event.clone();
         self.tell(occurrence);
+        if !self.record.events.contains_key(&event) {
+            self.forget_unless_running(event);
+        }
+    }
+
+    /// What is kept of the output of events that are defined no more goes with them.
+    fn forget_removed(&mut self, before: &RegistrationRecord) {
+        if before.events.ptr_eq(&self.record.events) {
+            return; // nearly every time
+        }
+        let removed = before.events.keys().filter(|event| !self.record.events.contains_key(*event));
+        let removed: Vec<String> = removed.cloned().collect();
+        removed.into_iter().for_each(|event| self.forget_unless_running(event));
+    }
+
+    /// An action function that runs still writes: its end is waited for.
+    fn forget_unless_running(&mut self, event: String) {
+        if self.running.values().all(|begun| begun.occurrence.event != event) {
+            self.emit(DeskOutput::Forget { event });
+        }
     }
 
     /// Tells of an occurrence as it stands now, with what was counted meanwhile.

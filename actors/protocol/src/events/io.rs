@@ -90,6 +90,11 @@ pub enum DeskOutput {
     },
     /// Run an action function. Answered by [`DeskInput::ActionEnded`].
     Run(Box<Run>),
+    /// Remove what is kept of the output of an event that is defined no more; nothing of it runs.
+    Forget {
+        /// The event.
+        event: String,
+    },
     /// For whoever shows what occurs. A later one with the same number replaces it.
     Tell(Box<Occurrence>),
     /// Answer to [`DeskInput::Test`]: the numbers of its occurrences, or why there is none.

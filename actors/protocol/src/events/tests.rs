@@ -76,7 +76,11 @@ fn watch_of(outputs: &[DeskOutput]) -> WatchId {
         .iter()
         .filter_map(|output| match output {
             DeskOutput::Watch { watch, .. } => Some(*watch),
-            DeskOutput::Unwatch { .. } | DeskOutput::Run(_) | DeskOutput::Tell(_) | DeskOutput::Tested { .. } => None,
+            DeskOutput::Unwatch { .. }
+            | DeskOutput::Run(_)
+            | DeskOutput::Forget { .. }
+            | DeskOutput::Tell(_)
+            | DeskOutput::Tested { .. } => None,
         })
         .collect();
     assert_eq!(begun.len(), 1, "{outputs:?}");
@@ -98,7 +102,10 @@ fn effects(outputs: &[DeskOutput]) -> (Vec<String>, Vec<(Done, u64)>) {
         match output {
             DeskOutput::Run(run) => runs.push(in_words(&run.command.run)),
             DeskOutput::Tell(occurrence) => told.push((occurrence.done, occurrence.repeats)),
-            DeskOutput::Watch { .. } | DeskOutput::Unwatch { .. } | DeskOutput::Tested { .. } => {}
+            DeskOutput::Watch { .. }
+            | DeskOutput::Unwatch { .. }
+            | DeskOutput::Forget { .. }
+            | DeskOutput::Tested { .. } => {}
         }
     }
     (runs, told)
@@ -117,7 +124,11 @@ fn watching(quiet_ms: u64) -> (EventDesk, WatchId) {
 fn run_of(outputs: &[DeskOutput]) -> Option<&Run> {
     outputs.iter().find_map(|output| match output {
         DeskOutput::Run(run) => Some(run.as_ref()),
-        DeskOutput::Watch { .. } | DeskOutput::Unwatch { .. } | DeskOutput::Tell(_) | DeskOutput::Tested { .. } => None,
+        DeskOutput::Watch { .. }
+        | DeskOutput::Unwatch { .. }
+        | DeskOutput::Forget { .. }
+        | DeskOutput::Tell(_)
+        | DeskOutput::Tested { .. } => None,
     })
 }
 
@@ -166,25 +177,7 @@ fn fig_21_a_registration_enables_the_group_and_a_de_registration_disables_it() {
 #[test]
 fn a_group_of_a_service_is_enabled_just_where_that_is_registered() {
     let earlier = NodeIncarnation { incarnation: Incarnation(0), ..N0 };
-    let states = [
-        RunState::DeRegistered,
-        RunState::AwaitMaturity,
-        RunState::AwaitParent,
-        RunState::Starting,
-        RunState::StartCleanup,
-        RunState::Registered,
-        RunState::Stopping,
-        RunState::StopKill,
-        RunState::PendRecovery,
-        RunState::Recovering,
-        RunState::RecoveryCleanup,
-        RunState::FenceStart,
-        RunState::FenceStop,
-        RunState::FenceRecovery,
-        RunState::Failed,
-        RunState::FailedRecovery,
-    ];
-    for state in states {
+    for state in RunState::ALL {
         for node in [N0, N1, earlier] {
             for enabled in [true, false] {
                 let group = EventGroupDefinition { enabled, ..group(&["httpd-gone"]) };
@@ -470,4 +463,29 @@ fn values_of_an_occurrence_are_cut_and_cleaned() {
     assert_eq!(values["line"], text(&"a".repeat(4_095)), "cut before the letter that does not fit");
     assert_eq!(out_values(&schema, told("a\0b")).unwrap()["line"], text("a\u{fffd}b"));
     assert!(out_values(&schema, [("path".to_owned(), text("/l"))].into()).unwrap_err().contains("`line` is missing"));
+}
+
+/// What its action functions have written is kept as long as the event is defined, and as long as one of them runs.
+#[test]
+fn what_is_kept_of_an_event_goes_when_it_is_removed_and_nothing_of_it_runs() {
+    let (mut desk, watch) = watching(0);
+    let occurred = occurs(&mut desk, at(1), watch, gone(41));
+    let run = run_of(&occurred).unwrap().id;
+    let web = [service("web", RunState::Registered, N0, 3)];
+    let none = || database(4, &[], group(&[]), &web);
+    let unwatch = DeskOutput::Unwatch { event: "httpd-gone".to_owned(), watch };
+    assert_eq!(give(&mut desk, none()), [unwatch], "its action function runs");
+    let ended = desk.step(at(2), DeskInput::ActionEnded { run, result: LaunchResult::Succeeded });
+    let forget = DeskOutput::Forget { event: "httpd-gone".to_owned() };
+    assert_eq!(ended.last(), Some(&forget), "{ended:?}");
+    assert_eq!(give(&mut desk, none()), [], "once");
+
+    let (mut desk, watch) = watching(0);
+    let unwatch = DeskOutput::Unwatch { event: "httpd-gone".to_owned(), watch };
+    assert_eq!(give(&mut desk, none()), [unwatch, forget]);
+    let (mut desk, watch) = watching(0);
+    let unwatch = DeskOutput::Unwatch { event: "httpd-gone".to_owned(), watch };
+    let disabled = EventGroupDefinition { enabled: false, ..group(&["httpd-gone"]) };
+    let still_defined = database(4, &[event("httpd-gone")], disabled, &web);
+    assert_eq!(give(&mut desk, still_defined), [unwatch], "it may be enabled again");
 }

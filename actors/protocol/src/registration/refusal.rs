@@ -122,7 +122,7 @@ pub const fn unfit_text(why: Unfit) -> &'static str {
         Unfit::NotAllowable => "it is not in allowable_nodes",
         Unfit::Disallowed => "it is in disallowable_nodes",
         Unfit::Down => "it is not a member; start it",
-        Unfit::Leaving => "it is leaving",
+        Unfit::Leaving => "it is leaving, or has just left",
         Unfit::Standby => "it is on standby; `phalanx node unstandby` ends that",
     }
 }

@@ -6,5 +6,6 @@ mod figures;
 mod found;
 mod groups;
 mod orders;
+mod printed;
 mod rows;
 mod tables;

@@ -9,25 +9,6 @@ use phalanx_protocol::registration::{awaits, settle};
 
 use crate::cluster::definition;
 
-const STATES: [RunState; 16] = [
-    RunState::DeRegistered,
-    RunState::AwaitMaturity,
-    RunState::AwaitParent,
-    RunState::Starting,
-    RunState::StartCleanup,
-    RunState::Registered,
-    RunState::Stopping,
-    RunState::StopKill,
-    RunState::PendRecovery,
-    RunState::Recovering,
-    RunState::RecoveryCleanup,
-    RunState::FenceStart,
-    RunState::FenceStop,
-    RunState::FenceRecovery,
-    RunState::Failed,
-    RunState::FailedRecovery,
-];
-
 const SITUATIONS: [&str; 11] = [
     "as it should be",
     "not wanted",
@@ -93,7 +74,7 @@ fn run(state: RunState, situation: &str) -> ServiceRun {
 /// The service, alone, as a child of a registered parent, or as the instance of n0.
 fn table(kind: &str) -> String {
     let mut text = format!("{kind}\n");
-    for state in STATES {
+    for state in RunState::ALL {
         writeln!(text, "  {state:?}").expect("a text takes everything");
         for situation in SITUATIONS {
             let mut own = ServiceDefinition { maturity_count: (kind == "alone").then_some(4), ..definition("s") };

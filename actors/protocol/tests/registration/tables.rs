@@ -1,6 +1,4 @@
-//! Spec, Tables 2 and 3 (protocol §6.4), row by row, as `status` shows them.
-//!
-//! The print errors named in protocol §6.4 are corrected.
+//! Spec, Tables 2 and 3 (protocol §6.4), row by row, as `status` shows them ([`crate::printed`]).
 
 use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
@@ -13,6 +11,8 @@ use phalanx_messages::service::{AllowableNodes, NodePreferences, ServiceCommand,
 use phalanx_messages::{NodeId, NodeIncarnation, Term};
 use phalanx_protocol::registration::{Change, Decision, Event, service_statuses, settle};
 
+use crate::printed::{Row, TABLE_2, TABLE_3, cells};
+
 fn definition() -> ServiceDefinition {
     let command = |command: &str| Some(ServiceCommand::shell(command.to_owned(), 1_000));
     ServiceDefinition {
@@ -23,11 +23,12 @@ fn definition() -> ServiceDefinition {
     }
 }
 
-/// A table in the making: one line a row, `summary|flags|N0|N1|N2`.
+/// A table in the making.
 struct Table {
     record: RegistrationRecord,
     view: View,
-    rows: Vec<String>,
+    /// One line a row, `summary|flags|N0|N1|N2`; true = a decision has only passed it.
+    rows: Vec<(String, bool)>,
     /// Table 3 prints `-` for a node that is up, and no I.
     like_table_3: bool,
 }
@@ -60,32 +61,13 @@ impl Table {
     }
 
     fn line(&self, run: &ServiceRun) -> String {
-        let status = self.status(run);
-        let shown = |state: &str| match state {
-            "starting" => "Starting".to_owned(),
-            "registered" => "Registered".to_owned(),
-            "stopping" => "Stopping".to_owned(),
-            "recovering" => "Recovering".to_owned(),
-            "up" if self.like_table_3 => "-".to_owned(),
-            "up" | "down" | "-" => state.to_owned(),
-            _ => "-".to_owned(),
-        };
-        let letters = [("has_notify", "N"), ("transfer_intent", "T"), ("awaiting_maturity", "M")];
-        let flags: Vec<&str> =
-            letters.iter().filter(|(flag, _)| status.flags[*flag]).map(|(_, letter)| *letter).collect();
-        let mut line = format!("{}|{}", shown(&status.state), flags.join(","));
-        for node in 0..3 {
-            let entry = &status.nodes[&format!("n{node}")];
-            let notified = if run.notifying.contains(NodeId(node)) { "(notified)" } else { "" };
-            let available = if entry.available && !self.like_table_3 { " I" } else { "" };
-            line += &format!("|{}{notified}{available}", shown(&entry.state));
-        }
-        line
+        let notified = run.notifying.iter().map(|node| format!("n{node}")).collect();
+        cells(&self.status(run), &notified, self.like_table_3)
     }
 
     fn row(&mut self) {
         let line = self.line(&self.run().clone());
-        self.rows.push(line);
+        self.rows.push((line, false));
     }
 
     /// A decision; a state that it only passes is a row of its own.
@@ -100,9 +82,17 @@ impl Table {
         self.record = decided.record;
         for Change { run, .. } in decided.changes.iter().rev().skip(1).rev() {
             let line = self.line(run);
-            self.rows.push(line);
+            self.rows.push((line, true));
         }
         self.row();
+    }
+
+    fn assert_is(&self, printed: &[Row]) {
+        let printed: Vec<_> = printed.iter().map(|row| (row.event, row.cells.to_owned(), row.passed)).collect();
+        let events = printed.iter().map(|(event, ..)| *event).chain(std::iter::repeat("nothing more"));
+        let shown: Vec<_> =
+            events.zip(&self.rows).map(|(event, (line, passed))| (event, line.clone(), *passed)).collect();
+        assert_eq!(shown, printed);
     }
 
     fn sight(&mut self, node: u16, presence: Presence) {
@@ -178,23 +168,7 @@ fn table_2() {
     table.left(0);
     table.leaves(1);
     table.completes(CommandKind::Stop);
-    let expected = [
-        "-||down I|down I|down",
-        "-||down I|down I|up",
-        "-|M|up I|down I|up",
-        "Starting||Starting I|down I|up",
-        "Registered||Registered I|down I|up",
-        "Registered||Registered I|up I|up",
-        "Registered||Registered I|up I|down",
-        "Stopping|T|Stopping I|up I|down",
-        "-|T|- I|up I|down",
-        "Starting|T|- I|Starting I|down",
-        "Registered||- I|Registered I|down",
-        "Registered||down I|Registered I|down",
-        "Stopping|T|down I|Stopping I|down",
-        "-||down I|- I|down",
-    ];
-    assert_eq!(table.rows, expected);
+    table.assert_is(&TABLE_2);
 }
 
 #[test]
@@ -217,7 +191,7 @@ fn table_3() {
     table.completes(CommandKind::Stop);
     table.completes(CommandKind::Start);
     table.left(0);
-    let hidden: Vec<String> = table.rows.drain(begin..table.rows.len() - 1).collect();
+    let hidden: Vec<String> = table.rows.drain(begin..table.rows.len() - 1).map(|(line, _)| line).collect();
     let expected = [
         "Stopping|N,T|Stopping|-|down",
         "-|N,T|-|-|down",
@@ -233,20 +207,7 @@ fn table_3() {
     table.decide(&[Event::Stable { service: "service".to_owned(), node }]);
     table.completes(CommandKind::Stop);
     table.completes(CommandKind::Start);
-    let expected = [
-        "-|N|down|down|down",
-        "Starting|N|Starting|down|down",
-        "Registered|N|Registered|down|down",
-        "Registered|N|Registered|-(notified)|down",
-        "Registered|N|down|Registered|down",
-        "Registered|N|down|Registered|-(notified)",
-        "Registered|N|-(notified)|Registered|-",
-        "Stopping|N,T|-|Stopping|-",
-        "-|N,T|-|-|-",
-        "Starting|N,T|Starting|-|-",
-        "Registered|N,T|Registered|-(notified)|-(notified)",
-    ];
-    assert_eq!(table.rows, expected);
+    table.assert_is(&TABLE_3);
     table.notifications_end();
     assert!(!table.run().transfer_intent, "T ends with the notifications");
 }

@@ -28,6 +28,18 @@ pub enum EventCommand {
         /// The event group.
         group: String,
     },
+    /// Forget events and event groups, all that are named or none. One that something else names is kept, and said by whom.
+    #[command(
+        after_help = "Examples:\n  phalanx event remove disk-full\n  phalanx event remove disks disk-full --dry-run"
+    )]
+    Remove {
+        /// Events and event groups. A name that both have means both.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Remove nothing; say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show what occurred on the node that answers, and what was done about it.
     #[command(
         after_help = "Examples:\n  phalanx event tail --lines 20\n  phalanx --node n1 event tail --follow --for 30s"

@@ -6,17 +6,20 @@ use std::path::Path;
 
 use phalanx_messages::NodeId;
 use phalanx_messages::configuration::{ConfigurationRecord, NodeConfiguration};
+use phalanx_messages::event::{EventDefinition, EventGroupDefinition};
 use phalanx_messages::membership::{MemberEntry, MembershipRecord, Victim};
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister};
 use phalanx_messages::registration::{DecisionRegister, RegistrationRecord, ServiceRecord};
 use phalanx_messages::service::ServiceDefinition;
+use phalanx_protocol::events::{groups_of, in_words};
 use phalanx_storage::{Access, Backend, ClusterDisk, Superblock};
 
 use super::open::{open, unreadable};
 use crate::cli::args::Output;
 use crate::cli::report::disk::{
-    ClaimReport, ConfigurationReport, ConfiguredNodeReport, DiskReport, DiskServiceReport, MemberReport,
-    MembershipReport, NodeIncarnationReport, RegisterContents, RegisterReport, RegistrationReport, SuperblockReport,
+    ClaimReport, ConfigurationReport, ConfiguredNodeReport, DiskEventGroupReport, DiskEventReport, DiskReport,
+    DiskServiceReport, MemberReport, MembershipReport, NodeIncarnationReport, RegisterContents, RegisterReport,
+    RegistrationReport, SuperblockReport,
 };
 use crate::cli::{Exit, print};
 use crate::config::EventDefinitions;
@@ -174,7 +177,7 @@ fn as_text(contents: &Contents) -> String {
             run.operation.to_string(),
         ]);
     }
-    text + &print::table(&rows)
+    text + &print::table(&rows) + &definitions_text(&registration_report(registration, configuration))
 }
 
 fn report(contents: &Contents) -> DiskReport {
@@ -260,8 +263,65 @@ fn registration_report(registration: &RegistrationRecord, configuration: &Config
         wanted: service.run.want,
         node: (!service.run.state.is_idle()).then(|| configuration.name_of(service.run.node.node)),
     };
+    let (events, event_groups) = events_report(registration, configuration);
     RegistrationReport {
         revision: registration.revision.to_string(),
         services: registration.services.iter().map(service).collect(),
+        events,
+        event_groups,
+        standby: registration.standby.iter().map(|node| configuration.name_of(node)).collect(),
     }
+}
+
+fn events_report(
+    registration: &RegistrationRecord,
+    configuration: &ConfigurationRecord,
+) -> (Vec<DiskEventReport>, Vec<DiskEventGroupReport>) {
+    let event = |event: &EventDefinition| DiskEventReport {
+        name: event.name.clone(),
+        watcher: event.watcher.clone(),
+        action: event.action.as_ref().map(|action| in_words(&action.run)),
+        groups: groups_of(registration, &event.name),
+    };
+    let group = |group: &EventGroupDefinition| {
+        let names_it = |service: &&ServiceRecord| service.definition.event_group.as_ref() == Some(&group.name);
+        let services = registration.services.values().filter(names_it);
+        DiskEventGroupReport {
+            name: group.name.clone(),
+            enabled: group.enabled,
+            events: group.events.clone(),
+            services: services.map(|service| service.definition.name.clone()).collect(),
+            nodes: group.nodes.iter().map(|node| configuration.name_of(*node)).collect(),
+        }
+    };
+    (registration.events.values().map(event).collect(), registration.event_groups.values().map(group).collect())
+}
+
+/// Events and event groups, and who is on standby; nothing of what there is not.
+fn definitions_text(report: &RegistrationReport) -> String {
+    let names = |names: &[String], none: &str| if names.is_empty() { none.to_owned() } else { names.join(" ") };
+    let mut text = String::new();
+    if !report.standby.is_empty() {
+        writeln!(text, "\non standby: {}", report.standby.join(" ")).ok();
+    }
+    if !report.events.is_empty() {
+        let mut rows = vec![["EVENT", "WATCHER", "GROUPS", "ACTION"].map(str::to_owned).to_vec()];
+        rows.extend(report.events.iter().map(|event| {
+            let DiskEventReport { name, watcher, action, groups } = event;
+            let action = action.as_deref().and_then(|action| action.lines().next()).unwrap_or("-");
+            vec![name.clone(), watcher.clone(), names(groups, "-"), action.to_owned()]
+        }));
+        text += &format!("\n{}", print::table(&rows));
+    }
+    if !report.event_groups.is_empty() {
+        let mut rows = vec![["GROUP", "ENABLED", "SERVICES", "NODES", "EVENTS"].map(str::to_owned).to_vec()];
+        rows.extend(report.event_groups.iter().map(|group| {
+            let DiskEventGroupReport { name, enabled, events, services, nodes } = group;
+            let enabled = if *enabled { "yes" } else { "no" }.to_owned();
+            let everywhere = if services.is_empty() { "all" } else { "-" };
+            vec![name.clone(), enabled, names(services, "-"), names(nodes, everywhere), names(events, "-")]
+        }));
+        text += &format!("\n{}", print::table(&rows));
+    }
+    text
 }

@@ -148,6 +148,12 @@ pub struct RegistrationReport {
     pub revision: String,
     /// The services.
     pub services: Vec<DiskServiceReport>,
+    /// The events.
+    pub events: Vec<DiskEventReport>,
+    /// The event groups.
+    pub event_groups: Vec<DiskEventGroupReport>,
+    /// Nodes that take no services by an administrator's word.
+    pub standby: Vec<String>,
 }
 
 /// A service in the registration record.
@@ -161,6 +167,34 @@ pub struct DiskServiceReport {
     pub wanted: bool,
     /// Where it is.
     pub node: Option<String>,
+}
+
+/// An event in the registration record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct DiskEventReport {
+    /// Its name.
+    pub name: String,
+    /// What detects it.
+    pub watcher: String,
+    /// Its action function, as it is defined.
+    pub action: Option<String>,
+    /// The event groups that have it.
+    pub groups: Vec<String>,
+}
+
+/// An event group in the registration record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct DiskEventGroupReport {
+    /// Its name.
+    pub name: String,
+    /// No administrator has disabled it.
+    pub enabled: bool,
+    /// Its events.
+    pub events: Vec<String>,
+    /// The services that name it: it is enabled where they are registered.
+    pub services: Vec<String>,
+    /// Where it is enabled if no service names it; empty = on all nodes.
+    pub nodes: Vec<String>,
 }
 
 /// `disk create`.

@@ -1,5 +1,7 @@
 //! A sound disk has no finding, and each kind of damage has its own.
 
+mod registration;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,9 +12,7 @@ use phalanx_messages::membership::{
 };
 use phalanx_messages::profile::TimingProfile;
 use phalanx_messages::register::{Claim, ClaimPhase, NodeRegister};
-use phalanx_messages::registration::{
-    DecisionRegister, Presence, RegistrationRecord, RunState, ServiceRecord, ServiceRun, Sight,
-};
+use phalanx_messages::registration::{DecisionRegister, RegistrationRecord, RunState, ServiceRecord, ServiceRun};
 use phalanx_messages::{Incarnation, Level, NodeId, NodeIncarnation, OperationId, Revision, Term, TransitionId};
 use phalanx_storage::{AreaRecord, BlockFault, BlockIndex, ClusterDisk, Layout, MemoryDisk, Superblock, format};
 use uuid::Uuid;
@@ -137,17 +137,6 @@ fn membership_error(change: impl FnOnce(&mut MembershipRecord)) -> String {
         put(&mut image.memberships, N0, record);
     });
     assert_eq!((found.place.region, found.place.node), ("MA", Some(N0)));
-    found.what
-}
-
-#[track_caller]
-fn service_error(change: impl FnOnce(&mut ServiceRun)) -> String {
-    let found = error_after(|image| {
-        let mut run = running();
-        change(&mut run);
-        put(&mut image.registrations, N0, registration(run));
-    });
-    assert_eq!((found.place.region, found.place.node), ("RD", Some(N0)));
     found.what
 }
 
@@ -399,57 +388,6 @@ fn a_step_is_known_counted_and_awaits_members_only() {
         record.nodes.insert(N0, twin);
     });
     assert_eq!(what, "transition 3.4 belongs to two nodes (I-T11)");
-}
-
-#[test]
-fn a_service_is_placed_on_a_configured_node_that_has_started() {
-    let what = service_error(|run| run.node.node = NodeId(5));
-    assert_eq!(what, "service `s` is Registered on #5, which is not configured");
-    let what = service_error(|run| run.node.incarnation = Incarnation(9));
-    assert_eq!(what, "service `s` is Registered on incarnation 9 of n0, which never started");
-}
-
-#[test]
-fn an_operation_lies_within_the_revision_and_a_move_within_its_states() {
-    let ahead = OperationId { revision: Revision { seq: 8, ..REVISION }, index: 0 };
-    let what = service_error(|run| run.operation = ahead);
-    assert_eq!(what, "service `s` has operation 3.8.0 and generation 3.7.0 in revision 3.7");
-    assert!(
-        service_error(|run| run.operation = OperationId::default()).contains("operation 0.0.0 and generation 3.7.0")
-    );
-    let what = service_error(|run| (run.state, run.transfer_intent) = (RunState::Failed, true));
-    assert_eq!(what, "service `s` is Failed and being moved (I-R10)");
-    let what = service_error(|run| (run.state, run.moving) = (RunState::Stopping, true));
-    assert_eq!(what, "service `s` is Stopping and about to stop for a move");
-    let what = service_error(|run| run.state = RunState::Recovering);
-    assert_eq!(what, "service `s` is Recovering after no victim (I-R5)");
-}
-
-#[test]
-fn the_registration_database_fits_the_disk_and_saw_no_start_that_never_was() {
-    let found = |change: fn(&mut RegistrationRecord)| {
-        error_after(|image| {
-            let mut record = registration(running());
-            change(&mut record);
-            put(&mut image.registrations, N0, record);
-        })
-        .what
-    };
-    let sight = |record: &mut RegistrationRecord| {
-        record.view.insert(N1, Sight { incarnation: Incarnation(4), presence: Presence::Joined });
-    };
-    assert_eq!(found(sight), "incarnation 4 of n1 was seen, and its register has less");
-    let many = |record: &mut RegistrationRecord| {
-        for name in ["t", "u", "v", "w"] {
-            let mut service = record.services["s"].clone();
-            service.definition.name = name.to_owned();
-            record.services.insert(name.to_owned(), service);
-        }
-    };
-    assert_eq!(found(many), "5 services are on a disk for 4");
-    let renamed =
-        |record: &mut RegistrationRecord| record.services.get_mut("s").unwrap().definition.name = "x".to_owned();
-    assert_eq!(found(renamed), "service `s` has the definition of `x`");
 }
 
 #[test]
