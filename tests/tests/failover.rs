@@ -53,6 +53,11 @@ fn fault_01_twenty_kills_of_the_node_that_is_master_and_runs_the_service() {
     let journal = cluster.licence_journal();
     assert_eq!(journal.overlaps, 0, "{journal:?}");
     assert_eq!(journal.recovered[before..], victims, "one successful recovery run for each victim");
+    let last = victims.last().expect("there were kills");
+    let witness = ["n0", "n1", "n2"].into_iter().find(|node| node != last).expect("two others");
+    let status = cluster.status_at(witness).expect("it answers");
+    let deaths = &phalanx_tests::process_cluster::find(&status, "nodes", last).expect("it is a member")["deaths"];
+    assert!(deaths.as_u64() >= Some(1), "who saw it die counts it: {status:#}");
     cluster.check_order();
 }
 

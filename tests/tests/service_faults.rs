@@ -32,15 +32,17 @@ fn service<'a>(status: &'a Value, name: &str) -> &'a Value {
     find(status, "services", name).expect("the service is there")
 }
 
-/// Who owns the decisions, by the disk.
+/// Who owns the decisions, by the disk, as soon as somebody does: nodes are joined before one of them has claimed.
 fn decision_maker(cluster: &DevCluster) -> String {
     let disk = phalanx_node::daemon::open_disk(&cluster.dir().join("cluster.disk")).expect("the disk");
-    let registers = disk.decisions().read_all().expect("readable");
-    let owners = registers.into_iter().filter_map(|(node, register)| {
-        let claim = register?.claim;
-        (claim.phase == ClaimPhase::Owner).then_some((claim.term, node))
+    let owner = wait_for("somebody who decides", PATIENCE, || {
+        let registers = disk.decisions().read_all().expect("readable");
+        let owners = registers.into_iter().filter_map(|(node, register)| {
+            let claim = register?.claim;
+            (claim.phase == ClaimPhase::Owner).then_some((claim.term, node))
+        });
+        owners.max().map(|(_, owner)| owner)
     });
-    let (_, owner) = owners.max().expect("somebody decides");
     disk.configurations().newest().expect("readable").expect("formatted").name_of(owner)
 }
 

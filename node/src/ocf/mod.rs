@@ -5,6 +5,8 @@
 
 mod metadata;
 pub mod run;
+#[cfg(feature = "systemd-dbus")]
+mod systemd;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! What is the same on every node (`OCF_RESKEY_*`, the name of the instance) comes in the environment; what is this host's own
 //! is added here. An OCF agent takes this process over, so its exit status is the command's. A systemd unit is asked through
-//! `systemctl`, whose answers are turned into the same exit statuses.
+//! `systemctl`, or with the feature `systemd-dbus` directly; the answers are turned into the same exit statuses.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -109,12 +109,36 @@ fn make_scratch(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o1777))
 }
 
+/// Over D-Bus.
+#[cfg(feature = "systemd-dbus")]
+fn run_unit(unit: &str, action: &str) -> u8 {
+    use super::systemd::{UnitAction, UnitAnswer, ask};
+    let action = match action {
+        "start" => UnitAction::Start,
+        "stop" => UnitAction::Stop,
+        "monitor" => UnitAction::Monitor,
+        other => return no_such_action(other),
+    };
+    match ask(unit, action) {
+        UnitAnswer::Well => 0,
+        UnitAnswer::NotRunning(text) => said(&text, NOT_RUNNING),
+        UnitAnswer::Unknown(text) => said(&text, NOT_INSTALLED),
+        UnitAnswer::Failed(text) => said(&text, FAILED),
+    }
+}
+
+fn no_such_action(action: &str) -> u8 {
+    said(&format!("a systemd unit has no action {action}"), WRONG_ARGUMENTS)
+}
+
+/// By the command of systemd.
+#[cfg(not(feature = "systemd-dbus"))]
 fn run_unit(unit: &str, action: &str) -> u8 {
     let systemctl = |words: &[&str]| Command::new("systemctl").args(words).arg(unit).status();
     let status = match action {
         "start" | "stop" => systemctl(&[action]),
         "monitor" => systemctl(&["is-active", "--quiet"]),
-        other => return said(&format!("a systemd unit has no action {other}"), WRONG_ARGUMENTS),
+        other => return no_such_action(other),
     };
     match status {
         Ok(status) if status.success() => 0,
