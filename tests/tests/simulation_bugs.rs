@@ -33,10 +33,32 @@ fn bugs_of_lease_claims_and_registration_are_caught() {
     ]);
 }
 
+/// Each in its own file of `simulation/invariants`, but for those that a unit test there breaks.
+#[test]
+fn bugs_of_the_rules_of_registration_are_caught() {
+    assert_caught(&[
+        (Bug::LeavesUndrained, "I-R2", 10),
+        (Bug::ResultsOfAnyOperation, "I-R3", 10),
+        (Bug::DisallowedTaken, "I-R4", 10),
+        (Bug::MaturityNotLatched, "I-R9", 5),
+        (Bug::TransferKeptInRecovery, "I-R10", 10),
+        (Bug::EventsStayEnabled, "I-R11", 10),
+        (Bug::LaterStartNotNotified, "I-R12", 5),
+        (Bug::SummaryOfMostAdvanced, "I-R13", 5),
+        (Bug::LeavesUndrained, "I-R14", 10),
+        (Bug::NextStartBeforeCleanUp, "I-R16", 10),
+        (Bug::UnrecoverableForgotten, "I-R17", 10),
+        (Bug::LeaveNoticedOnce, "I-R18", 10),
+        (Bug::EveryLeaveIsAReason, "I-R19", 10),
+        (Bug::PlacementWithoutIncarnation, "I-R20", 10),
+        (Bug::RestartedWithoutWant, "I-R20", 10),
+    ]);
+}
+
 #[test]
 fn bugs_of_coordinator_and_agent_are_caught() {
     assert_caught(&[
-        (Bug::MarkedWithoutQuorum, "I-F6", 100),
+        (Bug::MarkedWithoutQuorum, "I-F6", 600),
         (Bug::BarrierSkipped, "I-T2", 5),
         (Bug::AcknowledgedBeforeAnswer, "I-T2", 5),
         (Bug::RecoveryBeforeProof, "I-T6", 10),
@@ -47,8 +69,8 @@ fn bugs_of_coordinator_and_agent_are_caught() {
         (Bug::BatchAdvancesAlone, "I-T22", 10),
         (Bug::EarlyRejoin, "I-T23", 20),
         (Bug::NoOwnGhost, "I-T23", 60),
-        (Bug::JoinAboveUnrecovered, "I-T23", 60),
-        (Bug::HeldJoinWaitsForParked, "I-T16", 120),
+        (Bug::JoinAboveUnrecovered, "I-T23", 600),
+        (Bug::HeldJoinWaitsForParked, "I-T16", 600),
         (Bug::BatchInPieces, "I-T16", 20),
         (Bug::GhostsForgotten, "I-T23", 300),
         (Bug::RestartNumberReset, "I-T16", 250),

@@ -326,3 +326,17 @@ fn the_last_of_a_majority_cluster_waits_for_the_others() {
     others.iter().for_each(|node| story.start(*node));
     story.until("all are joined", 60_000, |story| story.is_at_rest());
 }
+
+/// Nobody is notified of the end of a leave: the membership record tells it. Until it did, whoever stayed alone was not alone for
+/// registration-and-launch (docs/design/model-checking.md, MC6).
+#[test]
+fn whoever_stays_knows_that_the_other_one_has_gone() {
+    let mut story = joined(2);
+    story.leave(1);
+    story.until("it has left", 20_000, |story| story.state(1) == "inactive" && !story.runs(1));
+    story.until("it is down for services too", 5_000, |story| story.world.services_see_down(NodeId(0), NodeId(1)));
+    story.start(1);
+    story.until("it is back", 20_000, |story| {
+        story.is_at_rest() && !story.world.services_see_down(NodeId(0), NodeId(1))
+    });
+}

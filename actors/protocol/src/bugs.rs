@@ -141,6 +141,22 @@ pub enum Bug {
     FreeTransferToWhoeverFailed,
     /// RL-13: the nodes that failed a group are forgotten when its root is registered.
     ExclusionsEndWithStart,
+    /// §6.3: after a failed start the next node starts it, and what the start has left is not killed before.
+    NextStartBeforeCleanUp,
+    /// §6.3: whichever node leaves, services are stopped everywhere.
+    EveryLeaveIsAReason,
+    /// §6.2: `disallowable_nodes` is not looked at.
+    DisallowedTaken,
+    /// RL-3: a node that is marked counts as lost, before its death is certain.
+    DoomedIsLost,
+    /// RL-6: the second barrier of a leave is acknowledged although the database places something on the leaver.
+    LeavesUndrained,
+    /// §6.5: a node that was notified of a registration is not notified again when it has started anew.
+    LaterStartNotNotified,
+    /// §6.3: an event group stays enabled where its service is registered no more.
+    EventsStayEnabled,
+    /// §6.5: the summary of a service on all nodes is that of its most advanced instance.
+    SummaryOfMostAdvanced,
 }
 
 impl Bug {
@@ -211,6 +227,14 @@ impl Bug {
         Self::RecoveryInAnyOrder,
         Self::FreeTransferToWhoeverFailed,
         Self::ExclusionsEndWithStart,
+        Self::NextStartBeforeCleanUp,
+        Self::EveryLeaveIsAReason,
+        Self::DisallowedTaken,
+        Self::DoomedIsLost,
+        Self::LeavesUndrained,
+        Self::LaterStartNotNotified,
+        Self::EventsStayEnabled,
+        Self::SummaryOfMostAdvanced,
     ];
 }
 

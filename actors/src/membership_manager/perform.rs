@@ -56,9 +56,9 @@ impl MembershipManager {
                     fence.do_send(SeekProofs(wanted));
                 }
             }
-            ManagerOutput::Leases { expired, dead } => {
+            ManagerOutput::Leases { expired, dead, gone } => {
                 for interested in &self.edges.leases {
-                    interested.do_send(LeaseView { expired, dead: dead.clone() });
+                    interested.do_send(LeaseView { expired, dead: dead.clone(), gone: gone.clone() });
                 }
             }
             ManagerOutput::ConfigurationChanged(configuration) => {

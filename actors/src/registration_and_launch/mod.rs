@@ -36,8 +36,8 @@ use crate::ports::{
 };
 use crate::service_actor::ServiceActors;
 
-/// Sent by the membership manager whenever it changes: whose lease has ended, and who is certainly dead. The decisions of a node
-/// that is named here are taken over at once (protocol §6.1).
+/// Sent by the membership manager whenever it changes: whose lease has ended, who is certainly dead, and who has gone. The
+/// decisions of a node that is named here are taken over at once (protocol §6.1).
 #[derive(Debug, Default, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct LeaseView {
@@ -45,6 +45,8 @@ pub struct LeaseView {
     pub expired: NodeSet,
     /// Incarnations whose death is proved.
     pub dead: Vec<NodeIncarnation>,
+    /// Incarnations that are out of the event-manager level for good.
+    pub gone: Vec<NodeIncarnation>,
 }
 
 /// What this actor is given.
@@ -168,8 +170,8 @@ impl Handler<AdoptView> for RegistrationAndLaunch {
 impl Handler<LeaseView> for RegistrationAndLaunch {
     type Result = ();
 
-    fn handle(&mut self, LeaseView { expired, dead }: LeaseView, ctx: &mut Self::Context) {
-        self.give(LauncherInput::Leases(LeaseSigns { expired, dead: dead.into_iter().collect() }), ctx);
+    fn handle(&mut self, LeaseView { expired, dead, gone }: LeaseView, ctx: &mut Self::Context) {
+        self.give(LauncherInput::Leases(LeaseSigns { expired, dead: dead.into_iter().collect(), gone }), ctx);
     }
 }
 

@@ -207,7 +207,7 @@ impl LauncherCluster {
         assert!(command.operation > known.last, "I-R8: {at} runs {:?} of {lane} after a newer one", command.kind);
         *known = Memory { last: command.operation, result: None };
         self.ran.push(Ran { lane, kind: command.kind, operation: command.operation, at });
-        let found = self.truth.command_begins(&command.instance, at, command.kind);
+        let found = self.truth.command_begins(command);
         self.judge(&found);
         let result = OperationResult {
             instance: command.instance.clone(),

@@ -89,14 +89,14 @@ impl LauncherCluster {
     /// The leases of a node that lives count as ended.
     pub fn expire(&mut self, node: u16) {
         let expired = [NodeId(node)].into_iter().collect();
-        let signs = LeaseSigns { expired, dead: self.dead.clone() };
+        let signs = LeaseSigns { expired, dead: self.dead.clone(), gone: Vec::new() };
         let others: Vec<NodeId> = self.nodes.keys().copied().filter(|other| other.0 != node).collect();
         others.into_iter().for_each(|other| self.give_later(other, LauncherInput::Leases(signs.clone())));
     }
 
     fn tell_leases(&mut self) {
         let gone = self.starts.values().filter(|who| self.dead.contains(who)).map(|who| who.node).collect();
-        let signs = LeaseSigns { expired: gone, dead: self.dead.clone() };
+        let signs = LeaseSigns { expired: gone, dead: self.dead.clone(), gone: Vec::new() };
         let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         nodes.into_iter().for_each(|node| self.give_later(node, LauncherInput::Leases(signs.clone())));
     }

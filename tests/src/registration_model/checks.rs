@@ -232,30 +232,14 @@ impl Books<'_> {
         let truth = self.view(state.truth);
         let sound = |node: &NodeId| !state.is_marked(*node);
         let leaving = |sight: &Sight| sight.presence == Presence::Leaving;
-        let ghost = self.waits_for_ghost(&self.facts(state.database), &truth);
-        if let Some((node, _)) = truth.nodes.iter().find(|(node, sight)| leaving(sight) && sound(node) && !ghost) {
+        if let Some((node, _)) = truth.nodes.iter().find(|(node, sight)| leaving(sight) && sound(node)) {
             return Some(format!("I-R18: node {node} can never finish its leave"));
         }
         if !truth.up().any(|node| sound(&node)) {
             return None;
         }
         let facts = self.facts(state.database);
-        if self.waits_for_ghost(&facts, &truth) {
-            return None;
-        }
         (0..self.lanes.len()).find_map(|lane| self.lane_at_rest(state, &facts, &truth, lane))
-    }
-
-    /// A known fault of the rules (docs/design/model-checking.md, MC6, "What it found"): the database shows somebody at the level who
-    /// has left, because nobody decided until a node that came later could not know it. The only member then is not forced out and
-    /// may not clean again.
-    fn waits_for_ghost(&self, facts: &Facts, truth: &View) -> bool {
-        let seen = facts.record.seen();
-        let ghost = |(node, sight): (&NodeId, &Sight)| {
-            let gone = Sight { presence: Presence::Left, ..*sight };
-            seen.is_present(*node) && truth.nodes.get(node).is_some_and(|truth| *truth >= gone)
-        };
-        facts.runs.iter().any(|run| run.state.is_fence()) && seen.nodes.iter().any(ghost)
     }
 
     fn lane_at_rest(&self, state: &State, facts: &Facts, truth: &View, lane: usize) -> Option<String> {

@@ -67,6 +67,9 @@ impl Steps<'_, '_> {
             SightChange { joining: true, draining: false, formation: truth.formation, standings: standings.collect() };
         let mut level = LevelView::default();
         level.adopt(&change, &self.facts.record.seen());
+        // The membership record tells who of those that are absent has gone; until it is read nothing more is known than before.
+        let left = truth.nodes.iter().filter(|(_, sight)| sight.presence > Presence::Leaving);
+        level.gone(&left.map(|(node, sight)| who(*node, sight)).collect::<Vec<_>>());
         state.views[usize::from(node.0)] = self.books.view_id(level.view().clone());
         self.put(Action::Boots(node), state, false, None);
     }

@@ -84,6 +84,10 @@ pub fn run_changed(seed: u64, detail: Detail, change: impl FnOnce(&mut Setup)) -
     // What the last faults lead to still happens.
     let aftermath = world.now() + AFTERMATH;
     world.run_to(aftermath);
+    // Of some clusters an administrator takes back whatever was said of services; of others it stays.
+    if random.coin() {
+        world.take_everything_back();
+    }
     come_to_rest(&mut world, rest_within);
     world
 }
@@ -94,22 +98,26 @@ fn come_to_rest(world: &mut World, within: Micros) {
         match world.unrest() {
             None => break,
             Some(why) if world.now() >= until => {
-                world.fail(format!("I-T16: {} s after the faults {why}", within / SECOND));
+                let (invariant, what) = why.split_once(": ").unwrap_or(("I-T16", &why));
+                world.fail(format!("{invariant}: {} s after the faults {what}", within / SECOND));
                 return;
             }
             Some(_) => {}
         }
         world.run_to(world.now() + 100 * MS);
     }
-    for text in world.wrong_views() {
+    for text in world.wrong_views().into_iter().chain(world.wrong_services()) {
         world.fail(text);
     }
     // Rest is rest: nothing begins by itself.
-    let before = world.newest_record().revision;
+    let (before, placed) = (world.newest_record().revision, world.placements());
     world.run_to(world.now() + SECOND);
     let after = world.newest_record().revision;
     if before != after {
         world.fail(format!("at rest with record {before}, and record {after} is committed without a cause"));
+    }
+    if let Some((was, is)) = placed.iter().zip(world.placements()).find(|(was, is)| *was != is) {
+        world.fail(format!("I-R20: at rest {was:?} becomes {is:?} without a cause"));
     }
 }
 

@@ -11,6 +11,7 @@
 //! Absent: storage other than an mmap disk (fence methods F1, F2 and F4, `T_late` > 0).
 
 pub mod campaign;
+pub mod catalogue;
 pub mod clock;
 pub mod coverage;
 pub mod disk;

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use phalanx_messages::order::{ConsumedRequest, RegistrationOrder, ServiceOrder};
 use phalanx_messages::registration::{
-    CommandKind, Instance as Named, Order, RegistrationRecord, RunState, ServiceRecord, ServiceRun,
+    Command, CommandKind, Instance as Named, Order, RegistrationRecord, RunState, ServiceRecord, ServiceRun,
 };
 use phalanx_messages::{NodeId, NodeIncarnation, OperationId, Revision, Term};
+use phalanx_protocol::registration::effective;
 
 use super::invariants as own;
+use super::invariants::r12_every_node_is_notified::Notification;
 
 /// What may run of one service in one start of one node.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,15 @@ pub struct Instance {
     pub started: bool,
     /// A recovery command, or what one has left.
     pub recovery: bool,
+}
+
+/// Why a lost instance is to be recovered before the next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// It was registered, or being stopped.
+    Always,
+    /// It was being started, and its definition says that this counts (`recover_lost_start`).
+    OfLostStart,
 }
 
 /// A registration database that somebody has given to the disk.
@@ -40,9 +52,17 @@ pub struct ServiceTruth {
     /// The database that the first one of each depoch was loaded from.
     pub bases: BTreeMap<Term, Revision>,
     committed: BTreeMap<Revision, Arc<RegistrationRecord>>,
-    /// Services of which an instance was lost and not recovered.
-    lost: BTreeSet<String>,
+    /// Services of which an instance was lost and not recovered, and why that is owed.
+    lost: BTreeMap<String, Owed>,
     decided: BTreeSet<(String, OperationId)>,
+    /// Where a start has failed, and what it left is not killed.
+    failed_starts: BTreeMap<String, NodeIncarnation>,
+    /// Notify commands that were sent.
+    pub told: BTreeSet<Notification>,
+    /// Notify commands that have begun.
+    pub notified: BTreeSet<Notification>,
+    /// What administrators and action functions have asked, by where and which.
+    asked: BTreeMap<(NodeIncarnation, u64), RegistrationOrder>,
 }
 
 impl ServiceTruth {
@@ -70,10 +90,36 @@ impl ServiceTruth {
         self.instances.keys().map(|(_, who)| *who).filter(|who| who.node == node).collect()
     }
 
+    /// Services, or instances, of which something may run.
+    pub fn lanes(&self) -> impl Iterator<Item = &String> {
+        self.instances.keys().map(|(lane, _)| lane)
+    }
+
+    /// Where a start of it has failed, and what that left is not killed.
+    #[must_use]
+    pub fn failed_start(&self, lane: &str) -> Option<NodeIncarnation> {
+        self.failed_starts.get(lane).copied()
+    }
+
+    /// Somebody asks for something, through a start of a node that numbers its orders.
+    pub fn order_asked(&mut self, through: NodeIncarnation, counter: u64, order: RegistrationOrder) {
+        self.asked.insert((through, counter), order);
+    }
+
+    /// Orders that are carried out by the decision that makes `record` of `before`.
+    fn carried_out(&self, before: &RegistrationRecord, record: &RegistrationRecord) -> Vec<&RegistrationOrder> {
+        let consumed =
+            record.requests.iter().filter(|(node, it)| before.requests.get(*node) != Some(*it) && it.answer.is_ok());
+        let key = |(node, it): (&NodeId, &ConsumedRequest)| {
+            (NodeIncarnation { node: *node, incarnation: it.incarnation }, it.counter)
+        };
+        consumed.filter_map(|it| self.asked.get(&key(it))).collect()
+    }
+
     /// A lost instance of the service is not recovered.
     #[must_use]
     pub fn is_lost(&self, service: &str) -> bool {
-        self.lost.contains(service)
+        self.lost.contains_key(service)
     }
 
     /// The newest committed database.
@@ -94,7 +140,10 @@ impl ServiceTruth {
     }
 
     /// A command begins in that start.
-    pub fn command_begins(&mut self, named: &Named, who: NodeIncarnation, kind: CommandKind) -> Vec<String> {
+    pub fn command_begins(&mut self, command: &Command) -> Vec<String> {
+        let (named, who, kind) = (&command.instance, command.target, command.kind);
+        let mut found = own::r12_every_node_is_notified::check(command, self);
+        self.notified.extend(own::r12_every_node_is_notified::of_command(command));
         let lane = named.lane();
         let mut instance = self.instance(&lane, who);
         match kind {
@@ -103,7 +152,7 @@ impl ServiceTruth {
             CommandKind::Stop | CommandKind::Kill | CommandKind::Notify => {}
         }
         self.set(&lane, who, instance);
-        let mut found = own::r1_one_instance::check(&lane, self);
+        found.extend(own::r1_one_instance::check(&lane, self));
         found.extend(own::r3_under_its_parent::check(named, who, kind, self));
         found
     }
@@ -113,17 +162,14 @@ impl ServiceTruth {
         let mut instance = self.instance(service, who);
         match kind {
             CommandKind::Start if succeeded => instance.started = true,
+            CommandKind::Start => drop(self.failed_starts.insert(service.to_owned(), who)),
             CommandKind::Stop if succeeded => (instance.service, instance.started) = (false, false),
             CommandKind::Kill if succeeded => instance = Instance::default(),
             CommandKind::Recovery if succeeded => {
                 instance.recovery = false;
                 self.lost.remove(service);
             }
-            CommandKind::Start
-            | CommandKind::Stop
-            | CommandKind::Kill
-            | CommandKind::Recovery
-            | CommandKind::Notify => {}
+            CommandKind::Stop | CommandKind::Kill | CommandKind::Recovery | CommandKind::Notify => {}
         }
         self.set(service, who, instance);
     }
@@ -134,6 +180,7 @@ impl ServiceTruth {
             self.instances.insert(key, instance);
         } else {
             self.instances.remove(&key);
+            self.failed_starts.retain(|lane, on| (lane.as_str(), *on) != (service, who));
         }
     }
 
@@ -142,10 +189,9 @@ impl ServiceTruth {
         let newest = self.newest();
         for service in self.services_of(who) {
             let instance = self.instance(&service, who);
-            if instance.started
-                && run_of(&newest, &service).is_some_and(|(record, run)| counts_as_lost(record, run, who))
-            {
-                self.lost.insert(service.clone());
+            let owed = run_of(&newest, &service).and_then(|(record, run)| owed(record, run, who));
+            if let Some(owed) = owed.filter(|_| instance.started) {
+                self.lost.insert(service.clone(), owed);
             }
             self.set(&service, who, Instance::default());
         }
@@ -154,15 +200,28 @@ impl ServiceTruth {
     /// A database is given to the disk. `base` is what its owner had loaded.
     pub fn database_written(&mut self, record: &Arc<RegistrationRecord>, base: Revision) -> Vec<String> {
         let revision = record.revision;
-        let mut found = Vec::new();
         if revision.seq == 0 {
             self.bases.insert(revision.term, base);
         }
         // What failed is written again: the same.
-        if self.written.get(&revision).is_some_and(|written| written.record != *record) {
-            found.push(format!("I-R6: two databases {revision} are written"));
+        if let Some(written) = self.written.get(&revision) {
+            let same = written.record == *record;
+            return if same { Vec::new() } else { vec![format!("I-R6: two databases {revision} are written")] };
         }
-        self.written.entry(revision).or_insert(WrittenDatabase { record: Arc::clone(record), completed: false });
+        let found = self.decided(record);
+        self.written.insert(revision, WrittenDatabase { record: Arc::clone(record), completed: false });
+        found
+    }
+
+    /// What a decision makes of the database before it. The first one of a depoch is what was loaded.
+    fn decided(&self, record: &RegistrationRecord) -> Vec<String> {
+        let Revision { term, seq } = record.revision;
+        let before = seq.checked_sub(1).and_then(|seq| self.written.get(&Revision { term, seq }));
+        let Some(WrittenDatabase { record: before, .. }) = before else { return Vec::new() };
+        let orders = self.carried_out(before, record);
+        let mut found = own::r9_waits_only_for_maturity::check(before, record);
+        found.extend(own::r18_a_leave_has_a_row::check(record));
+        found.extend(own::r19_stopped_for_a_reason::check(before, record, &orders));
         found
     }
 
@@ -186,26 +245,53 @@ impl ServiceTruth {
         }
         let mut found = own::r6_one_chain::check(record, self);
         let is_newest = self.committed.last_key_value().is_none_or(|(newest, _)| *newest < revision);
+        if is_newest {
+            self.forgive(&self.newest(), record);
+        }
         self.committed.insert(revision, Arc::clone(record));
         found.extend(own::r15_settled_is_settled::check(record));
         for (name, service) in record.services.iter().filter(|_| is_newest) {
             for (of, run) in service.runs() {
                 let named = Named { service: name.clone(), of };
                 if self.decided.insert((named.lane(), run.operation)) {
+                    found.extend(own::r16_clean_before_the_next::check(&named, run, self));
                     found.extend(own::r2_begun_when_nothing_runs::check(&named, run, self));
                     found.extend(own::r4_only_where_allowed::check(&named, run, record));
                     found.extend(own::r5_recovered_when_dead::check(&named, run, is_dead));
                     found.extend(own::r17_recovered_before_started::check(&named, run, self));
                 }
-                found.extend(own::r10_intent_only_at_work::check(&named, run));
+                found.extend(own::r10_intent_only_at_work::check(&named, service, run));
             }
         }
         found
     }
 
+    /// Losses that need no recovery any more: an administrator says so (`clear --force`), or there is nothing to recover them with.
+    fn forgive(&mut self, before: &RegistrationRecord, record: &RegistrationRecord) {
+        let skips = self.carried_out(before, record).into_iter().any(|order| match order {
+            RegistrationOrder::Service { order, .. } => {
+                matches!(
+                    order,
+                    ServiceOrder::Clear { skip_recovery: true } | ServiceOrder::Remove { skip_recovery: true }
+                )
+            }
+            RegistrationOrder::Apply(_) | RegistrationOrder::EnableGroup { .. } | RegistrationOrder::Standby { .. } => {
+                false
+            }
+        });
+        let victim = |record: &RegistrationRecord, lane: &String| run_of(record, lane).and_then(|(_, run)| run.victim);
+        let forgotten = |lane: &String| victim(before, lane).is_some() && victim(record, lane).is_none();
+        self.lost.retain(|lane, owed| {
+            let service = lane.split('@').next().unwrap_or_default();
+            let counts = effective(&record.services, service)
+                .is_some_and(|it| it.recovery_command.is_some() && (*owed == Owed::Always || it.recover_lost_start));
+            counts && !(skips && forgotten(lane))
+        });
+    }
+
     /// A command leaves the node that decides, or is taken by the node it is for.
-    #[must_use]
-    pub fn command_told(&self, order: &Order) -> Vec<String> {
+    pub fn command_told(&mut self, order: &Order) -> Vec<String> {
+        self.told.extend(own::r12_every_node_is_notified::of_command(&order.command));
         own::r7_committed_then_sent::check(order, self)
     }
 
@@ -217,15 +303,33 @@ impl ServiceTruth {
             let run = run_of(&survivor, service);
             run.is_some_and(|(_, run)| !run.state.is_idle() || run.state == RunState::PendRecovery)
         };
-        self.lost.retain(counts);
+        self.lost.retain(|service, _| counts(service));
         self.instances.clear();
+        self.failed_starts.clear();
     }
 }
 
-/// The database says that it ran, so its recovery is owed (I-R17).
-fn counts_as_lost(record: &ServiceRecord, run: &ServiceRun, who: NodeIncarnation) -> bool {
-    let ran = matches!(run.state, RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop);
-    ran && run.node == who && record.definition.recovery_command.is_some()
+/// The database says that it ran, so its recovery is owed (I-R17); none = it is not.
+fn owed(record: &ServiceRecord, run: &ServiceRun, who: NodeIncarnation) -> Option<Owed> {
+    let owed = match run.state {
+        RunState::Registered | RunState::Stopping | RunState::StopKill | RunState::FenceStop => Owed::Always,
+        RunState::Starting | RunState::StartCleanup | RunState::FenceStart if record.definition.recover_lost_start => {
+            Owed::OfLostStart
+        }
+        RunState::DeRegistered
+        | RunState::AwaitMaturity
+        | RunState::AwaitParent
+        | RunState::Starting
+        | RunState::StartCleanup
+        | RunState::FenceStart
+        | RunState::PendRecovery
+        | RunState::Recovering
+        | RunState::RecoveryCleanup
+        | RunState::FenceRecovery
+        | RunState::Failed
+        | RunState::FailedRecovery => return None,
+    };
+    (run.node == who && record.definition.recovery_command.is_some()).then_some(owed)
 }
 
 /// What a database says of the instance with that lane.

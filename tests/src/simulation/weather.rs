@@ -62,6 +62,8 @@ pub struct Weather {
     pub command_max: Micros,
     /// An administrator's order about a service. Per second, of the whole cluster.
     pub order: u64,
+    /// An event that a node watches for occurs.
+    pub occur: u64,
     /// Longest work of a subsystem on one step.
     pub work_max: Micros,
     /// A step that a subsystem refuses.
@@ -105,6 +107,7 @@ impl Weather {
             command_hangs: 0,
             command_max: 50 * MS,
             order: 0,
+            occur: 0,
             work_max: 20 * MS,
             refuse: 0,
             hang: 0,
@@ -139,7 +142,8 @@ impl Weather {
             refuse: rate(4),
             command_fails: rate(25),
             command_hangs: rate(10),
-            order: rate(8),
+            order: rate(60),
+            occur: rate(15),
             ..Self::calm()
         };
         // Rare: whoever waits for a hung subsystem waits for two minutes.

@@ -92,6 +92,19 @@ pub fn states(record: &MembershipRecord, level: Level) -> BTreeMap<NodeId, (Inca
     states
 }
 
+/// Incarnations that are out of a level for good: they have left it, or were forced out and recovered, and come again only as later
+/// ones. A state vector tells them as `Inactive`, like those that have not come yet.
+pub fn gone_from(record: &MembershipRecord, level: Level) -> impl Iterator<Item = NodeIncarnation> + '_ {
+    let gone = move |(node, entry): &(&NodeId, &MemberEntry)| match (entry.state, &entry.step) {
+        // Before a ghost is recovered nothing is certain of what it ran (protocol T-18).
+        (NodeState::Inactive, _) => entry.incarnation > Incarnation(0) && !record.ghosts.contains_key(node),
+        (NodeState::Leaving, Some(step)) => level > step.level,
+        (NodeState::Leaving, None) | (NodeState::Joining | NodeState::Joined | NodeState::ForcedLeaving, _) => false,
+    };
+    let who = |(node, entry): (&NodeId, &MemberEntry)| NodeIncarnation { node: *node, incarnation: entry.incarnation };
+    record.nodes.iter().filter(gone).map(who)
+}
+
 /// `LM(l)`: nodes that are members of the level, a leaving one included until its step there has completed.
 #[must_use]
 pub fn members_at(record: &MembershipRecord, level: Level) -> NodeSet {

@@ -21,6 +21,7 @@ use super::places::{Purpose, naming, places_of};
 use super::reference::{in_words, substitute, variables};
 use super::schema::{EXTERNAL, builtin, is_external};
 use super::values::{check, complete, out_values};
+use crate::bugs::{self, Bug};
 use crate::moment::Moment;
 
 /// See the module.
@@ -205,7 +206,9 @@ impl EventDesk {
                 && schema.as_ref() == Some(&watching.schema)
         };
         let ended: Vec<String> = (self.watched.iter())
-            .filter(|(event, watching)| !stays(event, watching, &self.external))
+            .filter(|(event, watching)| {
+                !stays(event, watching, &self.external) && !bugs::active(Bug::EventsStayEnabled)
+            })
             .map(|(event, _)| event.clone())
             .collect();
         for event in ended {

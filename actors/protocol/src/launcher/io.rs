@@ -61,7 +61,7 @@ pub enum LauncherInput {
     /// The level has changed. Answered by [`LauncherOutput::Adopted`] when it is adopted, and, for the second barrier of this
     /// node's own leave, when nothing is placed here any more (protocol RL-6).
     Adopt {
-        /// Names the answer.
+        /// Names the answer; never 0.
         change: u64,
         /// What.
         sights: SightChange,

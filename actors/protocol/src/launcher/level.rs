@@ -5,7 +5,11 @@ use phalanx_messages::registration::{RegistrationRecord, View};
 use super::Launcher;
 use super::io::{LauncherOutput, LauncherRead, RegistrationReader};
 use super::machine::StartingTable;
-use crate::registration::DeciderInput;
+use crate::bugs::{self, Bug};
+use crate::registration::{DeciderInput, LeaseSigns};
+
+/// Token of a view that nobody waits for: changes are numbered from 1.
+const NO_CHANGE: u64 = 0;
 
 impl Launcher {
     pub(super) fn next_change(&mut self) {
@@ -32,6 +36,16 @@ impl Launcher {
             self.adopting.insert(change, sights.draining);
             let view = self.level.view().clone();
             self.drive(DeciderInput::View { view, token: change });
+        }
+    }
+
+    /// Whose lease has ended, and who has gone from the level.
+    pub(super) fn signs_changed(&mut self, signs: LeaseSigns) {
+        let news = self.level.gone(&signs.gone);
+        self.drive(DeciderInput::Leases(signs));
+        if news && self.joined {
+            let view = self.level.view().clone();
+            self.drive(DeciderInput::View { view, token: NO_CHANGE });
         }
     }
 
@@ -81,6 +95,7 @@ impl Launcher {
     pub(super) fn answer_if_drained(&mut self) {
         let reading = self.readings_begun;
         let drained = self.known.is_drained(self.settings.me) && self.known.revision == self.announced;
+        let drained = drained || bugs::active(Bug::LeavesUndrained);
         let fresh = |(after, _): &(u64, u64)| *after < reading;
         let (fresh, stale): (Vec<_>, Vec<_>) = std::mem::take(&mut self.draining).into_iter().partition(fresh);
         let again = !stale.is_empty();

@@ -132,7 +132,7 @@ impl Launcher {
         self.moment = moment;
         match input {
             LauncherInput::Tick => self.tick(),
-            LauncherInput::Leases(signs) => self.drive(DeciderInput::Leases(signs)),
+            LauncherInput::Leases(signs) => self.signs_changed(signs),
             LauncherInput::Configuration(configuration) => self.configured(configuration),
             LauncherInput::Pressed(pressure) => self.pressed(pressure),
             LauncherInput::Adopt { change, sights } => {

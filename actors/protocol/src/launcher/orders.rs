@@ -57,9 +57,9 @@ impl Launcher {
         self.put_forward();
     }
 
-    /// Only what somebody has called committed counts: the next owner of the decisions may load the database before it.
+    /// Only what is committed counts: the next owner of the decisions may load the database before it.
     pub(super) fn answer_orders(&mut self) {
-        if self.known.revision > self.announced {
+        if !self.is_known_committed() {
             return;
         }
         let me = self.settings.me;

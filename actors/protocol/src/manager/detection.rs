@@ -2,11 +2,12 @@
 //! §4.1, §4.6 step 0).
 
 use crate::coordinator::CoordinatorInput;
+use crate::coordinator::level_states::gone_from;
 use crate::detector::Judgement;
 use crate::frm::FrmInput;
-use phalanx_messages::NodeId;
 use phalanx_messages::register::OwnState;
 use phalanx_messages::set::NodeSet;
+use phalanx_messages::{Level, NodeId};
 
 use super::machine::certain_deaths;
 use super::*;
@@ -41,7 +42,8 @@ impl Manager {
         let candidates = self.watch.candidates(self.now());
         let expired = candidates.iter().filter(|(_, candidate)| !candidate.live).map(|(node, _)| *node).collect();
         let dead = self.certainly_dead();
-        self.emit(ManagerOutput::Leases { expired, dead });
+        let gone = gone_from(&self.newest, Level::EVENT_MANAGER).collect();
+        self.emit(ManagerOutput::Leases { expired, dead, gone });
     }
 
     fn certainly_dead(&self) -> Vec<NodeIncarnation> {

@@ -217,6 +217,8 @@ pub enum ManagerOutput {
         expired: NodeSet,
         /// Incarnations whose death is proved.
         dead: Vec<NodeIncarnation>,
+        /// Incarnations that are out of the event-manager level for good. Nobody is notified of the end of a leave.
+        gone: Vec<NodeIncarnation>,
     },
     /// Names, addresses, keys or settings have changed.
     ConfigurationChanged(Arc<ConfigurationRecord>),

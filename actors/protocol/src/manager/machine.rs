@@ -7,7 +7,7 @@ use phalanx_messages::configuration::ConfigurationRecord;
 use phalanx_messages::membership::NodeState;
 use phalanx_messages::peer::MembershipMessage;
 use phalanx_messages::register::{Claim, OwnState};
-use phalanx_messages::{Revision, Term};
+use phalanx_messages::{Level, Revision, Term};
 
 use super::configuration::ConfigurationDraft;
 use super::proofs::{GhostsSought, MarkedSince};
@@ -15,6 +15,7 @@ use super::requests::Requests;
 use super::*;
 use crate::agent::{Agent, AgentInput};
 use crate::chronicle::{Chronicle, Happening};
+use crate::coordinator::level_states::gone_from;
 use crate::coordinator::{Coordinator, CoordinatorInput};
 use crate::detector::Detector;
 use crate::expiry::{RegisterWatch, RegistersReading};
@@ -267,7 +268,9 @@ impl Manager {
         if record.revision <= self.newest.revision {
             return;
         }
-        let certain = certain_deaths(&self.newest).ne(certain_deaths(record));
+        let em = Level::EVENT_MANAGER;
+        let certain = certain_deaths(&self.newest).ne(certain_deaths(record))
+            || gone_from(&self.newest, em).ne(gone_from(record, em));
         self.newest = record.clone();
         let told = self.chronicle.observe(self.now().0, record);
         self.happened(told);

@@ -9,6 +9,7 @@ use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation};
 
 use super::index::Index;
+use crate::bugs::{self, Bug};
 
 /// A node of which no capacity is said counts as this large when loads are compared.
 const CAPACITY_COMPARED: u64 = 100;
@@ -48,7 +49,7 @@ pub(super) fn is_allowable(definition: &ServiceDefinition, node: NodeId) -> bool
         AllowableNodes::Any => true,
         AllowableNodes::Listed(nodes) => nodes.contains(&node),
     };
-    allowable && !definition.disallowable_nodes.contains(&node)
+    allowable && (!definition.disallowable_nodes.contains(&node) || bugs::active(Bug::DisallowedTaken))
 }
 
 /// `cand(s)`: allowable nodes that take services. Of the root of the group; nothing else has choosing parameters.

@@ -38,6 +38,8 @@ pub struct LeaseSigns {
     pub expired: NodeSet,
     /// Incarnations that are certainly dead.
     pub dead: BTreeSet<NodeIncarnation>,
+    /// Incarnations that are out of the level for good.
+    pub gone: Vec<NodeIncarnation>,
 }
 
 /// What happens to the machine.

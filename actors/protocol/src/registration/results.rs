@@ -26,6 +26,11 @@ impl Tree<'_> {
         let node = self.members[at].run.node.node;
         match (self.members[at].run.state, ok) {
             (RunState::Starting, true) => self.started(at),
+            (RunState::Starting, false) if bugs::active(Bug::NextStartBeforeCleanUp) => {
+                let run = self.run(at);
+                run.tried.insert(node);
+                run.state = RunState::DeRegistered;
+            }
             (RunState::Starting, false) => self.kill_in(at, RunState::StartCleanup),
             (RunState::StartCleanup, true) => {
                 let run = self.run(at);

@@ -3,7 +3,7 @@
 //! A row is a predicate over (database, view). [`Tree::settle`] applies rows until none applies. Losses and recoveries are in
 //! [`super::recovery`], results of commands in [`super::results`].
 
-use phalanx_messages::registration::{CommandKind, RunState, ServiceRun};
+use phalanx_messages::registration::{CommandKind, Presence, RunState, ServiceRun, View};
 use phalanx_messages::service::{AutoRegister, ChildFailure};
 use phalanx_messages::set::NodeSet;
 use phalanx_messages::{NodeId, NodeIncarnation};
@@ -11,7 +11,6 @@ use phalanx_messages::{NodeId, NodeIncarnation};
 use super::choose::{best, incarnation_of, is_allowable, is_mature};
 use super::tree::{Member, Tree, notification};
 use crate::bugs::{self, Bug};
-use phalanx_messages::registration::View;
 
 /// Why a service must be stopped where it is (protocol §6.3, `reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +121,9 @@ impl Tree<'_> {
                 continue;
             }
             let target = incarnation_of(view, node);
+            if self.run(at).notified.contains_key(&node) && bugs::active(Bug::LaterStartNotNotified) {
+                continue;
+            }
             if self.run(at).notified.insert(node, target.incarnation) != Some(target.incarnation) {
                 self.run(at).notifying.insert(node);
                 let command = notification(self.instance(at), &self.members[at].run, target);
@@ -134,22 +136,32 @@ impl Tree<'_> {
     pub fn reason(&self, at: usize) -> Option<StopReason> {
         let member = &self.members[at];
         let above = member.parent.and_then(|parent| self.reason(parent));
-        above.or_else(|| self.own_reason(&member.run))
+        above.or_else(|| self.own_reason(at))
     }
 
-    fn own_reason(&self, run: &ServiceRun) -> Option<StopReason> {
+    /// Standby moves groups, and it is the root that moves: below a root that is held a child would be stopped and started for ever.
+    fn own_reason(&self, at: usize) -> Option<StopReason> {
+        let Member { run, parent, .. } = &self.members[at];
         let moves = !run.held;
         if !run.want {
             Some(StopReason::Deregister)
-        } else if self.around.view.is_leaving(run.node) && !bugs::active(Bug::LeaveNoticedOnce) {
+        } else if self.is_left(run.node) {
             Some(StopReason::Leave)
-        } else if moves && self.around.standby.contains(run.node.node) {
+        } else if moves && parent.is_none() && self.around.standby.contains(run.node.node) {
             Some(StopReason::Standby)
         } else if moves && run.failing {
             Some(StopReason::Failure)
         } else {
             run.moving.then_some(StopReason::Move)
         }
+    }
+
+    /// Its node is gracefully leaving.
+    fn is_left(&self, node: NodeIncarnation) -> bool {
+        let view = self.around.view;
+        let some_leave = || view.nodes.values().any(|sight| sight.presence == Presence::Leaving);
+        let leaves = view.is_leaving(node) || (bugs::active(Bug::EveryLeaveIsAReason) && some_leave());
+        leaves && !bugs::active(Bug::LeaveNoticedOnce)
     }
 
     /// A service without stop command is stopped by killing it, so that nothing of it runs when the next node starts it.

@@ -120,6 +120,18 @@ impl LevelView {
         }
     }
 
+    /// Takes over that these have gone from the level, as the membership record has it; true if that is news. A notification tells
+    /// it only to whoever is notified of something afterwards and had seen them there.
+    pub fn gone(&mut self, gone: &[NodeIncarnation]) -> bool {
+        let before = self.view.clone();
+        for who in gone {
+            let sight = Sight { incarnation: who.incarnation, presence: Presence::Left };
+            let known = self.view.nodes.entry(who.node).or_insert(sight);
+            *known = sight.max(*known);
+        }
+        self.view != before
+    }
+
     fn raise(&mut self, who: NodeIncarnation, standing: Standing, starting: bool) {
         let known = self.view.nodes.get(&who.node).copied();
         let present = known.is_some_and(|sight| {
@@ -130,6 +142,7 @@ impl LevelView {
             Standing::Joined => at(Presence::Joined),
             Standing::Leaving => at(Presence::Leaving),
             Standing::Forced => at(Presence::Forced),
+            Standing::Doomed if bugs::active(Bug::DoomedIsLost) => at(Presence::Forced),
             Standing::Doomed if starting => at(Presence::Leaving),
             Standing::Absent if present => at(Presence::Left),
             Standing::Doomed | Standing::Arriving if present => return,
@@ -194,6 +207,18 @@ mod tests {
         let never_adopted = [(who(1, 2), Standing::Arriving)];
         level.adopt(&change(false, &never_adopted), &View::default());
         assert!(!level.view().is_up(NodeId(1)));
+    }
+
+    /// Found by the model check: a starting table alone does not tell who has gone from who has not come yet.
+    #[test]
+    fn who_has_gone_is_told_from_who_has_not_come_yet() {
+        let mut level = LevelView::default();
+        level.adopt(&change(true, &[(who(0, 1), Standing::Joined), (who(1, 3), Standing::Absent)]), &View::default());
+        assert_eq!(level.view().nodes[&NodeId(1)], Sight::before(Incarnation(3)), "it may be on its way");
+        assert!(level.gone(&[who(1, 3)]) && level.view().is_lost(who(1, 3)));
+        assert!(!level.gone(&[who(1, 3)]), "that is no news");
+        level.adopt(&change(false, &[(who(1, 4), Standing::Joined)]), &View::default());
+        assert!(!level.gone(&[who(1, 3)]) && level.view().is_joined(who(1, 4)), "it has come again since");
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub fn simulate(
             break;
         }
         decided = decide(&decided.record, &view, planning, &events);
+        if !decided.changed {
+            break; // a free transfer for which there is no room
+        }
     }
     Ok(without_passing(&steps))
 }

@@ -13,6 +13,7 @@ use super::choose::{NodeLoads, candidates};
 use super::definitions::effective;
 use super::index::{Index, root_of};
 use super::rows::is_in_recovery;
+use crate::bugs::{self, Bug};
 
 /// Every service as the database and the view have it, by name. `maturity_ms` = what is left of a maturity time.
 #[must_use]
@@ -107,7 +108,13 @@ impl<'a> Seen<'a> {
             of.is_none_or(|node| candidates.contains(node)) || !run.state.is_idle() || run.victim.is_some()
         };
         let counted = self.service.runs().filter(|(of, run)| counts(*of, run));
-        counted.map(|(_, run)| run).min_by_key(|run| advance(run.state)).unwrap_or(&self.service.run)
+        let counted = counted.map(|(_, run)| run);
+        let summary = if bugs::active(Bug::SummaryOfMostAdvanced) {
+            counted.max_by_key(|run| advance(run.state))
+        } else {
+            counted.min_by_key(|run| advance(run.state))
+        };
+        summary.unwrap_or(&self.service.run)
     }
 
     fn node_status(&self, node: NodeId) -> ServiceNodeStatus {

@@ -117,3 +117,18 @@ fn cleaning_again_is_told() {
     cluster.decide(&[Event::CleanAgain { instance: instance("s") }]);
     assert_eq!(cluster.story(), "s:StartCleanup@0");
 }
+
+/// Standby was a reason of every member by itself. Below a root that is held a child was stopped for it, and started again where its
+/// parent still is, for ever (I-R20).
+#[test]
+fn a_child_stays_with_its_held_parent_on_a_node_on_standby() {
+    let child = ServiceDefinition { parent: Some("a".to_owned()), ..definition("b") };
+    let mut cluster = Cluster::of([definition("a"), child]);
+    cluster.succeeds("a");
+    cluster.succeeds("b");
+    cluster.of_service("a", ServiceOrder::Hold).unwrap();
+    cluster.standby(0, true);
+    assert_eq!((cluster.at("a"), cluster.at("b")), ((RunState::Registered, 0), (RunState::Registered, 0)));
+    cluster.of_service("a", ServiceOrder::Clear { skip_recovery: false }).unwrap();
+    assert_eq!(cluster.at("b"), (RunState::Stopping, 0), "the group goes when it is held no more");
+}

@@ -305,7 +305,8 @@ impl World {
     }
 
     pub fn leases(&mut self, id: NodeId, expired: &[NodeId]) {
-        let signs = LeaseSigns { expired: expired.iter().copied().collect(), dead: self.dead.clone() };
+        let signs =
+            LeaseSigns { expired: expired.iter().copied().collect(), dead: self.dead.clone(), gone: Vec::new() };
         self.decider(id, DeciderInput::Leases(signs));
     }
 

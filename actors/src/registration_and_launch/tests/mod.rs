@@ -316,7 +316,7 @@ async fn the_next_node_recovers_and_starts_what_the_dead_decision_maker_ran_with
     until(&world, "n0 knows n1", |world| world.record().view.len() == 2).await;
     n0.dies(&world);
     let before = tokio::time::Instant::now();
-    n1.registration.do_send(LeaseView { expired: NodeSet::EMPTY, dead: vec![N0] });
+    n1.registration.do_send(LeaseView { expired: NodeSet::EMPTY, dead: vec![N0], gone: Vec::new() });
     let forced = [(N0, LevelState::ForcedLeaving), (N1, LevelState::Joined)];
     n1.tell(&notification(N0, TransitionKind::ForcedLeaving, 0, &forced));
     n1.acknowledges(N0).await;

@@ -49,7 +49,7 @@ async fn an_order_that_the_dying_decision_maker_did_not_take_is_carried_out_by_t
     let order = n1.registration.send(CarryOut(of_service("licence", ServiceOrder::Hold)));
     let order = actix_rt::spawn(order);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    n1.registration.do_send(LeaseView { expired: NodeSet::EMPTY, dead: vec![N0] });
+    n1.registration.do_send(LeaseView { expired: NodeSet::EMPTY, dead: vec![N0], gone: Vec::new() });
     let forced = [(N0, LevelState::ForcedLeaving), (N1, LevelState::Joined)];
     n1.tell(&notification(N0, TransitionKind::ForcedLeaving, 0, &forced));
     n1.acknowledges(N0).await;

@@ -4,9 +4,11 @@ use phalanx_messages::registration::{Instance, RegistrationRecord, RunState, Ser
 
 use super::candidates_of;
 
-/// A new operation is committed.
+/// A new operation is committed. A child starts where its parent is (I-R3), though that node may be disallowed since: who runs
+/// stays.
 pub fn check(instance: &Instance, run: &ServiceRun, record: &RegistrationRecord) -> Vec<String> {
-    if run.state != RunState::Starting || candidates_of(record, instance).contains(run.node.node) {
+    let is_child = record.services.get(&instance.service).is_some_and(|service| service.definition.parent.is_some());
+    if is_child || run.state != RunState::Starting || candidates_of(record, instance).contains(run.node.node) {
         return Vec::new();
     }
     vec![format!("I-R4: {} starts on {}", instance.lane(), run.node)]

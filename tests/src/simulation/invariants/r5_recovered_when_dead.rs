@@ -14,3 +14,19 @@ pub fn check(instance: &Instance, run: &ServiceRun, is_dead: &dyn Fn(NodeIncarna
         Some(_) => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_beside_its_living_victim_or_of_nobody_is_found() {
+        let (instance, victim) = (Instance::only("web"), Some(NodeIncarnation::default()));
+        let found = |state, victim, dead: bool| {
+            let run = ServiceRun { state, victim, ..ServiceRun::default() };
+            check(&instance, &run, &|_| dead).len()
+        };
+        assert_eq!([found(RunState::Recovering, victim, false), found(RunState::Recovering, None, true)], [1, 1]);
+        assert_eq!([found(RunState::Recovering, victim, true), found(RunState::Registered, victim, false)], [0, 0]);
+    }
+}

@@ -29,3 +29,41 @@ pub fn check(record: &Arc<RegistrationRecord>, truth: &ServiceTruth) -> Vec<Stri
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use phalanx_messages::{Revision, Term};
+
+    use super::*;
+
+    fn database(term: u64, seq: u64) -> Arc<RegistrationRecord> {
+        let revision = Revision { term: Term(term), seq };
+        Arc::new(RegistrationRecord { revision, ..RegistrationRecord::default() })
+    }
+
+    fn commit(truth: &mut ServiceTruth, record: &Arc<RegistrationRecord>, base: Revision) -> Vec<String> {
+        let mut found = truth.database_written(record, base);
+        truth.database_completed(record.revision);
+        found.extend(truth.database_committed(record, &|_| true));
+        found
+    }
+
+    #[test]
+    fn what_is_not_on_the_disk_is_not_committed() {
+        let (mut truth, record) = (ServiceTruth::default(), database(1, 0));
+        truth.database_written(&record, Revision::default());
+        assert_eq!(truth.database_committed(&record, &|_| true).len(), 1);
+        assert_eq!(commit(&mut ServiceTruth::default(), &record, Revision::default()), [""; 0]);
+    }
+
+    #[test]
+    fn a_depoch_that_is_built_on_less_than_was_committed_breaks_the_chain() {
+        let after = |base: Revision| {
+            let mut truth = ServiceTruth::default();
+            commit(&mut truth, &database(1, 0), Revision::default());
+            commit(&mut truth, &database(1, 1), Revision::default());
+            commit(&mut truth, &database(2, 0), base).len()
+        };
+        assert_eq!([after(database(1, 0).revision), after(database(1, 1).revision)], [1, 0]);
+    }
+}

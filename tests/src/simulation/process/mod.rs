@@ -11,6 +11,7 @@ use std::sync::Arc;
 use phalanx_messages::register::{NodeRegister, OwnState};
 use phalanx_messages::registration::OperationResult;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation, NotificationId, Revision};
+use phalanx_protocol::events::Run;
 use phalanx_protocol::launcher::{LauncherInput, LauncherRead, LauncherWrite};
 use phalanx_protocol::lease::{Lease, Publication};
 use phalanx_protocol::manager::{DiskRequest, Manager, ManagerInput};
@@ -44,6 +45,8 @@ pub enum ProcessEvent {
     LauncherTick,
     /// The warden tells how a command of a service has ended.
     CommandEnded(Box<OperationResult>),
+    /// An action function of an event has ended.
+    ActionEnded(Box<Run>),
     /// Results that nobody has consumed are told again.
     ReportsAgain,
     /// For the membership manager.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use phalanx_messages::register::{Containment, FenceHandle, NodeRegister, OwnState, ProcessIdentity};
 use phalanx_messages::{Incarnation, Instant, NodeId, NodeIncarnation, Revision};
 use phalanx_protocol::frm::Frm;
+use phalanx_protocol::launcher::LauncherInput;
 use phalanx_protocol::lease::{Lease, StallPolicy};
 use phalanx_protocol::manager::{Manager, ManagerInput, ManagerSettings, TICK_MS};
 use uuid::Uuid;
@@ -144,6 +145,9 @@ impl World {
         let now = self.clock(node);
         let valid = self.process(node).is_some_and(|process| process.gate.is_open_for(0, now));
         self.tell_manager(node, ManagerInput::LeaseChanged { valid });
+        if let Some(configuration) = self.configuration_of(node) {
+            self.tell_launcher(node, LauncherInput::Configuration(configuration));
+        }
         self.plan_in_ms(node, TICK_MS, ProcessEvent::Tick);
         self.plan(node, self.now, ProcessEvent::LauncherTick);
         self.plan(node, self.now, ProcessEvent::ReportsAgain);

@@ -11,6 +11,7 @@ use phalanx_protocol::registration::{ExecutorInput, ExecutorOutput};
 
 use super::{Event, World};
 use crate::simulation::clock::{MS, Micros, SECOND};
+use crate::simulation::invariants as own;
 
 /// One command that a warden runs.
 #[derive(Debug, Clone)]
@@ -73,7 +74,10 @@ impl World {
         let Some(services) = self.services_mut(node) else { return };
         let known = services.commands.entry(lane.clone()).or_default();
         if command.operation < known.last {
-            return self.broken(format!("I-R8: {me} runs {:?} of {lane} after a newer one", command.kind));
+            let found = own::r8_never_an_older_operation::check(&lane, me, command.kind, command.operation, known.last);
+            self.broken_all(found);
+            let refused = failed(&command.instance, command.operation, command.kind, "older than what has run");
+            return self.execute(node, &lane, ExecutorInput::Finished(refused));
         }
         if command.operation == known.last {
             if let Some(result) = known.result.clone() {
@@ -86,7 +90,7 @@ impl World {
         self.log.event(self.now, Some(node), "runs", &[command.operation.revision.seq], || {
             format!("{:?} of {lane} on {me}", command.kind)
         });
-        let found = self.truth.services.command_begins(&command.instance, me, command.kind);
+        let found = self.truth.services.command_begins(command);
         self.broken_all(found);
         if let Some(aborted) = aborted {
             self.execute(node, &lane, ExecutorInput::Finished(aborted));
@@ -99,7 +103,7 @@ impl World {
     }
 
     /// Some hang until their time is over.
-    fn command_takes(&mut self) -> Micros {
+    pub(super) fn command_takes(&mut self) -> Micros {
         if self.random.chance(self.setup.weather.command_hangs) {
             return 2 * SECOND;
         }

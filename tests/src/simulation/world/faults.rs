@@ -45,6 +45,8 @@ pub enum Fault {
     Change,
     /// Something is ordered of a service.
     Order,
+    /// An event that a node watches for occurs.
+    Occur(NodeId),
 }
 
 /// The weather is asked this often.
@@ -84,6 +86,7 @@ impl World {
             Fault::Fence(node) => self.fence_by_hand(node),
             Fault::Change => self.change_configuration(),
             Fault::Order => self.order_something(),
+            Fault::Occur(node) => self.something_occurs(node),
         }
     }
 
@@ -186,6 +189,9 @@ impl World {
         }
         if self.strikes(weather.fence) {
             self.strike(Fault::Fence(node));
+        }
+        if self.strikes(weather.occur) {
+            self.strike(Fault::Occur(node));
         }
     }
 

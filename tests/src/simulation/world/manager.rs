@@ -72,8 +72,8 @@ impl World {
                 self.coverage.reach("configuration changed");
                 self.tell_launcher(node, LauncherInput::Configuration(configuration));
             }
-            ManagerOutput::Leases { expired, dead } => {
-                let signs = LeaseSigns { expired, dead: dead.into_iter().collect() };
+            ManagerOutput::Leases { expired, dead, gone } => {
+                let signs = LeaseSigns { expired, dead: dead.into_iter().collect(), gone };
                 self.tell_launcher(node, LauncherInput::Leases(signs));
             }
             ManagerOutput::ProbeLater => {

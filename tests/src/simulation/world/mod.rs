@@ -1,9 +1,11 @@
 //! The world: hosts, disk, network, and what happens next. One event at a time; after each the invariants have been checked.
 
+mod administrator;
 mod boot;
 mod commands;
 mod data;
 mod disk_actor;
+mod event_desk;
 mod faults;
 mod fence;
 mod lease_thread;
@@ -26,6 +28,7 @@ use phalanx_messages::registration::RegistrationRecord;
 use phalanx_messages::{Instant, Level, NodeId, NodeIncarnation};
 use uuid::Uuid;
 
+use super::catalogue;
 use super::clock::{Micros, NodeClock, SECOND};
 use super::coverage::Coverage;
 use super::disk::Disk;
@@ -54,6 +57,8 @@ pub struct Setup {
     pub subreaper: bool,
     /// Votes of the disk for quorum (protocol §4.4); none = it decides alone, 0 = a majority cluster.
     pub disk_votes: Option<u16>,
+    /// What the disk is formatted with: services, events.
+    pub catalogue: RegistrationRecord,
     /// Faults.
     pub weather: Weather,
     /// A node whose clock errs by so many millionths, instead of at most by the drift that the profile allows (protocol C1).
@@ -81,6 +86,7 @@ impl Setup {
             levels,
             subreaper: false,
             disk_votes: None,
+            catalogue: catalogue::plain(nodes),
             weather,
             wrong_clock: None,
             may_break: |_| false,
@@ -106,12 +112,14 @@ impl Setup {
         let weather = Weather::drawn(&mut random);
         let seed = random.next();
         let disk_votes = random.chance(200).then_some(0);
+        let catalogue = catalogue::drawn(&mut random, nodes);
         Self {
             nodes,
             profile,
             levels,
             subreaper,
             disk_votes,
+            catalogue,
             weather,
             wrong_clock: None,
             may_break: |_| false,
@@ -235,11 +243,7 @@ impl World {
         let mut world = Self {
             now: SECOND,
             queue: Queue::default(),
-            disk: Disk::formatted(
-                &configuration,
-                &RegistrationRecord::of_definitions(services::definitions(setup.nodes)),
-                setup.nodes,
-            ),
+            disk: Disk::formatted(&configuration, &setup.catalogue, setup.nodes),
             network: Network::new(random.part()),
             hosts,
             boot: Uuid::from_u128(1),
@@ -354,6 +358,7 @@ impl World {
             ProcessEvent::Launcher(input) => self.launch(node, *input),
             ProcessEvent::LauncherTick => self.launcher_ticks(node),
             ProcessEvent::CommandEnded(result) => self.command_ended(node, *result),
+            ProcessEvent::ActionEnded(run) => self.action_ended(node, &run),
             ProcessEvent::ReportsAgain => self.reports_again(node),
             ProcessEvent::LinkUp { connection, peer } => self.link_up(node, connection, peer),
             ProcessEvent::LinkClosed { connection, peer } => self.link_closed(node, connection, peer),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use phalanx_messages::NodeId;
-use phalanx_messages::membership::{MembershipRecord, NodeState, StepPhase};
+use phalanx_messages::membership::{MembershipRecord, NodeState, Step, StepPhase, TransitionKind};
+use phalanx_messages::{Level, NodeId, NodeIncarnation};
 
 use super::World;
 use crate::invariants;
@@ -66,31 +66,47 @@ impl World {
     #[must_use]
     pub fn unrest(&self) -> Option<String> {
         let record = self.truth.newest();
+        if let Some(leaver) = self.stuck_leaver(&record) {
+            return Some(format!("I-R18: {leaver} leaves, and its services do not let it go"));
+        }
         if !record.ghosts.is_empty() || record.nodes.values().any(|entry| entry.step.is_some()) {
-            return Some("a transition has not ended".to_owned());
+            return Some("I-T16: a transition has not ended".to_owned());
         }
         for (node, host) in &self.hosts {
             let state = record.nodes.get(node).map_or(NodeState::Inactive, |entry| entry.state);
             if host.kept_down {
                 if state != NodeState::Inactive || host.process.is_some() {
-                    return Some(format!("node {node} is {} and kept down", state.text()));
+                    return Some(format!("I-T16: node {node} is {} and kept down", state.text()));
                 }
                 continue;
             }
-            let Some(process) = &host.process else { return Some(format!("node {node} does not run")) };
+            let Some(process) = &host.process else { return Some(format!("I-T16: node {node} does not run")) };
             let entry = record.nodes.get(node).filter(|entry| entry.incarnation == process.me.incarnation);
             if entry.is_none_or(|entry| entry.state != NodeState::Joined) {
-                return Some(format!("{} is {}, not joined", process.me, state.text()));
+                return Some(format!("I-T16: {} is {}, not joined", process.me, state.text()));
             }
-            let Some(actors) = &process.actors else { return Some(format!("node {node} is not up")) };
+            let Some(actors) = &process.actors else { return Some(format!("I-T16: node {node} is not up")) };
             if actors.manager.record().revision != record.revision {
-                return Some(format!("node {node} knows record {} only", actors.manager.record().revision));
+                return Some(format!("I-T16: node {node} knows record {} only", actors.manager.record().revision));
             }
         }
         if self.masters().len() != 1 {
-            return Some("nobody leads".to_owned());
+            return Some("I-T16: nobody leads".to_owned());
         }
         self.unrest_of_services()
+    }
+
+    /// Somebody whose leave of the event-manager level is notified, while the database still has something of a service there.
+    fn stuck_leaver(&self, record: &MembershipRecord) -> Option<NodeIncarnation> {
+        let leaves = |step: &Step| {
+            step.level == Level::EVENT_MANAGER
+                && step.kind == TransitionKind::Leaving
+                && step.phase == StepPhase::Notifying
+        };
+        let leavers = record.nodes.iter().filter(|(_, entry)| entry.step.as_ref().is_some_and(leaves));
+        let mut leavers = leavers.map(|(node, entry)| NodeIncarnation { node: *node, incarnation: entry.incarnation });
+        let database = self.truth.services.newest();
+        leavers.find(|who| !database.is_drained(*who))
     }
 
     /// What subsystems see wrongly although everything is at rest.

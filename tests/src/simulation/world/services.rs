@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
+use phalanx_messages::admin::ServiceStatus;
 use phalanx_messages::notification::SubsystemNotification;
-use phalanx_messages::order::{RegistrationOrder, ServiceOrder};
-use phalanx_messages::registration::{
-    Instance, RegistrationMessage, RegistrationRecord, RunState, ServiceRecord, ServiceRun,
-};
-use phalanx_messages::service::{AllowableNodes, ChildFailure, PlacementPolicy, ServiceCommand, ServiceDefinition};
-use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId};
+use phalanx_messages::registration::{Instance, RegistrationMessage, RegistrationRecord, RunState, ServiceRecord};
+use phalanx_messages::{Level, NodeId, NodeIncarnation, NotificationId, OperationId};
+use phalanx_protocol::events::EventDesk;
 use phalanx_protocol::launcher::{Launcher, LauncherInput, LauncherOutput, LauncherSettings};
 use phalanx_protocol::manager::{ManagerInput, Moment};
-use phalanx_protocol::registration::{DatabaseRoom, SightChange};
+use phalanx_protocol::registration::{DatabaseRoom, SightChange, service_statuses};
 
 use super::World;
 use crate::simulation::clock::MS;
-use crate::simulation::invariants::candidates_of;
+use crate::simulation::invariants::{
+    r11_events_where_registered, r12_every_node_is_notified, r13_the_summary_is_the_fold, r20_everything_comes_to_rest,
+};
 use crate::simulation::network::Said;
 use crate::simulation::process::services::Services;
 use crate::simulation::process::{Job, ProcessEvent};
@@ -24,40 +24,6 @@ use crate::simulation::watched::Before;
 
 /// A result that nobody has consumed is told again this often.
 const REPEAT_MS: u64 = 1_000;
-/// Longest time that a command may take.
-const COMMAND_MS: u64 = 2_000;
-
-/// The services of every world: one that needs recovery and has a child, one that does not, one that not every node may run, and
-/// one that runs on all.
-pub(super) fn definitions(nodes: u16) -> Vec<ServiceDefinition> {
-    let command = |command: &str| Some(ServiceCommand::shell(command, COMMAND_MS));
-    let service = |name: &str| ServiceDefinition {
-        start_command: command("start"),
-        stop_command: command("stop"),
-        ..ServiceDefinition::new(name)
-    };
-    let some = (0..nodes.min(2)).map(NodeId).collect();
-    vec![
-        ServiceDefinition { recovery_command: command("recover"), ..service("licence") },
-        service("queue"),
-        ServiceDefinition {
-            recovery_command: command("recover"),
-            allowable_nodes: AllowableNodes::Listed(some),
-            ..service("store")
-        },
-        ServiceDefinition {
-            recovery_command: command("recover"),
-            parent: Some("licence".to_owned()),
-            child_failure: ChildFailure::FailGroup,
-            ..service("audit")
-        },
-        ServiceDefinition {
-            recovery_command: command("recover"),
-            placement_policy: PlacementPolicy::RegisterOnAll,
-            ..service("cache")
-        },
-    ]
-}
 
 /// Whether the level is the event manager's, which answers when registration-and-launch has adopted the change.
 pub(super) fn adopts(level: Level) -> bool {
@@ -67,7 +33,7 @@ pub(super) fn adopts(level: Level) -> bool {
 impl World {
     pub(super) fn new_services(&self, me: NodeIncarnation) -> Services {
         let settings = LauncherSettings { me, profile: self.setup.profile, room: DatabaseRoom::default() };
-        Services::new(Launcher::new(settings))
+        Services::new(Launcher::new(settings), EventDesk::new(me))
     }
 
     pub(super) fn services(&self, node: NodeId) -> Option<&Services> {
@@ -88,6 +54,7 @@ impl World {
     pub(super) fn launcher_ticks(&mut self, node: NodeId) {
         self.plan_in_ms(node, self.setup.profile.io_timeout_ms, ProcessEvent::LauncherTick);
         self.launch(node, LauncherInput::Tick);
+        self.desk_ticks(node);
     }
 
     pub(super) fn reports_again(&mut self, node: NodeId) {
@@ -129,6 +96,10 @@ impl World {
         let truth = &mut self.truth;
         let found = truth.services.database_committed(&record, &|who| !truth.running.contains(&who));
         self.broken_all(found);
+        if let Some(configuration) = self.configuration_of(node) {
+            let shown = service_statuses(&record, &record.seen(), &configuration, |_| None);
+            self.broken_all(r13_the_summary_is_the_fold::check(&record, &shown));
+        }
         for (_, run) in record.services.values().flat_map(ServiceRecord::runs) {
             self.coverage.reach(place_of(run.state));
         }
@@ -140,7 +111,8 @@ impl World {
             LauncherOutput::Write(write) => self.ask_disk_for(node, Job::Write(write)),
             LauncherOutput::Send { to, message } => {
                 if let RegistrationMessage::Orders { orders, .. } = &message {
-                    let found = orders.iter().flat_map(|order| self.truth.services.command_told(order)).collect();
+                    let truth = &mut self.truth.services;
+                    let found = orders.iter().flat_map(|order| truth.command_told(order)).collect();
                     self.broken_all(found);
                 }
                 self.send(node, to, Said::Registration(Arc::new(message)));
@@ -159,8 +131,12 @@ impl World {
                 self.tell_manager(node, ManagerInput::Force { victim, reason });
             }
             LauncherOutput::Adopted(change) => self.adopted(node, change),
+            LauncherOutput::Committed(record) => self.desk_takes_over(node, record),
             LauncherOutput::Answer { answer, .. } => {
                 self.log.event(self.now, Some(node), "order answered", &[], || format!("{answer:?}"));
+                if let Some(services) = self.services_mut(node) {
+                    services.answered += 1;
+                }
                 self.coverage.reach(if answer.is_ok() {
                     "an order is carried out"
                 } else {
@@ -170,7 +146,6 @@ impl World {
             LauncherOutput::Leader(_)
             | LauncherOutput::DiskFailed(_)
             | LauncherOutput::Happened { .. }
-            | LauncherOutput::Committed(_)
             | LauncherOutput::Registered { .. } => {}
         }
     }
@@ -198,83 +173,67 @@ impl World {
         }
     }
 
-    /// An administrator wants something of a service, through any node.
-    pub(super) fn order_something(&mut self) {
-        let up: Vec<NodeId> = self.node_ids().into_iter().filter(|node| self.can_be_asked(*node)).collect();
-        let names: Vec<String> = definitions(self.setup.nodes).into_iter().map(|service| service.name).collect();
-        let (Some(node), Some(service)) = (self.random.pick(&up).copied(), self.random.pick(&names).cloned()) else {
-            return;
-        };
-        let order = match self.random.below(4) {
-            0 => ServiceOrder::Deregister,
-            1 => ServiceOrder::Transfer { to: None },
-            _ => ServiceOrder::Register,
-        };
-        let Some(services) = self.services_mut(node) else { return };
-        services.orders += 1;
-        let counter = services.orders;
-        self.log.event(self.now, Some(node), "is ordered", &[counter], || format!("{order:?} {service}"));
-        let order = RegistrationOrder::Service { service, order };
-        self.tell_launcher(node, LauncherInput::Ask { counter, order });
+    /// Where every service is, and in which registration.
+    #[must_use]
+    pub fn placements(&self) -> Vec<(String, RunState, NodeIncarnation, OperationId)> {
+        let newest = self.truth.services.newest();
+        let machines = newest.services.iter().flat_map(|(name, service)| service.runs().map(move |it| (name, it)));
+        let placed = machines.map(|(name, (of, run))| {
+            let lane = Instance { service: name.clone(), of }.lane();
+            (lane, run.state, run.node, run.generation)
+        });
+        placed.collect()
+    }
+
+    /// Registration-and-launch of `node` shows every service as `down` on `other`.
+    #[must_use]
+    pub fn services_see_down(&self, node: NodeId, other: NodeId) -> bool {
+        let shown = self.services(node).map(|services| services.launcher.services(self.clock(node)));
+        let name = format!("n{other}");
+        let down = |status: &ServiceStatus| status.nodes.get(&name).is_some_and(|node| node.state == "down");
+        shown.is_some_and(|shown| !shown.is_empty() && shown.iter().all(down))
     }
 
     /// Why a service is not at rest; none if all are (protocol I-R20).
     pub(super) fn unrest_of_services(&self) -> Option<String> {
-        if !self.setup.levels.iter().any(|level| adopts(level.level)) {
-            return None;
-        }
-        let newest = self.truth.services.newest();
-        for (name, service) in &newest.services {
-            for (of, run) in service.runs() {
-                let instance = Instance { service: name.clone(), of };
-                let on = self.truth.services.runs_on(&instance.lane());
-                let started = || self.truth.services.instance(&instance.lane(), run.node).started;
-                if !rests(&newest, &instance, run, &on, started) {
-                    let lane = instance.lane();
-                    return Some(format!(
-                        "service {lane} is {:?} on {}, and it may run on {on:?}",
-                        run.state, run.node
-                    ));
-                }
-            }
-        }
-        None
+        let decided = self.setup.levels.iter().any(|level| adopts(level.level));
+        decided
+            .then(|| self.unanswered().or_else(|| r20_everything_comes_to_rest::unrest(&self.truth.services)))
+            .flatten()
     }
-}
 
-/// It waits for nothing that could still come by itself (protocol I-R20).
-fn rests(
-    record: &RegistrationRecord,
-    instance: &Instance,
-    run: &ServiceRun,
-    on: &[NodeIncarnation],
-    started: impl Fn() -> bool,
-) -> bool {
-    let candidates = candidates_of(record, instance);
-    let parent = record.services.get(&instance.service).and_then(|service| service.definition.parent.as_deref());
-    let parent = parent.and_then(|parent| record.services.get(parent)?.run_of(instance.of));
-    let below = parent.is_some_and(|parent| parent.state != RunState::Registered);
-    match run.state {
-        RunState::Registered => run.want && on == [run.node] && started(),
-        RunState::Failed => (parent.is_some() || candidates.is_subset(&run.tried)) && on.is_empty(),
-        RunState::FailedRecovery => on.is_empty(),
-        RunState::AwaitParent => below && on.is_empty(),
-        RunState::DeRegistered => (!run.want || candidates.is_empty()) && on.is_empty(),
-        RunState::PendRecovery | RunState::AwaitMaturity => candidates.is_empty() && on.is_empty(),
-        RunState::Starting
-        | RunState::StartCleanup
-        | RunState::Stopping
-        | RunState::StopKill
-        | RunState::Recovering
-        | RunState::RecoveryCleanup
-        | RunState::FenceStart
-        | RunState::FenceStop
-        | RunState::FenceRecovery => false,
+    /// Somebody waits for the answer to an order, or for an action function that will ask for something, or has not read the newest
+    /// database.
+    fn unanswered(&self) -> Option<String> {
+        let asks = |services: &Services| services.answered < services.orders || services.actions > 0;
+        let newest = self.truth.services.newest().revision;
+        let behind = |services: &Services| services.launcher.record().revision < newest;
+        let what = |node: NodeId| match self.services(node) {
+            Some(services) if asks(services) => Some(format!("I-R20: an order at node {node} is not answered")),
+            Some(services) if behind(services) => Some(format!("I-R20: node {node} does not know database {newest}")),
+            Some(_) | None => None,
+        };
+        self.node_ids().into_iter().find_map(what)
+    }
+
+    /// What is wrong with services although everything is at rest: events watched for, notifications, what is shown.
+    #[must_use]
+    pub fn wrong_services(&self) -> Vec<String> {
+        let (truth, record) = (&self.truth.services, self.truth.services.newest());
+        let mut found = r12_every_node_is_notified::at_rest(truth);
+        for node in self.node_ids() {
+            let Some(actors) = self.actors(node) else { continue };
+            let me = self.process(node).map_or_else(NodeIncarnation::default, |process| process.me);
+            found.extend(r11_events_where_registered::at_rest(me, &actors.services.watches(), truth));
+            let shown = actors.services.launcher.services(self.clock(node));
+            found.extend(r13_the_summary_is_the_fold::check(&record, &shown));
+        }
+        found
     }
 }
 
 /// One line about a database.
-fn describe(record: &phalanx_messages::registration::RegistrationRecord) -> String {
+fn describe(record: &RegistrationRecord) -> String {
     use std::fmt::Write as _;
     let mut text = record.revision.to_string();
     for (name, service) in &record.services {
