@@ -97,6 +97,7 @@ targets! {
     configuration_records: "configuration-record",
     decision_registers: "decision-register",
     registration_records: "registration-record",
+    registration_redo_logs: "registration-redo",
 }
 
 /// The committed corpus is what the generator makes, every made input decodes, and what broke something once is kept.

@@ -3,8 +3,8 @@
 use anyhow::{Context, bail};
 
 /// How to call it.
-pub const USAGE: &str = "usage: bench [transitions] [boot] [idle] [actors] [failover] [cut] [--runs N] [--sizes 2,3,5] \
-                         [--limit SECONDS] [--large] [--output text|json]";
+pub const USAGE: &str = "usage: bench [transitions] [boot] [idle] [actors] [failover] [cut] [placement] [services] [--runs N] \
+                         [--sizes 2,3,5] [--limit SECONDS] [--large] [--output text|json]";
 /// The benches by name, in the order in which they run.
 pub const NAMES: [&str; 8] = ["transitions", "actors", "idle", "failover", "cut", "placement", "services", "boot"];
 

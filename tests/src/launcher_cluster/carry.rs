@@ -96,6 +96,7 @@ impl LauncherCluster {
                 self.execute(by, &lane, ExecutorInput::Ordered(order));
             }
             LauncherOutput::DatabaseSeen { instance, revision, awaited, .. } => {
+                self.told.push(instance.lane());
                 self.execute(by, &instance.lane(), ExecutorInput::Database { revision, awaited });
             }
             LauncherOutput::Adopted(change) => {

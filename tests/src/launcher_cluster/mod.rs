@@ -61,6 +61,8 @@ pub struct LauncherCluster {
     /// Every command that was sent, or taken by the node that decides.
     sent: BTreeSet<Ran>,
     ran: Vec<Ran>,
+    /// Instances that were told of a database, on any node.
+    told: Vec<String>,
     /// Where each order was put.
     asked_at: BTreeMap<u64, NodeIncarnation>,
     answers: BTreeMap<u64, Result<(), OrderFailure>>,
@@ -113,6 +115,7 @@ impl LauncherCluster {
             ordered: BTreeSet::new(),
             sent: BTreeSet::new(),
             ran: Vec::new(),
+            told: Vec::new(),
             asked_at: BTreeMap::new(),
             answers: BTreeMap::new(),
             last_order: 0,
@@ -129,6 +132,12 @@ impl LauncherCluster {
             Some(step) => self.perform(step),
             None => self.pass(),
         }
+    }
+
+    /// Lanes of the instances that were told of a database so far, on any node.
+    #[must_use]
+    pub fn told(&self) -> &[String] {
+        &self.told
     }
 
     /// Steps until `holds`.
@@ -258,6 +267,7 @@ impl LauncherCluster {
         self.last_order += 1;
         let counter = self.last_order;
         self.asked_at.insert(counter, self.start_of(node));
+        self.truth.order_asked(self.start_of(node), counter, order.clone());
         self.give_later(NodeId(node), LauncherInput::Ask { counter, order });
         counter
     }
