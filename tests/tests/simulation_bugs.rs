@@ -38,7 +38,7 @@ fn bugs_of_lease_claims_and_registration_are_caught() {
 fn bugs_of_the_rules_of_registration_are_caught() {
     assert_caught(&[
         (Bug::LeavesUndrained, "I-R2", 10),
-        (Bug::ResultsOfAnyOperation, "I-R3", 10),
+        (Bug::ResultsOfAnyOperation, "I-R3", 40),
         (Bug::DisallowedTaken, "I-R4", 10),
         (Bug::MaturityNotLatched, "I-R9", 5),
         (Bug::TransferKeptInRecovery, "I-R10", 10),
@@ -51,7 +51,7 @@ fn bugs_of_the_rules_of_registration_are_caught() {
         (Bug::LeaveNoticedOnce, "I-R18", 10),
         (Bug::EveryLeaveIsAReason, "I-R19", 10),
         (Bug::PlacementWithoutIncarnation, "I-R20", 10),
-        (Bug::RestartedWithoutWant, "I-R20", 10),
+        (Bug::RestartedWithoutWant, "I-R20", 40),
     ]);
 }
 
@@ -73,6 +73,6 @@ fn bugs_of_coordinator_and_agent_are_caught() {
         (Bug::HeldJoinWaitsForParked, "I-T16", 600),
         (Bug::BatchInPieces, "I-T16", 20),
         (Bug::GhostsForgotten, "I-T23", 300),
-        (Bug::RestartNumberReset, "I-T16", 250),
+        (Bug::RestartNumberReset, "I-T16", 400),
     ]);
 }
